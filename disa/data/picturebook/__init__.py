@@ -1,0 +1,13 @@
+"""Picturebook: a procedural world in which right and wrong can be measured (decision D1).
+
+Scenes show one to four things before one to three backgrounds, with a caption and an exact label map. Captions cover
+all nouns; masks for training cover `SEEN` only, so that `UNSEEN` measures open-vocabulary segmentation.
+"""
+
+from disa.data.picturebook.scenes import SIZE, TEST_SEED, TRAIN_SEED, Scene, render, render_card
+from disa.data.picturebook.vocabulary import IGNORED, SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, WORDS, Group, group
+
+__all__ = [
+    "IGNORED", "SEEN", "SIZE", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS", "TRAIN_SEED", "UNSEEN", "WORDS",
+    "Group", "Scene", "group", "render", "render_card",
+]  # fmt: skip
