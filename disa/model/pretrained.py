@@ -1,0 +1,118 @@
+"""A model as a folder: `model.safetensors` and `config.json`, written whole, checked before memory is taken."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from disa.config import ModelConfig
+from disa.errors import DisaError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT = 1
+MOST_LAYERS = 200  # more than any CLIP: beyond it the file is damaged, and building would take for ever
+STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def save(folder: str | Path, config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """Write weights, then config; each appears whole or not at all. `dtype` None keeps every value as it is."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # clones: safetensors refuses tensors that share memory
+        tensors = {name: value.detach().to("cpu", dtype, copy=True).contiguous() for name, value in state.items()}
+        replace_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        data = {"format": FORMAT, "kind": "disa", "model": config.to_dict()}
+        replace_file(folder / CONFIG, lambda path: path.write_text(json.dumps(data, indent=2) + "\n"))
+    except OSError as error:
+        raise DisaError(
+            f"{folder}: cannot write the model ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a neighbour of `path`, then put it in place in one step, so that no reader sees half a file."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_config(folder: str | Path) -> ModelConfig:
+    """Return the configuration in a model folder. Raises `DisaError` naming the file and what is wrong with it."""
+    path = Path(folder) / CONFIG
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DisaError(f"{path}: no such file; give a folder that holds {CONFIG} and {WEIGHTS}") from error
+    except (OSError, ValueError) as error:
+        raise DisaError(f"{path}: not readable as JSON ({error}); copy the model folder again") from error
+    if not isinstance(data, dict) or data.get("kind") != "disa" or not isinstance(data.get("model"), dict):
+        raise DisaError(f"{path}: not the configuration of a disa model; give a folder written by disa")
+    if data.get("format") != FORMAT:
+        raise DisaError(f"{path}: format {data.get('format')!r}, this version reads {FORMAT}; install a matching disa")
+    try:
+        return ModelConfig.from_dict(data["model"])
+    except DisaError as error:
+        raise DisaError(f"{path}: {error}") from error
+
+
+def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) -> Model:
+    """Return `make()` on the meta device: no memory is taken. Raises `DisaError` if the numbers fit no network."""
+    path = Path(folder) / CONFIG
+    try:
+        towers = [config.backbone_clip[tower]["num_hidden_layers"] for tower in ("vision_config", "text_config")]
+        if max(*towers, config.saliency_layers, config.refine_levels) > MOST_LAYERS:
+            raise DisaError(f"{path}: more than {MOST_LAYERS} layers; the file is damaged, copy it again")
+        with torch.device("meta"):
+            return make()
+    except DisaError:
+        raise
+    except Exception as error:  # transformers and torch raise many kinds for numbers that fit no network
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DisaError(f"{path}: no network can be built from it ({reason}); copy the model folder again") from error
+
+
+def read_weights(folder: str | Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights in 32 bit. The header is compared with `expected` first, before any tensor is read."""
+    path = Path(folder) / WEIGHTS
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            check(path, {name: tuple(part.get_shape()) for name, part in slices.items()}, expected)
+            for name, part in slices.items():
+                if part.get_dtype() not in STORED:
+                    raise DisaError(f"{path}: {name} is stored as {part.get_dtype()}; expected {', '.join(STORED)}")
+            return {name: file.get_tensor(name).to(torch.float32) for name in slices}
+    except FileNotFoundError as error:
+        raise DisaError(f"{path}: no such file; give a folder that holds {CONFIG} and {WEIGHTS}") from error
+    except (OSError, SafetensorError) as error:
+        raise DisaError(f"{path}: damaged or no safetensors file ({error}); copy it again") from error
+
+
+def check(path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> None:
+    """Raise `DisaError` naming the first tensor that is missing, left over or of another shape than expected."""
+    if missing := sorted(set(expected) - set(shapes)):
+        raise DisaError(f"{path}: lacks {missing[0]}{_more(missing)}; it belongs to another model or configuration")
+    if foreign := sorted(set(shapes) - set(expected)):
+        raise DisaError(f"{path}: holds the unknown {foreign[0]}{_more(foreign)}; it belongs to another model")
+    for name, shape in shapes.items():
+        if tuple(shape) != tuple(expected[name].shape):
+            raise DisaError(
+                f"{path}: {name} has shape {tuple(shape)}, {CONFIG} says {tuple(expected[name].shape)}; "
+                "use weights and configuration of one model"
+            )
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
