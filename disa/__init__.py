@@ -1,0 +1,37 @@
+"""Segment a picture by words: `segmenter = disa.load("mini"); result = segmenter("boat.png", ["boat", "sea"])`.
+
+Names are imported when first used, so that `import disa` and `disa --help` stay quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from disa.config import ModelConfig as ModelConfig
+    from disa.inference.bundle import load as load
+    from disa.inference.segmentation import Segmentation as Segmentation
+    from disa.inference.segmenter import Segmenter as Segmenter
+    from disa.model.disa import Disa as Disa
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "disa.inference.bundle",
+    "Segmenter": "disa.inference.segmenter",
+    "Segmentation": "disa.inference.segmentation",
+    "Disa": "disa.model.disa",
+    "ModelConfig": "disa.config",
+}
+__all__ = ["Disa", "ModelConfig", "Segmentation", "Segmenter", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'disa' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for completion."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,192 @@
+"""What a user may call an image, and how it becomes pixels: path | PIL | array | tensor -> uint8 (H, W, 3).
+
+Free of torch, so that the command line can refuse bad input before the heavy imports.
+"""
+
+import glob
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from disa.errors import DisaError
+
+MAX_PIXELS = 100_000_000  # about 12,000 x 8,300: larger than cameras make, smaller than what fills a laptop's memory
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+# Only formats that Pillow decodes itself: EPS, for one, would start another program on a stranger's file.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+
+_pillow_limit = threading.Lock()
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the picture as it is meant to be seen: uint8 RGB (H, W, 3), upright, transparency laid over white.
+
+    `source` is a path, a PIL image, an array (H, W) or (H, W, 1 | 3 | 4), or a tensor, also (1 | 3 | 4, H, W).
+    Floats are in 0..1 or in 0..255 (told apart by their largest value); uint16 is 0..65535, other integers 0..255.
+    Raises `DisaError` for everything that is not a whole picture; `max_pixels` limits files, before decoding.
+    """
+    if isinstance(source, (str, PathLike)):
+        return read_file(Path(fspath(source)), max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, "the PIL image")
+    if hasattr(source, "detach"):
+        return _from_array(_from_tensor(source), "the tensor")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "the array")
+    raise DisaError(f"an image is a path, a PIL image, an array or a tensor; got {type(source).__name__}")
+
+
+def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode one file. The size is judged by the header, before any pixel is decoded."""
+    try:
+        if path.is_dir():
+            raise DisaError(f"{path}: is a folder; give a picture")
+        if not path.exists():
+            raise DisaError(f"{path}: no such file")
+        if not path.is_file():
+            raise DisaError(f"{path}: is not a regular file")
+        if path.stat().st_size == 0:
+            raise DisaError(f"{path}: is empty (0 bytes)")
+        with _without_pillow_limit(), Image.open(path, formats=_formats()) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise DisaError(
+                    f"{path}: {width} x {height} pixels are more than the limit of {max_pixels}; "
+                    f"shrink the picture or raise the limit (--max-pixels, max_pixels=)"
+                )
+            image.load()
+            return _from_pillow(image, str(path))
+    except Image.UnidentifiedImageError:
+        raise DisaError(f"{path}: is not an image (known: {', '.join(FORMATS)})") from None
+    except DisaError:
+        raise
+    except PermissionError:
+        raise DisaError(f"{path}: no permission to read it") from None
+    except MemoryError:
+        raise DisaError(f"{path}: not enough memory to decode it; shrink the picture") from None
+    except Exception as error:  # decoders meet damaged files with every kind of exception
+        raise DisaError(f"{path}: is damaged or truncated ({_one_line(error)})") from None
+
+
+def expand(inputs: Iterable[str | PathLike[str]]) -> list[Path]:
+    """Return the files that paths, folders and globs name: in the order given, sorted inside, each once.
+
+    A folder gives the pictures directly in it (by suffix, hidden ones left out); `**` in a glob goes deeper. A single
+    missing file is kept, so that reading it reports it while the others are done.
+    Raises `DisaError` when a folder or glob holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for item in map(fspath, inputs):
+        path = Path(item)
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if _looks_like_picture(file))
+            if not files:
+                raise DisaError(f"{path}: no picture in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+        elif glob.has_magic(item) and not path.exists():
+            files = sorted(file for file in map(Path, glob.glob(item, recursive=True)) if file.is_file())
+            if not files:
+                raise DisaError(f"{item}: matches no file")
+        else:
+            files = [path]
+        found.update(dict.fromkeys(files))
+    once = {file.resolve(): file for file in reversed(found)}  # the first spelling of a file wins
+    return [file for file in found if once[file.resolve()] is file]
+
+
+def _looks_like_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _formats() -> list[str]:
+    """Return those of `FORMATS` that this build of Pillow can open."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+@contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Lift Pillow's own, process-wide limit while ours is at work, or `--max-pixels` could not exceed it."""
+    with _pillow_limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _from_pillow(image: Image.Image, name: str) -> Pixels:
+    if 0 in image.size:
+        raise DisaError(f"{name}: has no pixels ({image.width} x {image.height})")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return _from_array(np.asarray(image).astype(np.uint16), name)
+    if image.mode in ("I", "F"):
+        deep = np.asarray(image)
+        sixteen_bits = image.mode == "I" and deep.min() >= 0 and 255 < deep.max() < 2**16
+        return _from_array(deep.astype(np.uint16) if sixteen_bits else deep, name)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return _over_white(np.asarray(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
+
+
+def _from_tensor(tensor: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array (H, W) or (H, W, C); three axes are channels first where that is possible."""
+    tensor = tensor.detach().cpu()
+    array: np.ndarray[Any, Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 and array.shape[0] in (1, 3, 4) else array
+
+
+def _from_array(array: np.ndarray[Any, Any], name: str) -> Pixels:
+    if array.ndim == 4:
+        raise DisaError(f"{name}: shape {array.shape} is a stack of images; give list(images)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
+        wanted = "(H, W) or (H, W, 1 | 3 | 4)" + (", or (1 | 3 | 4, H, W)" if "tensor" in name else "")
+        raise DisaError(f"{name}: shape {array.shape} is not that of an image; expected {wanted}")
+    if array.size == 0:
+        raise DisaError(f"{name}: has no pixels (shape {array.shape})")
+    pixels = _to_bytes(array, name)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[-1] == 4:
+        return _over_white(pixels)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _to_bytes(array: np.ndarray[Any, Any], name: str) -> Pixels:
+    kind = array.dtype.kind
+    if array.dtype == np.uint8:
+        return array
+    if kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint16:
+        return (array / 257).round().astype(np.uint8)
+    if kind not in "iuf":
+        raise DisaError(f"{name}: dtype {array.dtype} is not that of an image; use uint8 or a float type")
+    if kind == "f" and not np.isfinite(array).all():
+        raise DisaError(f"{name}: holds NaN or infinite values; replace them first")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 255:
+        raise DisaError(
+            f"{name}: values run from {low:g} to {high:g}; expected 0..1 or 0..255 (undo any normalisation)"
+        )
+    scale = 255 if kind == "f" and high <= 1 else 1
+    return (array.astype(np.float64) * scale).round().astype(np.uint8)
+
+
+def _over_white(rgba: Pixels) -> Pixels:
+    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,86 @@
+"""What a user may call labels, and the rules they obey: "house, boat|ship" -> ("house", "boat|ship").
+
+Free of torch, so that the command line can refuse bad labels before the heavy imports.
+"""
+
+from collections.abc import Sequence
+
+from disa.errors import DisaError
+
+Background = None | float | str | tuple[str, ...]  # none, a threshold, "saliency", or competing words
+SALIENCY = "saliency"
+
+
+def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str, ...]:
+    """Return the labels as the caller spelt them; a string is split at commas and each part stripped.
+
+    Raises `DisaError` for no label, an empty one, and two that are the same but for case, spaces or synonyms.
+    """
+    words = tuple(part.strip() for part in labels.split(",")) if isinstance(labels, str) else tuple(labels)
+    if not words or (isinstance(labels, str) and not labels.strip()):
+        raise DisaError(f'no {name} given; name at least one, such as "house, sea, grass"')
+    owner: dict[str, str] = {}
+    for position, word in enumerate(words, start=1):
+        if not isinstance(word, str):
+            raise DisaError(f"{name} {position} is not text but {type(word).__name__}: {word!r}")
+        for synonym in synonyms(word):
+            if not synonym:
+                raise DisaError(f'{name} {position} is empty in "{_joined(words)}"; remove the extra separator')
+            if synonym.casefold() in owner:
+                other = owner[synonym.casefold()]
+                raise DisaError(f'{name} "{synonym}" is given twice (in "{other}" and in "{word}"); remove one')
+            owner[synonym.casefold()] = word
+    return words
+
+
+def synonyms(word: str) -> tuple[str, ...]:
+    """Return the names in a label, "boat | ship" -> ("boat", "ship"), with runs of white space made one space."""
+    return tuple(" ".join(part.split()) for part in word.split("|"))
+
+
+def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Return prompt templates as a tuple. Raises `DisaError` for none, or one that has no place for the word."""
+    checked = (templates,) if isinstance(templates, str) else tuple(templates)
+    if not checked:
+        raise DisaError('no prompt template given; use at least one, such as "a picture of a {}"')
+    for template in checked:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise DisaError(f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}"')
+    return checked
+
+
+def parse_background(background: None | float | str | Sequence[str], words: Sequence[str]) -> Background:
+    """Return the background policy that a value stands for.
+
+    None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it are background.
+    "saliency": pixels outside the foreground mask are. Words ("wall, floor" or a list): they compete with the labels,
+    and the pixels that they win are background. Raises `DisaError` for anything else.
+    """
+    if background is None or (isinstance(background, str) and background.strip().lower() == "none"):
+        return None
+    if isinstance(background, str):
+        text = background.strip()
+        if text.lower() == SALIENCY:
+            return SALIENCY
+        try:
+            background = float(text)
+        except ValueError:
+            return _background_words(text, words)
+    if isinstance(background, bool) or not isinstance(background, (int, float)):
+        if isinstance(background, Sequence):
+            return _background_words(background, words)
+        raise DisaError(f'background is "none", a number, "saliency" or words; got {background!r}')
+    if not 0 <= background <= 1:
+        raise DisaError(f"the background threshold {background:g} is not between 0 and 1")
+    return float(background)
+
+
+def _background_words(background: str | Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+    others = parse_labels(background, "background word")
+    parse_labels((*words, *others), "label or background word")
+    return others
+
+
+def _joined(words: Sequence[str]) -> str:
+    text = ", ".join(words)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,68 @@
+"""Results on disk: Segmentation -> STEM_overlay.png, STEM_labels.png, STEM.json. Each file appears whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from disa.errors import DisaError
+from disa.inference.render import overlay, palette_image, saliency_sheet
+from disa.inference.segmentation import Segmentation
+
+
+def save(result: Segmentation, folder: Path, stem: str | None, *, saliency: bool, beside: bool) -> list[Path]:
+    """Write the files of `Segmentation.save` and return their paths."""
+    stem = stem or (Path(result.source).stem if result.source else "image")
+    drawn = overlay(result.image, result.labels, result.words, beside=beside)
+    indexed = palette_image(result.labels, result.words)
+    text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"
+    writers: dict[str, Callable[[IO[bytes]], Any]] = {
+        f"{stem}_overlay.png": lambda file: drawn.save(file, "PNG"),
+        f"{stem}_labels.png": lambda file: indexed.save(file, "PNG"),
+        f"{stem}.json": lambda file: file.write(text.encode()),
+    }
+    if saliency:
+        sheet = saliency_sheet(result.image, result.saliency, result.matched, result.foreground)
+        writers[f"{stem}_saliency.png"] = lambda file: sheet.save(file, "PNG")
+    if result.scores is not None:
+        scores, words = result.scores.astype(np.float16), np.array(result.words)
+        writers[f"{stem}_scores.npz"] = lambda file: np.savez_compressed(file, scores=scores, words=words)
+    prepare_folder(folder)
+    for name, write in writers.items():
+        write_whole(folder / name, write)
+    return [folder / name for name in writers]
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder and try to write into it. Raises `DisaError` if that fails, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise DisaError(f"{folder}: is a file, not a folder; choose another place for the results") from None
+    except OSError as error:
+        raise DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write through a temporary file beside `path`, so that an interruption leaves the old file or the new one.
+
+    Raises `DisaError` if the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DisaError(f"{path}: cannot be written ({reason}); free space or choose another folder") from None

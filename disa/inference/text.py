@@ -1,0 +1,107 @@
+"""The user's words and their embeddings: "house, boat|ship" -> words (t) -> embeddings (t, p, d).
+
+The words belong to a call, the embeddings to a cache here; the model never stores either.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from disa.errors import DisaError
+from disa.inference.labels import check_templates, synonyms
+from disa.model.disa import Disa
+
+TEXTS_PER_BATCH = 256
+LEGACY_END = 2  # configs of OpenAI's CLIP name this id; transformers then takes the highest id as the end
+
+
+class TextEncoder:
+    """Turn words into L2-normalised embeddings, remembering the last `cache_size` labels.
+
+    The cache trusts the model's weights: call `clear()` after changing them.
+    """
+
+    def __init__(self, model: Disa, tokenizer: Tokenizer, cache_size: int = 10_000) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        text_config = model.config.backbone_clip.get("text_config", {})
+        self.context_length: int = text_config.get("max_position_embeddings", 77)  # transformers' default
+        self.cache_size = cache_size
+        self._cache: OrderedDict[tuple[str, tuple[str, ...]], Float[Tensor, "p d"]] = OrderedDict()
+
+    def __call__(self, words: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "t p d"]:
+        """Embed words with prompts ("a picture of a {}"); None: the model's own templates.
+
+        `p` is the model's number of prompts. As many templates take one place each; any other number is averaged and
+        the average takes every place. A word's synonyms ("boat|ship") are averaged, too; all is normalised again.
+        Words are taken as they are: `labels.parse_labels` finds empty ones and duplicates.
+        Raises `DisaError` for a label longer than the context.
+        """
+        filled = check_templates(self.model.config.backbone_templates if templates is None else templates)
+        wanted = [(word, filled) for word in words]
+        fresh = list(dict.fromkeys(key for key in wanted if key not in self._cache))
+        found = {key: self._cache[key] for key in wanted if key in self._cache}
+        if fresh:
+            found.update(zip(fresh, self._embed([word for word, _ in fresh], filled), strict=True))
+        for key in wanted:
+            self._cache[key] = found[key]
+            self._cache.move_to_end(key)
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+        return torch.stack([found[key] for key in wanted])
+
+    def clear(self) -> None:
+        """Forget every embedding, as is needed after the model's weights have changed."""
+        self._cache.clear()
+
+    def tokenize(self, names: Sequence[str], templates: Sequence[str]) -> Int[Tensor, "m p l"]:
+        """Return the ids of each name in each template, padded with 0. Raises `DisaError` naming one that is too long."""
+        texts = [template.replace("{}", name) for name in names for template in templates]
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
+        for index, row in enumerate(rows):
+            if len(row) > self.context_length:
+                raise DisaError(
+                    f'the label "{_shortened(names[index // len(templates)])}" is too long: {len(row)} tokens with its '
+                    f'prompt "{templates[index % len(templates)]}", the model reads {self.context_length}'
+                )
+            row += [0] * (self.context_length - len(row))
+        return torch.tensor(rows).unflatten(0, (len(names), len(templates)))
+
+    @torch.no_grad()
+    def _embed(self, words: Sequence[str], templates: tuple[str, ...]) -> list[Float[Tensor, "p d"]]:
+        names = [synonyms(word) for word in words]
+        ids = self.tokenize([name for group in names for name in group], templates)
+        ids = ids.flatten(0, 1).to(next(self.model.parameters()).device)
+        embedded = torch.cat([self.model.encode_text(part) for part in ids.split(TEXTS_PER_BATCH)])
+        embedded = embedded.unflatten(0, (-1, len(templates)))
+        places = len(self.model.config.backbone_templates)
+        if len(templates) != places:
+            embedded = embedded.mean(1, keepdim=True).expand(-1, places, -1)
+        return [normalize(group.mean(0), dim=-1) for group in embedded.split([len(group) for group in names])]
+
+
+def load_tokenizer(folder: Path, end_id: int) -> Tokenizer:
+    """Read `tokenizer.json` of a model folder. Raises `DisaError` if it is missing, damaged or another model's."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise DisaError(f"{path}: no such file; a model folder holds model.safetensors, config.json and tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises plain `Exception`
+        raise DisaError(f"{path}: is not a tokenizer ({' '.join(str(error).split())})") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    last = tokenizer.encode("a").ids[-1:]
+    if end_id != LEGACY_END and last != [end_id]:
+        raise DisaError(f"{path}: ends texts with token {last}, the model expects {end_id}; is it another model's?")
+    return tokenizer
+
+
+def _shortened(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."

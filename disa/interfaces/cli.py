@@ -1,0 +1,254 @@
+"""The command line: names, options and help of every command. What a command does is in the file of its name.
+
+Nothing heavy is imported here, so that help answers at once; each command imports its `run` when it is called.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import disa
+from disa.errors import DisaError
+
+FAILED, INTERRUPTED = 2, 130
+
+
+class Commands(TyperGroup):
+    """Every command's errors in one place: one line on stderr and an exit code, never a traceback for bad input."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command. A `DisaError` exits with 2, Ctrl-C with 130."""
+        try:
+            return super().invoke(ctx)
+        except DisaError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted: files already written are whole and kept", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[str, typer.Option(help="A model that comes with disa (see `disa models`), or a model folder.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"disa {disa.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def disa_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Segment pictures by words: every pixel gets one of the labels that you name, in your own words.
+
+    Try `disa segment boat.png --labels "boat, sea, sky" --out results`.
+
+    Exit codes: 0 done, 1 some pictures failed, 2 nothing could be done, 130 interrupted.
+    """
+
+
+@app.command()
+def segment(
+    images: Annotated[
+        list[str], typer.Argument(help='Pictures, folders of pictures, or globs such as "trip/**/*.jpg".')
+    ],
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels", "-l", help='What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".'
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
+    model: Model = "mini",
+    background: Annotated[
+        str,
+        typer.Option(
+            help="Which pixels get none of the labels: `none`; a number such as 0.3: those whose best score is lower; "
+            '`saliency`: those outside the foreground; or words that compete with the labels: "wall, floor".'
+        ),
+    ] = "none",
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help='A prompt in place of the model\'s own, such as "a picture of a {}"; may be repeated.'),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels of the picture's short side inside the model; more is finer, slower."),
+    ] = None,
+    saliency: Annotated[
+        bool, typer.Option("--saliency", help="Write heat maps of where each label looks, too.")
+    ] = False,
+    scores: Annotated[bool, typer.Option("--scores", help="Write every label's score per pixel (.npz), too.")] = False,
+    beside: Annotated[bool, typer.Option("--beside", help="Put the original beside the overlay.")] = False,
+    device: Device = "auto",
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Refuse files with more pixels than this: they would fill the memory.")
+    ] = 100_000_000,
+) -> None:
+    """Segment pictures by labels given as text.
+
+    For each picture, OUT gets NAME_overlay.png (to look at, with a legend), NAME_labels.png (label indices with a
+    palette, 255 is background) and NAME.json (area and mean score of each label).
+
+    A picture that cannot be read is reported and the others are done.
+
+    Examples:
+
+    - `disa segment boat.png --labels "boat|ship, sea, sky" --out results`
+
+    - `disa segment holiday/ --labels "person, dog, sand, sea" --out results --background 0.3`
+
+    - `disa segment "scans/*.tif" --labels "cup, apple" --background "table, wall" --out results --saliency`
+    """
+    from disa.interfaces.segment import run
+
+    code = run(
+        images,
+        labels,
+        out,
+        model=model,
+        background=background,
+        templates=template,
+        size=size,
+        saliency=saliency,
+        scores=scores,
+        beside=beside,
+        device=device,
+        max_pixels=max_pixels,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[
+        str, typer.Argument(help="What to measure on: `picturebook`, the drawn world with exact masks.")
+    ],
+    model: Model = "mini",
+    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of test scenes; they are always the same ones.")] = 500,
+    save_worst: Annotated[
+        Path | None, typer.Option(help="Save the scenes with the lowest score to this folder.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a model: mIoU over all categories, and for things and stuff, seen and unseen in training.
+
+    Example: `disa evaluate picturebook --model mini --json numbers.json`
+    """
+    from disa.interfaces.evaluate import run
+
+    run(dataset=dataset, model=model, json=json, limit=limit, device=device, save_worst=save_worst)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="What to train: `mini`, `mini-baseline`, ... (a function of disa/recipes.py).")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, log and, at the end, the model.")],
+    clip: Annotated[
+        Path | None, typer.Option(help="Folder of the CLIP to start from, as `disa pretrain-clip` writes it.")
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="Start from this trained model folder instead of a CLIP.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: the recipe's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the head. Default: the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and of the order of the scenes.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field of the model: `saliency_split=relative`; may be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
+    device: Device = "auto",
+) -> None:
+    """Train a segmentation model on picturebook; interrupt it with Ctrl-C and run it again to go on.
+
+    Examples:
+
+    - `disa train mini --clip runs/clip --out runs/mini`
+
+    - `disa train mini --clip runs/clip --out runs/soft --set saliency_split=soft --steps 2000`
+    """
+    from disa.interfaces.train import run
+
+    run(
+        recipe=recipe,
+        out=out,
+        clip=clip,
+        init=init,
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        settings=set_ or [],
+        resume=resume,
+        device=device,
+    )
+
+
+@app.command("pretrain-clip")
+def pretrain_clip(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and, at the end, the CLIP.")],
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps. Default: those of the bundled model.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Choose the number of steps to fill this time.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
+    device: Device = "auto",
+) -> None:
+    """Train the tiny CLIP of the bundled model from scratch on picturebook's captions.
+
+    Example: `disa pretrain-clip --out runs/clip`, then `disa train mini --clip runs/clip --out runs/mini`
+    """
+    from disa.interfaces.pretrain import run
+
+    run(out=out, steps=steps, minutes=minutes, seed=seed, resume=resume, device=device)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")],
+    labels: Annotated[int, typer.Option(min=1, help="Number of labels at which to count operations.")] = 20,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of the picture's side inside the model. Default: the model's own.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's parameters by part, and the operations that one picture takes.
+
+    Example: `disa info vit-l-14 --labels 171`
+    """
+    from disa.interfaces.info import run
+
+    run(model, labels=labels, size=size, as_json=json)
+
+
+@app.command()
+def models() -> None:
+    """List the models that come with disa, and what they know."""
+    from disa.interfaces.models import run
+
+    run()
+
+
+def main() -> None:
+    """Run the command line; the entry point of `disa` and of `python -m disa`."""
+    app(prog_name="disa")

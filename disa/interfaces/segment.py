@@ -1,0 +1,101 @@
+"""`disa segment`: pictures and labels in, overlay, palette PNG and JSON per picture out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from disa.errors import DisaError
+from disa.inference.catalogue import model_folder
+from disa.inference.images import expand, read_file
+from disa.inference.labels import check_templates, parse_background, parse_labels
+from disa.inference.saving import prepare_folder
+
+DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
+
+
+def run(
+    images: Sequence[str],
+    labels: str,
+    out: Path,
+    *,
+    model: str,
+    background: str,
+    templates: Sequence[str] | None,
+    size: int | None,
+    saliency: bool,
+    scores: bool,
+    beside: bool,
+    device: str,
+    max_pixels: int,
+) -> int:
+    """Segment every picture and return the exit code: 0 all done, 1 some failed, 2 all failed.
+
+    What can be refused is refused before the model is loaded. Raises `DisaError`.
+    """
+    words = parse_labels(labels)
+    policy = parse_background(background, words)
+    templates = check_templates(templates) if templates else None
+    files = expand(images)
+    model_folder(model)
+    _keep_apart(files, out)
+    prepare_folder(out)
+    if len(files) == 1:
+        read_file(files[0], max_pixels)
+
+    from disa.inference.bundle import load
+
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    segmenter = load(model, device)
+    segmenter.text(words, templates)  # too long a label is no picture's fault
+    failed = 0
+    with _progress(console) as progress:
+        task = progress.add_task("", total=len(files))
+        for file, name in zip(files, _names(files), strict=True):
+            progress.update(task, description=file.name)
+            try:
+                picture = read_file(file, max_pixels)
+            except DisaError as error:
+                if len(files) == 1:
+                    raise
+                console.print(f"error: {' '.join(str(error).split())}")
+                failed += 1
+            else:
+                result = segmenter(picture, words, scores=scores, background=policy, templates=templates, size=size)
+                replace(result, source=str(file)).save(out, name, saliency=saliency, beside=beside)
+            progress.advance(task)
+    done = len(files) - failed
+    print(f"{done} of {len(files)} pictures segmented, in {out}" if failed else f"{_count(done)} segmented, in {out}")
+    return DONE if not failed else SOME_FAILED if done else ALL_FAILED
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _count(number: int) -> str:
+    return "1 picture" if number == 1 else f"{number} pictures"
+
+
+def _keep_apart(files: Sequence[Path], out: Path) -> None:
+    """Refuse to write among the pictures: the next run on that folder would segment the results."""
+    if any(file.resolve().parent == out.resolve() for file in files):
+        raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Return a name for each file's results: its stem, with a number where two files share one."""
+    stems = {file.stem.casefold() for file in files}
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        name, number = file.stem, 1
+        while name.casefold() in taken or (number > 1 and name.casefold() in stems):
+            number += 1
+            name = f"{file.stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
