@@ -1,0 +1,118 @@
+"""Checkpoints that survive anything: written beside the old ones, made visible by one rename, read without pickle.
+
+Signature: (tensors by name, JSON state) -> folder `step-00000100/{tensors.safetensors, state.json}` and back.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from disa.errors import DisaError
+
+
+class Checkpoint(NamedTuple):
+    """What a run needs to go on: tensors by name (on the CPU) and plain JSON data with at least `step`."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write `folder/step-N` whole or not at all, then drop all but the newest `keep`.
+
+    Raises `DisaError` when the disk is full or read-only; the checkpoints that were there remain.
+    """
+    final = folder / f"step-{checkpoint.state['step']:08d}"
+    partial = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".step-*.partial"):  # of a run that was killed while it wrote
+            shutil.rmtree(leftover)
+        partial.mkdir()
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        save_file(tensors, partial / "tensors.safetensors")
+        (partial / "state.json").write_text(json.dumps(checkpoint.state, indent=1))
+        for path in (partial / "tensors.safetensors", partial / "state.json", partial):
+            sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DisaError(f"{final}: cannot be written ({error}); free some space, then go on with --resume") from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints under `folder`, oldest first."""
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint. Raises `DisaError` if it is damaged."""
+    try:
+        return Checkpoint(load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text()))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DisaError(f"{path}: damaged ({error}); delete it to go on from the checkpoint before it") from error
+
+
+def run_tensors(model: nn.Module, adam: AdamW, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return everything that changes in training, by name: weights, their averages, AdamW's moments, RNG states."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in averages.items()}
+    for name, parameter in _optimized(adam).items():
+        tensors |= {f"adam.{key}.{name}": value for key, value in adam.state[parameter].items()}
+    tensors["rng.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: AdamW, averages: dict[str, Tensor]) -> None:
+    """Put back in place what `run_tensors` returned. Raises `DisaError` if it is of another architecture."""
+    try:
+        model.load_state_dict(part(tensors, "model"))
+    except RuntimeError as error:
+        raise DisaError(f"the checkpoint is of another architecture: {str(error).splitlines()[-1].strip()}") from error
+    for name, average in averages.items():
+        average.copy_(tensors[f"ema.{name}"])
+    for name, parameter in _optimized(adam).items():
+        # AdamW counts its steps in a CPU tensor; the moments lie beside their parameter
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            if (value := tensors.get(f"adam.{key}.{name}")) is not None:
+                adam.state[parameter][key] = value.clone() if key == "step" else value.to(parameter.device).clone()
+    torch.set_rng_state(tensors["rng.cpu"])
+    if torch.cuda.is_available() and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose name begins with `prefix.`, without it."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def sync(path: Path) -> None:
+    """Make the file system write a file or a folder's entries down."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _optimized(adam: AdamW) -> dict[str, nn.Parameter]:
+    return {name: p for group in adam.param_groups for name, p in zip(group["names"], group["params"], strict=True)}

@@ -1,0 +1,122 @@
+"""Every number of a training run, named once. The model's own numbers are in `disa.config.ModelConfig`.
+
+[B] marks what the published baseline does, [D] a decision of this project (docs/decisions.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from disa.config import ModelConfig
+from disa.errors import DisaError
+
+RUNTIME_FIELDS = ("workers", "log_every", "checkpoint_every", "evaluate_every", "evaluate_scenes")  # free on resume
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. Raises `DisaError` for values that contradict each other or make no sense."""
+
+    steps: int = 2000  # optimizer steps
+    batch: int = 8  # images a step
+    lr: float = 2e-4  # peak learning rate of the head [B]
+    clip_lr_scale: float = 0.01  # CLIP's learning rate as a share of the head's [B]; a tiny CLIP takes 0.05-0.1 [D]
+    weight_decay: float = 1e-4  # on matrices only; norms and biases have none [B]
+    warmup: int = 50  # steps of linear warm-up before the cosine [D]
+    clip_norm: float = 0.01  # largest gradient norm over all parameters [B]
+    seed: int = 0  # of the weights, the scenes, their flips and the sampled categories
+
+    image_size: int = 0  # pixels per side of a training crop; 0: the model's `backbone_image_size`
+    flip: bool = True  # mirror every other scene
+    scale_jitter: float = 0.0  # scenes are drawn up to this share larger, then cropped; 0: off
+    categories: int = 0  # labels per step: those present in the batch, then absent ones at random; 0: all
+    templates: tuple[str, ...] = ()  # prompts drawn from these at each step; empty: the model's own, always
+
+    bf16: bool = False  # autocast of the forward pass to bfloat16
+    ema: float = 0.0  # decay per step of the averaged weights that are kept at the end; 0: off
+
+    workers: int = 1  # processes that render scenes; 0: in the training process
+    log_every: int = 10  # steps between lines of log.jsonl
+    checkpoint_every: int = 100  # steps between checkpoints
+    evaluate_every: int = 0  # steps between evaluations; 0: only after the last
+    evaluate_scenes: int = 100  # test scenes per evaluation; 0: none at all
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers before anything is computed."""
+        for name, least in (("steps", 1), ("batch", 1), ("log_every", 1), ("checkpoint_every", 1)):
+            if getattr(self, name) < least:
+                raise DisaError(f"{name}={getattr(self, name)}: must be at least {least}")
+        for name in ("warmup", "image_size", "categories", "workers", "evaluate_every", "evaluate_scenes", "seed"):
+            if getattr(self, name) < 0:
+                raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
+        for name in ("lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise DisaError(f"{name}={getattr(self, name)}: must be above 0")
+        for name in ("clip_lr_scale", "weight_decay", "scale_jitter"):
+            if not getattr(self, name) >= 0:
+                raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
+        if not 0 <= self.ema < 1:
+            raise DisaError(f"ema={self.ema}: must be at least 0 and below 1, e.g. 0.999")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "TrainConfig":
+        """Read what `to_dict` wrote. Raises `DisaError` naming unknown fields."""
+        if unknown := sorted(set(data) - {field.name for field in fields(cls)}):
+            raise DisaError(f"training settings: unknown fields {', '.join(unknown)}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+    def conflicts(self, other: "TrainConfig") -> list[str]:
+        """Name the fields in which a resumed run may not differ from the one that it continues."""
+        names = [field.name for field in fields(self) if field.name not in RUNTIME_FIELDS]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
+
+_FROM_SCRATCH = TrainConfig(steps=4000, batch=8, lr=1e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100)
+_PUBLISHED = TrainConfig(steps=80_000, batch=4, lr=2e-4, clip_lr_scale=0.01, clip_norm=0.01, warmup=0)
+
+
+def recipe_settings(recipe: str) -> TrainConfig:
+    """Return the settings that go with a recipe of `disa/recipes.py`: the tiny CLIP's [D], or the published [B]."""
+    return _FROM_SCRATCH if recipe.startswith("mini") else _PUBLISHED
+
+
+Config = TypeVar("Config", TrainConfig, ModelConfig)
+
+
+def changed(config: Config, changes: Mapping[str, str]) -> Config:
+    """Return a configuration with fields replaced by values given as text (`--set name=value`).
+
+    Raises `DisaError` for a value that is not of the field's type.
+    """
+    kinds = get_type_hints(type(config))
+    return replace(config, **{name: _parsed(name, text, kinds[name]) for name, text in changes.items()})
+
+
+def settable(kind: type[TrainConfig] | type[ModelConfig]) -> list[str]:
+    """Return the names of the fields that can be given as text."""
+    return [name for name, hint in get_type_hints(kind).items() if get_origin(hint) is not dict]
+
+
+def _parsed(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401
+    choices = get_args(kind)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if get_origin(kind) is tuple:
+            values = tuple(choices[0](part.strip()) for part in text.split(",") if part.strip())
+            if choices[-1] is Ellipsis or len(values) == len(choices):
+                return values
+            raise ValueError
+    except (KeyError, ValueError):
+        wanted = "true or false" if kind is bool else getattr(kind, "__name__", str(kind))
+        wanted = f"{len(choices)} values with a comma between" if get_origin(kind) is tuple else wanted
+        raise DisaError(f"--set {name}={text}: the value must be {wanted}") from None
+    if text in choices:
+        return text
+    raise DisaError(f"--set {name}={text}: use one of {', '.join(map(str, choices))}")
