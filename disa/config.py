@@ -32,7 +32,7 @@ class ModelConfig:
     disentangle: bool = True  # the whole SDM; False: the baseline's path [P]
     saliency_layers: int = 3  # cross-attention layers [D]
     saliency_heads: int = 8  # a [D]
-    saliency_itm_head: Literal["compare", "linear"] = "compare"  # [D]; linear memorises the training labels
+    saliency_itm_head: Literal["compare", "product", "linear"] = "compare"  # [D]; linear memorises the training labels
     saliency_source: Literal["gradcam", "attention", "cosine", "loss_gradient"] = "gradcam"  # [P] gradcam
     saliency_detach: bool = True  # ITM's gradient does not reach CLIP [D]
     saliency_split: Literal["top_k", "relative", "mass", "soft"] = "top_k"  # [P] top_k

@@ -7,7 +7,8 @@ Everything starts at the identity, so the untrained module already ranks categor
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from einops import einsum, rearrange, reduce
@@ -103,31 +104,37 @@ class CrossAttention(nn.Module):
 class CompareHead(nn.Module):
     """Match what a category attended to with the category's own embedding [D].
 
-    `matched = scale * (<attended, own + residual> + bias)`, attended and own of unit length: a scaled cosine, a bias
-    and a linear residual that starts at zero. Bias and residual are in units of a cosine, so that they learn quickly.
+    `matched = scale * (<attended, own + residual> + bias)`, `own` of unit length: a scaled similarity, a bias and a
+    linear residual that starts at zero. Bias and residual are in units of a cosine, so that they learn quickly.
+
+    `compare`: `attended` has unit length, so the similarity is a cosine. Its gradient is positive for tokens that are
+    better than the attended mixture: once attention rests on the right tokens alone, about half of them get none.
+    `product`: `attended` is the mean over the layers as it is, and every token that resembles `own` gets a gradient.
     """
 
-    def __init__(self, d: int) -> None:
+    def __init__(self, d: int, layers: int | None = None) -> None:
         super().__init__()
+        self.layers = layers  # None: unit length
         self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE)))
         self.bias = nn.Parameter(torch.tensor(_START_BIAS))
         self.residual = nn.Parameter(torch.zeros(d))
 
     def forward(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t"]:
         """Return the matched logit. `x` is the category's state after the last layer, `own` its unit embedding."""
-        attended, _ = self._attended(x, own)
+        attended = (x - own) / self._length(x, own)  # the stream began at `own`: the rest is what it attended to
         return self.log_scale.exp() * ((attended * (own + self.residual)).sum(-1) + self.bias)
 
     def gradient(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t d"]:
         """Return the gradient of the matched logit at `x`."""
-        attended, length = self._attended(x, own)
-        target = self.log_scale.exp() * (own + self.residual)
-        return (target - attended * (attended * target).sum(-1, keepdim=True)) / length
+        length = self._length(x, own)
+        target = (self.log_scale.exp() * (own + self.residual)).expand_as(x)
+        if self.layers is None:
+            attended = (x - own) / length
+            target = target - attended * (attended * target).sum(-1, keepdim=True)
+        return target / length
 
-    def _attended(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Return direction and length of what the residual stream took up since it began at `own`."""
-        length = torch.linalg.vector_norm(x - own, dim=-1, keepdim=True).clamp_min(_TINY)
-        return (x - own) / length, length
+    def _length(self, x: Tensor, own: Tensor) -> Tensor | int:
+        return self.layers or torch.linalg.vector_norm(x - own, dim=-1, keepdim=True).clamp_min(_TINY)
 
 
 class LinearHead(nn.Module):
@@ -154,7 +161,8 @@ class SaliencyModule(nn.Module):
         self.source, self.detach = config.saliency_source, config.saliency_detach
         self.differentiable = config.saliency_split == "soft"
         self.layers = nn.ModuleList(CrossAttention(d, config.saliency_heads) for _ in range(config.saliency_layers))
-        self.head = CompareHead(d) if config.saliency_itm_head == "compare" else LinearHead(d)
+        layers = config.saliency_layers if config.saliency_itm_head == "product" else None
+        self.head = LinearHead(d) if config.saliency_itm_head == "linear" else CompareHead(d, layers)
 
     def forward(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t d"]) -> Saliency:
         """Return saliency, matched logit and attention of every category.
@@ -167,7 +175,7 @@ class SaliencyModule(nn.Module):
         tokens = F.normalize(rearrange(tokens, "b d h w -> b (h w) d"), dim=-1)
         own = F.normalize(text, dim=-1)
         x = own.expand(tokens.shape[0], -1, -1)
-        *early, last = self.layers
+        *early, last = cast(Iterable[CrossAttention], self.layers)
         for layer in early:
             x = layer.carry(x, layer.attend(x, tokens), layer.values(tokens)).out
         attention, values = last.attend(x, tokens), last.values(tokens)
