@@ -4,7 +4,7 @@ Names are imported when first used, so that `import disa` and `disa --help` stay
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from disa.config import ModelConfig as ModelConfig
@@ -25,7 +25,7 @@ _HOMES = {
 __all__ = ["Disa", "ModelConfig", "Segmentation", "Segmenter", "load"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'disa' has no attribute {name!r}")

@@ -4,6 +4,7 @@ Free of torch, so that the command line can refuse bad input before the heavy im
 """
 
 import glob
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from disa.errors import DisaError
 
 MAX_PIXELS = 100_000_000  # about 12,000 x 8,300: larger than cameras make, smaller than what fills a laptop's memory
-SUFFIXES = frozenset(
-    ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
 # Only formats that Pillow decodes itself: EPS, for one, would start another program on a stranger's file.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 _pillow_limit = threading.Lock()
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Pixels = NDArray[np.uint8]
 
 
-def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_image(source: object, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return the picture as it is meant to be seen: uint8 RGB (H, W, 3), upright, transparency laid over white.
 
     `source` is a path, a PIL image, an array (H, W) or (H, W, 1 | 3 | 4), or a tensor, also (1 | 3 | 4, H, W).
@@ -39,7 +42,7 @@ def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         return read_file(Path(fspath(source)), max_pixels)
     if isinstance(source, Image.Image):
         return _from_pillow(source, "the PIL image")
-    if hasattr(source, "detach"):
+    if _is_tensor(source):
         return _from_array(_from_tensor(source), "the tensor")
     if isinstance(source, np.ndarray):
         return _from_array(source, "the array")
@@ -66,7 +69,7 @@ def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
                 )
             image.load()
             return _from_pillow(image, str(path))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DisaError(f"{path}: is not an image (known: {', '.join(FORMATS)})") from None
     except DisaError:
         raise
@@ -86,14 +89,14 @@ def expand(inputs: Iterable[str | PathLike[str]]) -> list[Path]:
     Raises `DisaError` when a folder or glob holds no picture.
     """
     found: dict[Path, None] = {}
-    for item in map(fspath, inputs):
-        path = Path(item)
+    for given in inputs:
+        item, path = fspath(given), Path(given)
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if _looks_like_picture(file))
             if not files:
-                raise DisaError(f"{path}: no picture in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+                raise DisaError(f"{path}: no picture in this folder (looked for {', '.join(SUFFIXES)})")
         elif glob.has_magic(item) and not path.exists():
-            files = sorted(file for file in map(Path, glob.glob(item, recursive=True)) if file.is_file())
+            files = sorted(file for file in map(Path, glob.iglob(item, recursive=True)) if file.is_file())  # noqa: PTH207 (absolute patterns)
             if not files:
                 raise DisaError(f"{item}: matches no file")
         else:
@@ -139,14 +142,20 @@ def _from_pillow(image: Image.Image, name: str) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def _from_tensor(tensor: Any) -> np.ndarray[Any, Any]:
+def _is_tensor(source: object) -> bool:
+    """Tell tensors without importing torch: whoever passes one has imported it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
+def _from_tensor(tensor: Any) -> NDArray[Any]:  # noqa: ANN401 (a torch.Tensor, not imported here)
     """Return a tensor as an array (H, W) or (H, W, C); three axes are channels first where that is possible."""
     tensor = tensor.detach().cpu()
-    array: np.ndarray[Any, Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return np.moveaxis(array, 0, -1) if array.ndim == 3 and array.shape[0] in (1, 3, 4) else array
 
 
-def _from_array(array: np.ndarray[Any, Any], name: str) -> Pixels:
+def _from_array(array: NDArray[Any], name: str) -> Pixels:
     if array.ndim == 4:
         raise DisaError(f"{name}: shape {array.shape} is a stack of images; give list(images)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
@@ -162,7 +171,7 @@ def _from_array(array: np.ndarray[Any, Any], name: str) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def _to_bytes(array: np.ndarray[Any, Any], name: str) -> Pixels:
+def _to_bytes(array: NDArray[Any], name: str) -> Pixels:
     kind = array.dtype.kind
     if array.dtype == np.uint8:
         return array

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from disa.errors import DisaError
 
-Background = None | float | str | tuple[str, ...]  # none, a threshold, "saliency", or competing words
+Background = float | str | tuple[str, ...] | None  # none, a threshold, "saliency", or competing words
 SALIENCY = "saliency"
 
 
@@ -49,7 +49,7 @@ def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return checked
 
 
-def parse_background(background: None | float | str | Sequence[str], words: Sequence[str]) -> Background:
+def parse_background(background: int | float | str | Sequence[str] | None, words: Sequence[str]) -> Background:
     """Return the background policy that a value stands for.
 
     None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it are background.

@@ -1,4 +1,4 @@
-"""Results on disk: Segmentation -> STEM_overlay.png, STEM_labels.png, STEM.json. Each file appears whole or not at all."""
+"""Results on disk: Segmentation -> STEM_overlay.png, STEM_labels.png, STEM.json. Each file whole or not at all."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from typing import IO, Any
 import numpy as np
 
 from disa.errors import DisaError
-from disa.inference.render import overlay, palette_image, saliency_sheet
+from disa.inference.heatmaps import saliency_sheet
+from disa.inference.render import overlay, palette_image
 from disa.inference.segmentation import Segmentation
 
 
@@ -59,7 +60,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         try:
             with temporary.open("wb") as file:
                 write(file)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -1,21 +1,19 @@
-"""One picture's result, in the caller's words: labels (H, W), scores (t, H, W), saliency per label, foreground (H, W)."""
+"""One picture's result, in the caller's words: labels (H, W), scores (t, H, W), saliency and foreground (H, W)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from disa.errors import DisaError
 from disa.inference.images import Pixels
 from disa.inference.labels import Background
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`, where a background policy found none of the words
 FOREGROUND_DENSITY = 2.0  # foreground.py's density above which a pixel is foreground
 
@@ -102,7 +100,7 @@ class Segmentation:
 
         return save(self, Path(folder), stem, saliency=saliency, beside=beside)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Any:  # noqa: ANN401 (a matplotlib Figure, which is an extra)
         """Return a matplotlib figure of the picture and its segmentation, for notebooks.
 
         Raises `DisaError` if matplotlib, an extra, is not installed.

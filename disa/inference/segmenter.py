@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -25,13 +26,16 @@ from disa.inference.text import TextEncoder
 from disa.model.disa import Disa, Prediction
 
 BATCH = 8  # images of one size that go through the model together
+ImageLike = str | PathLike[str] | Image.Image | NDArray[Any] | Tensor
 MAX_ASPECT = 8  # a longer picture is squeezed to this, or its long side would not fit into memory
 
 
 class Segmenter:
     """Give every pixel one of the words of a call. Made by `disa.load`."""
 
-    def __init__(self, model: Disa, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self, model: Disa, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.model = model.to(device=device, dtype=dtype).eval()
         self.device = device
         self.dtype = dtype
@@ -39,18 +43,36 @@ class Segmenter:
 
     @overload
     def __call__(
-        self, image: list[Any] | tuple[Any, ...], labels: str | Sequence[str], **options: Any
-    ) -> list[Segmentation]: ...  # noqa: E501
+        self,
+        image: list[Any] | tuple[Any, ...],
+        labels: str | Sequence[str],
+        *,
+        scores: bool = ...,
+        background: int | float | str | Sequence[str] | None = ...,
+        templates: str | Sequence[str] | None = ...,
+        size: int | None = ...,
+        max_pixels: int = ...,
+    ) -> list[Segmentation]: ...
     @overload
-    def __call__(self, image: Any, labels: str | Sequence[str], **options: Any) -> Segmentation: ...
+    def __call__(
+        self,
+        image: ImageLike,
+        labels: str | Sequence[str],
+        *,
+        scores: bool = ...,
+        background: int | float | str | Sequence[str] | None = ...,
+        templates: str | Sequence[str] | None = ...,
+        size: int | None = ...,
+        max_pixels: int = ...,
+    ) -> Segmentation: ...
 
     def __call__(
         self,
-        image: Any,
+        image: object,
         labels: str | Sequence[str],
         *,
         scores: bool = False,
-        background: None | float | str | Sequence[str] = None,
+        background: int | float | str | Sequence[str] | None = None,
         templates: str | Sequence[str] | None = None,
         size: int | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -70,8 +92,7 @@ class Segmenter:
         if policy == SALIENCY and not self.model.config.disentangle:
             raise DisaError('background "saliency" needs a model with the SDM; this one has none (disentangle=False)')
         text = self.text(words + policy if isinstance(policy, tuple) else words, templates)
-        many = isinstance(image, (list, tuple))
-        sources = image if many else [image]
+        sources = list(image) if isinstance(image, (list, tuple)) else [image]
         pictures = [read_image(source, max_pixels) for source in sources]
         results: list[Segmentation | None] = [None] * len(pictures)
         for batch, indices in self._batches(pictures, size):
@@ -82,7 +103,7 @@ class Segmenter:
                         prediction, row, pictures[index], words, policy, scores, _name(sources[index])
                     )
         done = [result for result in results if result is not None]
-        return done if many else done[0]
+        return done if isinstance(image, (list, tuple)) else done[0]
 
     def _batches(self, pictures: Sequence[Pixels], size: int | None) -> list[tuple[Tensor, list[int]]]:
         """Group pictures that have the same size inside the model, at most `BATCH` together."""
@@ -153,7 +174,7 @@ def _segmentation(
 
 
 def _best_label(probabilities: Float[Tensor, "t h w"], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the best label's index and probability per pixel; one label at a time, so memory does not grow with `t`."""
+    """Return the best label's index and probability per pixel; one label at a time: memory does not grow with `t`."""
     best = _resized(probabilities[:1], shape)[0]
     labels = torch.zeros_like(best, dtype=torch.int32)
     for index in range(1, len(probabilities)):
@@ -167,5 +188,5 @@ def _resized(maps: Float[Tensor, "t h w"], shape: Sequence[int]) -> Float[Tensor
     return torch.nn.functional.interpolate(maps[None], size=tuple(shape), mode="bilinear", align_corners=False)[0]
 
 
-def _name(source: Any) -> str | None:
+def _name(source: object) -> str | None:
     return fspath(source) if isinstance(source, (str, PathLike)) else None

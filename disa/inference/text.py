@@ -5,9 +5,11 @@ The words belong to a call, the embeddings to a cache here; the model never stor
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
+from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -61,7 +63,7 @@ class TextEncoder:
         self._cache.clear()
 
     def tokenize(self, names: Sequence[str], templates: Sequence[str]) -> Int[Tensor, "m p l"]:
-        """Return the ids of each name in each template, padded with 0. Raises `DisaError` naming one that is too long."""
+        """Return the ids of each name in each template, padded with 0. Raises `DisaError` for one that is too long."""
         texts = [template.replace("{}", name) for name in names for template in templates]
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         for index, row in enumerate(rows):
@@ -71,19 +73,22 @@ class TextEncoder:
                     f'prompt "{templates[index % len(templates)]}", the model reads {self.context_length}'
                 )
             row += [0] * (self.context_length - len(row))
-        return torch.tensor(rows).unflatten(0, (len(names), len(templates)))
+        return rearrange(torch.tensor(rows), "(m p) l -> m p l", p=len(templates))
 
     @torch.no_grad()
     def _embed(self, words: Sequence[str], templates: tuple[str, ...]) -> list[Float[Tensor, "p d"]]:
         names = [synonyms(word) for word in words]
         ids = self.tokenize([name for group in names for name in group], templates)
-        ids = ids.flatten(0, 1).to(next(self.model.parameters()).device)
-        embedded = torch.cat([self.model.encode_text(part) for part in ids.split(TEXTS_PER_BATCH)])
-        embedded = embedded.unflatten(0, (-1, len(templates)))
+        flat = rearrange(ids, "m p l -> (m p) l").to(next(self.model.parameters()).device)
+        parts = [self.model.encode_text(flat[i : i + TEXTS_PER_BATCH]) for i in range(0, len(flat), TEXTS_PER_BATCH)]
+        embedded = rearrange(torch.cat(parts), "(m p) d -> m p d", p=len(templates))
         places = len(self.model.config.backbone_templates)
         if len(templates) != places:
-            embedded = embedded.mean(1, keepdim=True).expand(-1, places, -1)
-        return [normalize(group.mean(0), dim=-1) for group in embedded.split([len(group) for group in names])]
+            embedded = repeat(embedded.mean(1), "m d -> m p d", p=places)
+        ends = list(accumulate(map(len, names)))
+        return [
+            normalize(embedded[end - len(group) : end].mean(0), dim=-1) for end, group in zip(ends, names, strict=True)
+        ]
 
 
 def load_tokenizer(folder: Path, end_id: int) -> Tokenizer:

@@ -1,5 +1,7 @@
 """`disa models`: the models that come with the package."""
 
+import typer
+
 from disa.errors import DisaError
 from disa.inference.catalogue import WEIGHTS, models
 
@@ -10,5 +12,5 @@ def run() -> None:
     if not entries:
         raise DisaError(f"{WEIGHTS}: no model here; install disa again, or train one (disa train --help)")
     for entry in entries:
-        print(f"{entry.name}  {entry.size / 1e6:.1f} MB\n  knows: {entry.knows}\n  where: {entry.folder}")
-    print("Any folder with model.safetensors, config.json and tokenizer.json is a model, too: --model FOLDER")
+        typer.echo(f"{entry.name}  {entry.size / 1e6:.1f} MB\n  knows: {entry.knows}\n  where: {entry.folder}")
+    typer.echo("Any folder with model.safetensors, config.json and tokenizer.json is a model, too: --model FOLDER")

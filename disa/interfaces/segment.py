@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -67,7 +68,9 @@ def run(
                 replace(result, source=str(file)).save(out, name, saliency=saliency, beside=beside)
             progress.advance(task)
     done = len(files) - failed
-    print(f"{done} of {len(files)} pictures segmented, in {out}" if failed else f"{_count(done)} segmented, in {out}")
+    typer.echo(
+        f"{done} of {len(files)} pictures segmented, in {out}" if failed else f"{_count(done)} segmented, in {out}"
+    )
     return DONE if not failed else SOME_FAILED if done else ALL_FAILED
 
 

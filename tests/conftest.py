@@ -1,0 +1,38 @@
+"""What several test folders need: a whole model, small and untrained, in a folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def save_small_model(folder: Path, **changes: Any) -> Path:
+    """Save a model with random weights and a tokenizer that reads any text; quick, and not able to see anything."""
+    import torch
+
+    from disa.model.disa import Disa
+    from disa.recipes import mini
+    from disa.training.tokenizer import save_tokenizer, train_tokenizer
+
+    config = mini(backbone_guidance_blocks=(0, 1), backbone_image_size=48, **changes)
+    towers = {
+        "text_config": {"num_hidden_layers": 1, "bos_token_id": 0, "eos_token_id": 1},
+        "vision_config": {"num_hidden_layers": 3},
+    }
+    clip = config.backbone_clip | {name: config.backbone_clip[name] | new for name, new in towers.items()}
+    torch.manual_seed(0)
+    Disa(config.replace(backbone_clip=clip)).save_pretrained(folder)
+    captions = ["a picture of a house by the sea, with grass and a boat"] * 30
+    save_tokenizer(train_tokenizer(captions, 600), folder, 32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="session")
+def baseline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without the SDM: no saliency, no matches, no foreground."""
+    return save_small_model(tmp_path_factory.mktemp("models") / "baseline", disentangle=False)

@@ -1,0 +1,88 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from disa.errors import DisaError
+from disa.inference.labels import check_templates, parse_background, parse_labels, synonyms
+
+WORD = st.text(st.characters(exclude_characters=",|", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=lambda word: " ".join(word.split()).casefold())
+
+
+@given(WORDS)
+def test_words_are_kept_as_given(words: list[str]):
+    assert parse_labels(words) == tuple(words)
+    assert parse_labels(",".join(words)) == tuple(word.strip() for word in words)
+
+
+@given(WORDS, st.data())
+def test_a_word_given_twice_is_refused_however_spelt(words: list[str], data: st.DataObject):
+    word = data.draw(st.sampled_from(words))
+    again = data.draw(
+        st.sampled_from([word, f"  {word} ", word.replace(" ", "   "), f"{word}|something else entirely"])
+    )
+    position = data.draw(st.integers(0, len(words)))
+    with pytest.raises(DisaError, match="given twice"):
+        parse_labels([*words[:position], again, *words[position:]])
+
+
+@given(st.text())
+def test_any_text_gives_words_or_one_line_of_error(text: str):
+    try:
+        words = parse_labels(text)
+    except DisaError:
+        return
+    folded = [name.casefold() for word in words for name in synonyms(word)]
+    assert all(folded)
+    assert len(folded) == len(set(folded))
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ("", "no label given"),
+        ("  ", "no label given"),
+        ([], "no label given"),
+        ("house,", "label 2 is empty"),
+        ("house,,sea", "label 2 is empty"),
+        (["house", "\t"], "label 2 is empty"),
+        ("boat||ship", "label 1 is empty"),
+        ("sea, Sea", '"Sea" is given twice'),
+        ("night  sky, Night sky", "given twice"),
+        ("boat|ship, ship", '"ship" is given twice'),
+        ("boat|Boat", "given twice"),
+        ("Straße, STRASSE", "given twice"),
+    ],
+)
+def test_bad_labels_are_refused(labels: str | list[str], reason: str):
+    with pytest.raises(DisaError, match=reason):
+        parse_labels(labels)
+
+
+def test_synonyms_are_separated_by_bars():
+    assert parse_labels("boat | sailing  ship, sea") == ("boat | sailing  ship", "sea")
+    assert synonyms("boat | sailing  ship") == ("boat", "sailing ship")
+
+
+@pytest.mark.parametrize("templates", [[], ["a picture"], ["{} {}"], [""], "a picture of a {0}"])
+def test_templates_need_one_place_for_the_word(templates: str | list[str]):
+    with pytest.raises(DisaError):
+        check_templates(templates)
+    assert check_templates("a {}") == ("a {}",)
+
+
+def test_background_policies():
+    words = ("house", "sea")
+    assert parse_background(None, words) is None
+    assert parse_background("none", words) is None
+    assert parse_background("0.3", words) == parse_background(0.3, words) == 0.3
+    assert parse_background(1, words) == 1.0
+    assert parse_background("Saliency", words) == "saliency"
+    assert parse_background("wall, floor", words) == parse_background(["wall", "floor"], words) == ("wall", "floor")
+    assert parse_background(["saliency"], words) == ("saliency",)
+
+
+@pytest.mark.parametrize("background", [1.5, -0.1, "2", "nan", True, "wall, Sea", ["house"], [], "", "wall,,floor"])
+def test_bad_background_is_refused(background: object):
+    with pytest.raises(DisaError):
+        parse_background(background, ("house", "sea"))
