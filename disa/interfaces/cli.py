@@ -146,15 +146,30 @@ def evaluate(
     save_worst: Annotated[
         Path | None, typer.Option(help="Save the scenes with the lowest score to this folder.")
     ] = None,
+    dense_clip: Annotated[
+        bool, typer.Option("--dense-clip", help="Measure the model's CLIP alone, without the head: the floor.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Measure a model: mIoU over all categories, and for things and stuff, seen and unseen in training.
 
-    Example: `disa evaluate picturebook --model mini --json numbers.json`
+    Examples:
+
+    - `disa evaluate picturebook --model mini --json numbers.json --save-worst failures`
+
+    - `disa evaluate picturebook --model mini --dense-clip`
     """
     from disa.interfaces.evaluate import run
 
-    run(dataset=dataset, model=model, json=json, limit=limit, device=device, save_worst=save_worst)
+    run(
+        dataset=dataset,
+        model=model,
+        json=json,
+        limit=limit,
+        device=device,
+        save_worst=save_worst,
+        dense_clip=dense_clip,
+    )
 
 
 @app.command()
@@ -173,7 +188,11 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights and of the order of the scenes.")] = 0,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a field of the model: `saliency_split=relative`; may be repeated."),
+        typer.Option(
+            "--set",
+            help="Change a field of the model or of the training: `saliency_split=relative`, `clip_lr_scale=0.1`, "
+            "`ema=0.999`, ...; may be repeated.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
     device: Device = "auto",
@@ -209,18 +228,21 @@ def pretrain_clip(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps. Default: those of the bundled model.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Choose the number of steps to fill this time.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and scenes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and pictures.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field of the run: `vision_width=192`; may be repeated."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
     device: Device = "auto",
 ) -> None:
     """Train the tiny CLIP of the bundled model from scratch on picturebook's captions.
 
-    Example: `disa pretrain-clip --out runs/clip`, then `disa train mini --clip runs/clip --out runs/mini`
+    Example: `disa pretrain-clip --out runs`, then `disa train mini --clip runs/clip --out runs/mini`
     """
     from disa.interfaces.pretrain import run
 
-    run(out=out, steps=steps, minutes=minutes, seed=seed, resume=resume, device=device)
+    run(out=out, steps=steps, seed=seed, settings=set_ or [], resume=resume, device=device)
 
 
 @app.command()

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from disa.config import ModelConfig
 from disa.errors import DisaError
 
 RUNTIME_FIELDS = ("workers", "log_every", "checkpoint_every", "evaluate_every", "evaluate_scenes")  # free on resume
@@ -84,19 +83,23 @@ def recipe_settings(recipe: str) -> TrainConfig:
     return _FROM_SCRATCH if recipe.startswith("mini") else _PUBLISHED
 
 
-Config = TypeVar("Config", TrainConfig, ModelConfig)
+Config = TypeVar("Config")
 
 
 def changed(config: Config, changes: Mapping[str, str]) -> Config:
-    """Return a configuration with fields replaced by values given as text (`--set name=value`).
+    """Return a dataclass with fields replaced by values given as text (`--set name=value`).
 
-    Raises `DisaError` for a value that is not of the field's type.
+    Raises `DisaError` for an unknown field and for a value that is not of the field's type.
     """
-    kinds = get_type_hints(type(config))
-    return replace(config, **{name: _parsed(name, text, kinds[name]) for name, text in changes.items()})
+    kinds, known = get_type_hints(type(config)), settable(type(config))
+    for name, text in changes.items():
+        if name not in known:
+            raise DisaError(f"--set {name}={text}: no such setting; known are {', '.join(sorted(known))}")
+    values = {name: _parsed(name, text, kinds[name]) for name, text in changes.items()}
+    return replace(config, **values)  # type: ignore[type-var]
 
 
-def settable(kind: type[TrainConfig] | type[ModelConfig]) -> list[str]:
+def settable(kind: type) -> list[str]:
     """Return the names of the fields that can be given as text."""
     return [name for name, hint in get_type_hints(kind).items() if get_origin(hint) is not dict]
 
