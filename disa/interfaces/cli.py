@@ -246,6 +246,23 @@ def pretrain_clip(
 
 
 @app.command()
+def picturebook(
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures; made if need be.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 10,
+    size: Annotated[int, typer.Option(help="Pixels per side, 8 to 4096; the scenes are the same at any size.")] = 96,
+    seed: Annotated[int, typer.Option(min=0, help="Which world: 1 is trained on, 2 is tested on.")] = 2,
+    masks: Annotated[bool, typer.Option("--masks", help="Write label maps and captions, too.")] = False,
+) -> None:
+    """Draw scenes of the procedural world in which the bundled model lives.
+
+    Example: `disa picturebook scenes --count 6 --size 384`, then `disa segment scenes --labels "house, sea" --out out`
+    """
+    from disa.interfaces.picturebook import run
+
+    run(out, count=count, size=size, seed=seed, masks=masks)
+
+
+@app.command()
 def info(
     model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")],
     labels: Annotated[int, typer.Option(min=1, help="Number of labels at which to count operations.")] = 20,

@@ -1,0 +1,38 @@
+# Each target works from a fresh clone with nothing but Python 3.11 or newer installed.
+PYTHON ?= python3
+BIN := .venv/bin
+LABELS := house, tree, car, boat|ship, sun, moon, star, balloon, fish, flower, mushroom, umbrella, apple, cup, rocket, \
+heart, kite, cloud, snowman, cactus, sky, night sky, sea|ocean, grass, sand, snow, road, brick wall, wooden floor, \
+stone wall, lava, tiled floor, wheat field, carpet
+
+.PHONY: demo test lint train-mini table clean
+
+demo: .venv/core  ## draw six scenes and segment them with the bundled model; look into demo-out/
+	$(BIN)/disa picturebook demo-out/scenes --count 6 --size 384
+	$(BIN)/disa segment demo-out/scenes --labels "$(LABELS)" --out demo-out --beside --saliency
+	@echo "look at demo-out/*_overlay.png"
+
+test: .venv/dev  ## all tests, on all cores
+	$(BIN)/python -m pytest -n auto -q
+
+lint: .venv/dev  ## style, types, and which part may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+train-mini: .venv/core  ## make the bundled model from scratch (docs/training.md says how long it takes); resumable
+	$(BIN)/disa pretrain-clip --out runs/clip
+	$(BIN)/disa train mini --clip runs/clip/clip --out runs/mini
+
+.venv/core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,plot]"
+	touch $@
+
+clean:
+	rm -rf .venv demo-out

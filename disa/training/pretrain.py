@@ -1,0 +1,200 @@
+"""Train a small CLIP from scratch on picturebook captions: `disa pretrain-clip`.
+
+`(PretrainConfig, folder) -> folder/clip` with transformers' `config.json` and `model.safetensors`, and a tokenizer.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torch.optim import AdamW
+
+from disa.config import ModelConfig
+from disa.data.picturebook import SIZE, SYNONYMS, WORDS
+from disa.errors import DisaError
+from disa.inference.saving import write_whole
+from disa.model.backbone import Backbone
+from disa.training.checkpoint import (
+    Checkpoint, checkpoints, read_checkpoint, restore_run, run_tensors, write_checkpoint,
+)  # fmt: skip
+from disa.training.contrastive import mosaic_loss, scene_loss
+from disa.training.interruption import Interruption
+from disa.training.optimizer import optimizer, set_learning_rate
+from disa.training.pool import Pictures, render_pictures
+from disa.training.progress import RunLog
+from disa.training.tokenizer import caption_ids, save_tokenizer, train_tokenizer
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One contrastive run. The architecture is fixed by the fields of the first group."""
+
+    vision_width: int = 160
+    vision_layers: int = 5
+    vision_heads: int = 5
+    patch: int = 8  # pixels per side
+    text_width: int = 128
+    text_layers: int = 2
+    text_heads: int = 4
+    context: int = 40  # tokens of a caption or prompt
+    vocabulary: int = 1024  # entries of the tokenizer, at most
+    embedding_width: int = 128  # d
+
+    steps: int = 4500
+    mosaics: int = 64  # pictures of four cards in a mosaic batch
+    scenes: int = 96  # pictures in a scene batch
+    scene_every: int = 3  # every so many steps the batch is of scenes
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 200  # steps
+    clip_norm: float = 1.0
+    clip_lr_scale: float = 1.0  # there is no head to be faster than
+    keep_tokens: float = 0.5  # share of the patch tokens that a step sees
+    all_tokens_from: float = 0.85  # share of the steps after which it sees all
+    bf16: bool = True  # autocast of the forward pass to bfloat16
+    cards: int = 60_000  # pictures drawn before the first step
+    pool_scenes: int = 16_000
+    seed: int = 0
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers before anything is drawn."""
+        for name in ("steps", "mosaics", "scenes", "scene_every", "cards", "pool_scenes", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise DisaError(f"{name}={getattr(self, name)}: must be at least 1")
+        if SIZE % self.patch or (SIZE // self.patch) % 2:
+            raise DisaError(f"patch={self.patch}: the {SIZE} pixels of a scene must be an even number of patches")
+
+    def clip_config(self, vocabulary: int) -> dict[str, Any]:
+        """Return what `transformers.CLIPConfig` takes, for a tokenizer of `vocabulary` entries."""
+        vision = {
+            "hidden_size": self.vision_width, "intermediate_size": 4 * self.vision_width, "patch_size": self.patch,
+            "num_hidden_layers": self.vision_layers, "num_attention_heads": self.vision_heads, "image_size": SIZE,
+            "hidden_act": "gelu", "projection_dim": self.embedding_width,
+        }  # fmt: skip
+        text = {
+            "hidden_size": self.text_width, "intermediate_size": 4 * self.text_width, "vocab_size": vocabulary,
+            "num_hidden_layers": self.text_layers, "num_attention_heads": self.text_heads, "hidden_act": "gelu",
+            "max_position_embeddings": self.context, "projection_dim": self.embedding_width,
+            "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+        }  # fmt: skip
+        return {"projection_dim": self.embedding_width, "vision_config": vision, "text_config": text}
+
+
+def pretrain(settings: PretrainConfig, out: Path, device: torch.device, resume: bool = True) -> Path:
+    """Train, or go on with the run in `out`, and return the finished CLIP's folder `out/clip`.
+
+    Steps depend on (seed, step) only, so an interrupted run ends as an uninterrupted one. Raises `DisaError` if `out`
+    holds a run with other settings, or for a loss that is not finite.
+    """
+    _claim(settings, out, resume)
+    cards = render_pictures("cards", settings.cards, settings.seed)
+    scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
+    tokenizer = train_tokenizer(cards.captions + scenes.captions + _all_words(), settings.vocabulary)
+    save_tokenizer(tokenizer, out / "clip", settings.context)
+    ids = {
+        "cards": caption_ids(tokenizer, cards.captions, settings.context),
+        "scenes": caption_ids(tokenizer, scenes.captions, settings.context),
+    }
+    torch.manual_seed(settings.seed)
+    config = settings.clip_config(tokenizer.get_vocab_size())
+    taps = (max(0, settings.vision_layers - 4), settings.vision_layers - 2)
+    backbone = Backbone(ModelConfig(backbone_clip=config, backbone_guidance_blocks=taps, backbone_finetune="full")).to(device)
+    adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
+    start = _restore(backbone, adam, out)
+    with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start) as log:
+        for step in range(start, settings.steps):
+            rate = set_learning_rate(adam, step, settings)
+            loss = _step(backbone, adam, cards, scenes, ids, step, settings, device)
+            if not torch.isfinite(torch.tensor(loss)):
+                raise DisaError(f"step {step}: the loss is {loss}; go on from the last checkpoint with a lower --lr")
+            log.step(step, {"loss": loss, "lr": rate})
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps or interruption.asked:
+                state = {"step": step + 1, "settings": asdict(settings)}
+                write_checkpoint(out / "checkpoints", Checkpoint(run_tensors(backbone, adam, {}), state))
+                _save_clip(backbone, config, out / "clip")
+            if interruption.asked:
+                log.say(f"stopped after step {step + 1}; the same command goes on from there")
+                raise KeyboardInterrupt
+    return out / "clip"
+
+
+def _step(
+    backbone: Backbone, adam: AdamW, cards: Pictures, scenes: Pictures, ids: dict[str, Tensor], step: int,
+    settings: PretrainConfig, device: torch.device,
+) -> float:  # fmt: skip
+    draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    grid = SIZE // settings.patch
+    kept = None
+    if step < settings.all_tokens_from * settings.steps and settings.keep_tokens < 1:
+        kept = torch.randperm(grid**2, generator=draw)[: round(settings.keep_tokens * grid**2)].sort().values.to(device)
+    is_scene = step % settings.scene_every == settings.scene_every - 1
+    pool, count = (scenes, settings.scenes) if is_scene else (cards, 4 * settings.mosaics)
+    chosen = torch.randint(len(pool.captions), (count,), generator=draw)
+    pixels = augment(pool.pixels[chosen], draw).to(device)
+    captions = ids["scenes" if is_scene else "cards"][chosen].to(device)
+    captions = captions[:, : int((captions != 0).sum(1).max()) + 1]
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+        if is_scene:
+            loss = scene_loss(backbone, pixels, captions, kept)
+        else:
+            down, right = torch.randint(grid, (2,), generator=draw).tolist()
+            loss = mosaic_loss(backbone, pixels, captions, (down, right), kept)
+    adam.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(backbone.parameters(), settings.clip_norm)
+    adam.step()
+    with torch.no_grad():
+        backbone.clip.logit_scale.clamp_(max=4.6052)  # 100, as CLIP does
+    return loss.item()
+
+
+def augment(pixels: Tensor, draw: torch.Generator) -> Tensor:
+    """Return uint8 pixels as floats, mirrored in half of the cases, with brightness and colour varied by a tenth."""
+    mirrored = torch.rand(len(pixels), 1, 1, 1, generator=draw) < 0.5
+    gain = 1 + 0.2 * (torch.rand(len(pixels), 3, 1, 1, generator=draw) - 0.5)
+    return (torch.where(mirrored, pixels.flip(3), pixels).float() * gain).clamp(0, 255)
+
+
+def _all_words() -> list[str]:
+    return [word for noun in WORDS for word in (noun, *SYNONYMS.get(noun, ()))] * 50
+
+
+def _claim(settings: PretrainConfig, out: Path, resume: bool) -> None:
+    """Write the run's settings into its folder, or compare them with those that are there."""
+    path = out / "settings.json"
+    if path.exists():
+        if not resume:
+            raise DisaError(f"{out}: holds a run already; choose another --out, or go on with it (--resume)")
+        if (there := json.loads(path.read_text())) != asdict(settings):
+            other = [f"{key}={there.get(key)}" for key, value in asdict(settings).items() if there.get(key) != value]
+            raise DisaError(f"{out}: holds a run with other settings ({', '.join(other)}); choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(path, asdict(settings))
+
+
+def _restore(backbone: Backbone, adam: AdamW, out: Path) -> int:
+    """Put the newest checkpoint in place and return the step to go on with."""
+    found = checkpoints(out / "checkpoints")
+    if not found:
+        return 0
+    tensors, state = read_checkpoint(found[-1])
+    restore_run(tensors, backbone, adam, {})
+    return int(state["step"])
+
+
+def _save_clip(backbone: Backbone, config: dict[str, Any], folder: Path) -> None:
+    """Write CLIP as transformers reads it."""
+    state = {name: tensor.contiguous() for name, tensor in backbone.clip.state_dict().items()}
+    weights = save(state, {"format": "pt"})
+    write_whole(folder / "model.safetensors", lambda file: file.write(weights))
+    _write_json(folder / "config.json", {"architectures": ["CLIPModel"], "model_type": "clip", **config})
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    text = json.dumps(data, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
