@@ -4,6 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("disa", deadline=None)  # a busy machine is no mistake of the code
+settings.load_profile("disa")
 
 
 def save_small_model(folder: Path, **changes: Any) -> Path:

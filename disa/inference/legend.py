@@ -84,7 +84,7 @@ def _draw_entry(
     draw.text((start + text + font.getlength("100%") + row // 2, middle), share, ink, font, anchor="rm")
 
 
-def fitting(text: str, font: Font, room: float) -> str:
+def fitting(text: str, font: Font, room: int | float) -> str:
     """Cut a text that is wider than its room."""
     if font.getlength(text) <= room:
         return text

@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from disa.errors import DisaError
+from disa.inference import saving
+from disa.inference.segmentation import Segmentation
+
+WORDS = ("House", "boat|ship", "zebra")
+
+
+def result(**changes: object) -> Segmentation:
+    labels = np.zeros((40, 60), np.int32)
+    labels[:10], labels[10:20] = 1, -1
+    confidence = np.full((40, 60), 0.75, np.float32)
+    confidence[:10] = 0.5
+    saliency = np.zeros((3, 4, 6), np.float32)
+    saliency[0, 3], saliency[1, 0, 0] = 2.0, 0.5
+    density = np.zeros((4, 6), np.float32)
+    density[:, :3] = 9.0
+    defaults = {
+        "image": np.full((40, 60, 3), 90, np.uint8),
+        "words": WORDS,
+        "labels": labels,
+        "confidence": confidence,
+        "background": 0.4,
+        "matched": {"House": 0.9, "boat|ship": 0.6, "zebra": 0.1},
+        "token_saliency": saliency,
+        "token_density": density,
+        "source": "in/photo.jpg",
+    }
+    return Segmentation(**{**defaults, **changes})
+
+
+def test_areas_and_mean_scores_count_what_each_word_won():
+    assert result().areas == {"House": 1200, "boat|ship": 600, "zebra": 0}
+    assert result().mean_scores == {"House": 0.75, "boat|ship": 0.5, "zebra": None}
+
+
+def test_json_is_plain_and_adds_up():
+    data = json.loads(json.dumps(result().to_json()))
+    assert data["image"] == "in/photo.jpg"
+    assert (data["width"], data["height"]) == (60, 40)
+    assert data["words"][1] == {
+        "word": "boat|ship",
+        "index": 1,
+        "area": 600,
+        "share": 0.25,
+        "mean_score": 0.5,
+        "matched": 0.6,
+    }
+    assert data["background"] == {"policy": 0.4, "area": 600, "share": 0.25}
+    assert sum(word["share"] for word in data["words"]) + data["background"]["share"] == pytest.approx(1)
+
+
+def test_saliency_is_scaled_to_its_own_peak_and_the_pictures_size():
+    saliency = result().saliency
+    assert list(saliency) == list(WORDS)
+    for word, peak in [("House", 1), ("boat|ship", 1), ("zebra", 0)]:
+        assert saliency[word].shape == (40, 60)
+        assert saliency[word].max() == peak
+    assert saliency["House"][35:].min() == 1
+    assert saliency["boat|ship"].argmax() < 60 * 10
+    with pytest.raises(KeyError, match="'ship' is none of the labels"):
+        saliency["ship"]
+
+
+def test_foreground_is_where_the_density_is_above_its_limit():
+    foreground = result().foreground
+    assert foreground.dtype == bool
+    assert foreground[:, :26].all()
+    assert not foreground[:, 36:].any()
+
+
+def test_saved_files_hold_the_result(tmp_path: Path):
+    scores = np.random.default_rng(0).random((3, 40, 60), np.float32)
+    paths = result(scores=scores).save(tmp_path / "new" / "folder", saliency=True)
+    names = ["photo_overlay.png", "photo_labels.png", "photo.json", "photo_saliency.png", "photo_scores.npz"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)
+    indexed = Image.open(paths[1])
+    assert indexed.mode == "P"
+    np.testing.assert_array_equal(np.asarray(indexed), np.where(result().labels < 0, 255, result().labels))
+    assert json.loads(paths[2].read_text()) == result().to_json()
+    with np.load(paths[4]) as stored:
+        np.testing.assert_allclose(stored["scores"], scores, atol=1e-3)
+        assert tuple(stored["words"]) == WORDS
+    assert [path.name for path in result(source=None).save(tmp_path)][2] == "image.json"
+    assert [path.name for path in result().save(tmp_path, "mine")][2] == "mine.json"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def interrupted(file: object) -> None:
+        file.write(b"half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        saving.write_whole(path, interrupted)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path: Path):
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "below", Path("/proc/nowhere"), tmp_path / ("x" * 300)):
+        with pytest.raises(DisaError, match="choose another"):
+            result().save(folder)
+    with pytest.raises(DisaError, match="cannot be written"):
+        result().save(tmp_path, "no/such/folder")
+
+
+def test_plot_draws_the_picture_and_the_overlay():
+    figure = result().plot()
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape[1] > 2 * shown.shape[0] / 40 * 60 * 0.9  # both pictures side by side
+
+
+def test_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(DisaError, match=r"pip install 'disa\[plot\]'"):
+        result().plot()
