@@ -1,4 +1,4 @@
-"""Linear attention between categories, padded with learned tokens. `m t c -> m t c`"""
+"""Attention between tokens, and linear attention between categories, padded with learned tokens. `m t c -> m t c`"""
 
 from typing import NamedTuple
 
@@ -9,6 +9,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 EPSILON = 1e-6
+
+
+def attend(
+    query: Float[Tensor, "m a n e"],
+    key: Float[Tensor, "m a k e"],
+    value: Float[Tensor, "m a k e"],
+    bias: Float[Tensor, "#m #a #n k"] | None = None,
+) -> Float[Tensor, "m a n e"]:
+    """Return softmax attention; `bias` is added to the scaled scores, minus infinity hides a key.
+
+    Training on a CPU, the plain products are 1.5 times (16 bit: 7 times) as fast for narrow heads as the fused
+    kernel's backward pass. Everywhere else the fused kernel saves the memory of the attention map.
+    """
+    if torch.is_grad_enabled() and query.device.type == "cpu":
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return (scores if bias is None else scores + bias).softmax(-1).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 class Padding(NamedTuple):

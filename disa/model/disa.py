@@ -39,9 +39,7 @@ class Disa(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         if config.max_categories_by == "itm" and not config.disentangle:
-            raise DisaError(
-                "max_categories_by='itm' ranks by the SDM's matched logit: set disentangle=True or use 'cosine'"
-            )
+            raise DisaError("max_categories_by='itm' ranks by the SDM's matched logit: turn disentangle on")
         self.config = config
         self.backbone = Backbone(config)
         d = self.backbone.embedding_width

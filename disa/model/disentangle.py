@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disa.config import ModelConfig
+from disa.model.attention import attend
 from disa.model.saliency import foreground_count, split_tokens
 
 _OWN_SIDE = 3.0  # start of the aggregation's logits: a token keeps 95 % of its own side
@@ -46,7 +47,7 @@ class Branch(nn.Module):
         )
         value = rearrange(self.value(normed), "m n (a e) -> m a n e", a=self.heads)
         bias = None if weight is None else weight.clamp_min(_TINY).log()[:, None, None, :].to(query.dtype)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        attended = attend(query, key, value, bias)
         x = x + self.out(rearrange(attended, "m a n e -> m n (a e)"))
         return x + self.mlp(self.mlp_norm(x))
 

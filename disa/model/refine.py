@@ -90,7 +90,7 @@ class CategoryRefine(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t h w c"], words: Float[Tensor, "#b t g"]) -> Float[Tensor, "b t h w c"]:
         """Return `x` plus the attention's output, which holds its own residual: `x` counts twice. Baseline quirk 18."""
-        b, t, h, w, _ = x.shape
+        b, _, h, w, _ = x.shape
         pool = self.pool_train if self.training else self.pool_test
         if pool == 1:
             refined = self.attention(rearrange(x, "b t h w c -> b (h w) t c"), words)

@@ -11,6 +11,8 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from disa.model.attention import attend
+
 
 class Tiling(NamedTuple):
     """How a grid is cut into windows; every pair is (rows, columns)."""
@@ -95,9 +97,11 @@ class WindowBlock(nn.Module):
     ) -> Float[Tensor, "b t y n c"]:
         qkv = torch.cat(self._project(x, guidance), -1)
         query, key, value = rearrange(qkv, "b t y n (s a e) -> s (b t y) a n e", s=3, a=self.heads)
+        bias = None
         if mask is not None:
-            mask = repeat(mask, "y n m -> (bt y) 1 n m", bt=x.shape[0] * x.shape[1])
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+            bias = repeat(hidden, "y n m -> (bt y) 1 n m", bt=x.shape[0] * x.shape[1])
+        mixed = attend(query, key, value, bias)
         return self.project(rearrange(mixed, "(b t y) a n e -> b t y n (a e)", b=x.shape[0], t=x.shape[1]))
 
     def _project(self, x: Float[Tensor, "b t y n c"], guidance: Float[Tensor, "b y n g"]) -> tuple[Tensor, ...]:
