@@ -1,0 +1,221 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import disa
+from disa.interfaces.cli import app
+
+LABELS = "House, sea|ocean, grass"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, size in enumerate([(30, 40), (40, 30), (60, 60)]):
+        image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"p{number}.png")
+    return folder
+
+
+@pytest.fixture
+def segment(model_folder: Path):
+    def run(*arguments: object, labels: str = LABELS, model: Path = model_folder) -> Result:
+        options = ["--labels", labels, "--model", str(model), "--device", "cpu"]
+        return CliRunner().invoke(app, ["segment", *map(str, arguments), *options])
+
+    return run
+
+
+def fails(result: Result, *parts: str) -> None:
+    """One clear line on stderr, exit code 2, nothing on stdout."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, model_folder: Path):
+    command = [sys.executable, "-m", "disa", "segment", str(pictures), "--labels", LABELS, "--out", "results"]
+    done = subprocess.run(
+        [*command, "--model", str(model_folder)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "3 pictures segmented, in results\n"
+    assert done.stderr == ""
+    names = {f"p{number}{end}" for number in range(3) for end in ("_overlay.png", "_labels.png", ".json")}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == names
+
+
+def test_what_is_written_is_what_python_gives(pictures: Path, tmp_path: Path, segment, model_folder: Path):
+    out = tmp_path / "out"
+    result = segment(pictures / "p0.png", "--out", out, "--saliency", "--scores", "--beside", "--background", "0.5")
+    assert result.exit_code == 0, result.stderr
+    expected = disa.load(model_folder, "cpu")(pictures / "p0.png", LABELS, background=0.5, scores=True)
+    assert json.loads((out / "p0.json").read_text()) == json.loads(json.dumps(expected.to_json()))
+    labels = np.asarray(Image.open(out / "p0_labels.png"))
+    np.testing.assert_array_equal(labels, np.where(expected.labels < 0, 255, expected.labels))
+    np.testing.assert_allclose(np.load(out / "p0_scores.npz")["scores"], expected.scores, atol=1e-3)
+    assert Image.open(out / "p0_saliency.png").width > 100
+    assert Image.open(out / "p0_overlay.png").width > 2 * 640
+    assert [entry["word"] for entry in json.loads((out / "p0.json").read_text())["words"]] == [
+        "House",
+        "sea|ocean",
+        "grass",
+    ]
+
+
+def test_templates_size_and_background_words_are_passed_on(pictures: Path, tmp_path: Path, segment, model_folder: Path):
+    options = ["--template", "my {}", "--template", "the {}", "--size", "64", "--background", "wall, floor"]
+    assert segment(pictures / "p1.png", "--out", tmp_path / "o", *options).exit_code == 0
+    segmenter = disa.load(model_folder, "cpu")
+    expected = segmenter(pictures / "p1.png", LABELS, templates=["my {}", "the {}"], size=64, background="wall, floor")
+    assert json.loads((tmp_path / "o/p1.json").read_text()) == json.loads(json.dumps(expected.to_json()))
+
+
+def test_one_bad_picture_is_reported_and_the_others_are_done(pictures: Path, tmp_path: Path, segment):
+    (pictures / "p0a.png").write_bytes(b"no picture")
+    (pictures / "p0b.jpg").touch()
+    result = segment(pictures, pictures / "missing.png", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "3 of 6 pictures segmented" in result.stdout
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert [("p0a.png" in e, "p0b.jpg" in e, "missing.png" in e) for e in errors] == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+    ]
+    assert len(list((tmp_path / "out").glob("*.json"))) == 3
+
+
+def test_only_bad_pictures_exit_with_2(pictures: Path, tmp_path: Path, segment):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for name in ("a.png", "b.png"):
+        (bad / name).write_bytes(b"no picture")
+    result = segment(bad, "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (2, f"0 of 2 pictures segmented, in {tmp_path / 'out'}\n")
+
+
+def test_files_that_share_a_name_do_not_overwrite_each_other(pictures: Path, tmp_path: Path, segment):
+    for name in ("deep/p0.png", "p0.jpg", "p0-2.png"):
+        (pictures / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20)).save(pictures / name)
+    assert segment(str(pictures / "**/p0*"), "--out", tmp_path / "out").exit_code == 0
+    sources = {json.loads(path.read_text())["image"] for path in (tmp_path / "out").glob("*.json")}
+    assert len(sources) == 4
+
+
+def bad_file(folder: Path, content: bytes) -> Path:
+    path = folder / "x.png"
+    path.write_bytes(content)
+    return path
+
+
+def test_bad_pictures_are_refused(pictures: Path, tmp_path: Path, segment):
+    whole = (pictures / "p2.png").read_bytes()
+    out = ["--out", tmp_path / "out"]
+    fails(segment(tmp_path / "none.png", *out), "none.png", "no such file")
+    fails(segment(bad_file(tmp_path, b""), *out), "x.png", "0 bytes")
+    fails(segment(bad_file(tmp_path, b"words"), *out), "x.png", "not an image")
+    fails(segment(bad_file(tmp_path, whole[: len(whole) // 2]), *out), "x.png", "truncated")
+    fails(segment(pictures / "p2.png", "--max-pixels", 3599, *out), "60 x 60", "--max-pixels")
+    assert segment(pictures / "p2.png", "--max-pixels", 3600, *out).exit_code == 0
+    fails(segment(str(tmp_path / "*.webp"), *out), "*.webp", "matches no file")
+    (tmp_path / "empty").mkdir()
+    fails(segment(tmp_path / "empty", *out), "no picture in this folder")
+
+
+@pytest.mark.parametrize(
+    ("labels", "part"),
+    [("", "no label"), ("a,,b", "empty"), ("sea, Sea", "twice"), ("house " * 60, "too long"), ("boat|boat", "twice")],
+)
+def test_bad_labels_are_refused(pictures: Path, tmp_path: Path, segment, labels: str, part: str):
+    fails(segment(pictures, "--out", tmp_path / "out", labels=labels), part)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--background", "1.5"], "between 0 and 1"),
+        (["--background", "Sea|wall,ocean"], "twice"),
+        (["--template", "a house"], "must contain {}"),
+        (["--size", "3"], "at least 8"),
+        (["--device", "cuda:77"], "not available"),
+    ],
+)
+def test_bad_options_are_refused(pictures: Path, tmp_path: Path, model_folder: Path, options: list[str], part: str):
+    command = [
+        "segment",
+        str(pictures),
+        "--labels",
+        LABELS,
+        "--out",
+        str(tmp_path / "out"),
+        "--model",
+        str(model_folder),
+    ]
+    fails(CliRunner().invoke(app, [*command, *options]), part)
+
+
+def test_places_that_cannot_be_written_are_refused(pictures: Path, tmp_path: Path, segment):
+    (tmp_path / "file").touch()
+    fails(segment(pictures, "--out", tmp_path / "file"), "choose another")
+    fails(segment(pictures, "--out", tmp_path / "file/below"), "choose another")
+    fails(segment(pictures, "--out", "/proc/results"), "choose another")
+    fails(segment(pictures, "--out", pictures), "holds the pictures")
+
+
+def test_bad_models_are_refused(pictures: Path, tmp_path: Path, segment, model_folder: Path, baseline_folder: Path):
+    out = ["--out", tmp_path / "out"]
+    fails(segment(pictures, *out, model=tmp_path / "none"), "unknown model")
+    fails(segment(pictures, *out, model=pictures), "lacks model.safetensors")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (damaged / name).write_bytes((model_folder / name).read_bytes())
+    (damaged / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:5000])
+    fails(segment(pictures, *out, model=damaged), "model.safetensors", "damaged")
+    (damaged / "model.safetensors").write_bytes((baseline_folder / "model.safetensors").read_bytes())
+    fails(segment(pictures, *out, model=damaged), "another model")
+    fails(segment(pictures, *out, "--saliency", model=baseline_folder), "SDM")
+    fails(segment(pictures, *out, "--background", "saliency", model=baseline_folder), "SDM")
+
+
+def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
+    folder, out = tmp_path / "many", tmp_path / "out"
+    folder.mkdir()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    for number in range(400):
+        image.save(folder / f"{number:03}.png", compress_level=1)
+    command = [sys.executable, "-m", "disa", "segment", str(folder), "--labels", LABELS, "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--model", str(model_folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    limit = time.monotonic() + 120
+    while len(list(out.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert stderr == "interrupted: files already written are whole and kept\n"
+    written = sorted(out.iterdir())
+    assert 6 <= len(written) < 1200
+    for path in written:
+        if path.suffix == ".json":
+            assert json.loads(path.read_text())["width"] == 300
+        else:
+            assert path.suffix == ".png"
+            Image.open(path).load()
