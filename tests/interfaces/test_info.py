@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from disa.inference import catalogue
+from disa.interfaces.cli import app
+
+
+def info(*arguments: str) -> dict:
+    result = CliRunner().invoke(app, ["info", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_parameters_are_those_in_the_weights_file(model_folder: Path):
+    data = info(str(model_folder))
+    with safe_open(model_folder / "model.safetensors", "pt") as file:
+        stored = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+    assert data["parameters"]["total"] == stored
+    parts = [number for part, number in data["parameters"].items() if part != "total"]
+    assert 0 <= stored - sum(parts) <= 1  # CLIP's logit scale belongs to no part
+    assert data["total_millions"] == round(stored / 1e6, 3)
+    assert data["size"] == 48
+
+
+def test_more_labels_and_more_pixels_take_more_operations(model_folder: Path):
+    few, many = info(str(model_folder), "--labels", "2"), info(str(model_folder), "--labels", "40")
+    large = info(str(model_folder), "--labels", "2", "--size", "96")
+    assert many["operations"]["total"] > few["operations"]["total"]
+    assert many["operations"]["CLIP visual"] == few["operations"]["CLIP visual"]
+    assert large["operations"]["CLIP visual"] > 3 * few["operations"]["CLIP visual"]
+
+
+@pytest.mark.parametrize(("recipe", "millions"), [("vit-l-14", 456.2), ("vit-l-14-baseline", 433.7)])
+def test_recipes_hold_the_published_numbers_of_parameters(recipe: str, millions: float):
+    assert info(recipe)["total_millions"] == pytest.approx(millions, rel=0.005)
+
+
+def test_the_table_is_for_people(model_folder: Path):
+    result = CliRunner().invoke(app, ["info", str(model_folder)])
+    assert result.exit_code == 0
+    assert "million parameters in all" in result.output
+    assert "GFLOP" in result.output
+
+
+def test_unknown_models_name_recipes_too():
+    result = CliRunner().invoke(app, ["info", "vit-h-14"])
+    assert result.exit_code == 2
+    assert "vit-l-14-baseline" in result.stderr
+
+
+def test_models_lists_what_is_there(model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(catalogue, "WEIGHTS", model_folder.parent)
+    result = CliRunner().invoke(app, ["models"])
+    assert result.exit_code == 0
+    assert "small" in result.output
+    assert str(model_folder) in result.output
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
+    result = CliRunner().invoke(app, ["models"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
