@@ -89,7 +89,7 @@ def _disa(out: Path, what: str, words: list[str]) -> None:
         log.write(f"{time.strftime('%F %T')} exit code {code} after {(time.time() - begun) / 60:.1f} min\n")
     if code == 130:
         raise SystemExit(f"interrupted at {what}; the same command goes on")
-    print(f"{what}: {'done' if code == 0 else f'FAILED, see {out / "log.txt"}'}", flush=True)
+    print(f"{what}: done" if code == 0 else f"{what}: FAILED, see {out / 'log.txt'}", flush=True)
 
 
 def markdown(out: Path, names: list[str]) -> str:
@@ -113,7 +113,7 @@ def _row(name: str, results: list[dict[str, Any]]) -> str:
         return "| " + " | ".join([*cells, "-", "-", "-", "-"]) + " |"
     auc = [f"{mean(result['itm_auc'][part] for result in results):.3f}" for part in ("seen", "unseen")]
     saliency = [
-        f"{mean(mean(result['saliency_ap'][f'{seen}_{kind}'] for seen in ('seen', 'unseen')) for result in results):.2f}"
+        f"{mean(result['saliency_ap'][f'{seen}_{kind}'] for result in results for seen in ('seen', 'unseen')):.2f}"
         for kind in ("things", "stuff")
     ]
     split = f"{mean(result['split_iou']['all'] for result in results):.1f}"

@@ -30,7 +30,7 @@ _TITLES = {
 def table(numbers: dict[str, Any], title: str) -> Table:
     """Return the numbers by group; rows of a model without the SDM are left out."""
     shown = Table(title=title, caption=_caption(numbers))
-    shown.add_column("")
+    shown.add_column("", no_wrap=True)
     for column in COLUMNS:
         shown.add_column(column.replace("_", " "), justify="right")
     rows = {"miou": {"all": numbers["miou"], **numbers["groups"]}}

@@ -43,10 +43,11 @@ Model = Annotated[str, typer.Option(help="A model that comes with disa (see `dis
 Device = Annotated[str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.")]
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         typer.echo(f"disa {disa.__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -102,7 +102,7 @@ def memory() -> float:
     return peak / (1e9 if sys.platform == "darwin" else 1e6)
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the log's whole lines; the half line that a killed run may leave is dropped."""
     records = []
     for line in path.read_text().splitlines() if path.exists() else []:

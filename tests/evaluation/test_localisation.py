@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from disa.evaluation.boundary import Boundary, band
+from disa.evaluation.localisation import Localisation, average_precision, ranking_auc, soft_iou, token_shares
+from disa.model.disa import Prediction
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 6))
+def test_average_precision_agrees_with_scikit_learn(seed: int, levels: int) -> None:
+    draw = np.random.default_rng(seed)
+    score = np.round(draw.random((3, 12)) * levels) / levels  # with many ties
+    share = np.round(draw.random((3, 12)), 2)
+    share[:, 0] = 0.5
+    ours = average_precision(torch.from_numpy(score).float(), torch.from_numpy(share).float())
+    for row in range(3):
+        # a token of share s counts s times as right and 1 - s times as wrong
+        theirs = average_precision_score(
+            [1] * 12 + [0] * 12, np.tile(score[row], 2), sample_weight=np.concatenate([share[row], 1 - share[row]])
+        )
+        assert ours[row].item() == pytest.approx(theirs, abs=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_auc_agrees_with_scikit_learn(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    score, present = np.round(draw.random(40), 1), draw.random(40) < 0.3
+    present[:2] = True, False
+    ours = ranking_auc(torch.from_numpy(score).float(), torch.from_numpy(present))
+    assert ours.item() == pytest.approx(roc_auc_score(present, score), abs=1e-6)
+
+
+def test_auc_without_pairs_is_no_number() -> None:
+    assert ranking_auc(torch.rand(3), torch.ones(3, dtype=torch.bool)).isnan()
+
+
+def test_soft_iou_of_masks_is_the_iou() -> None:
+    first, second = torch.tensor([[1.0, 1, 0, 0]]), torch.tensor([[0.0, 1, 1, 0.5]])
+    assert soft_iou(first, second).tolist() == pytest.approx([1 / 3.5])
+    assert soft_iou(second, second).tolist() == [1]
+
+
+def test_token_shares() -> None:
+    labels = torch.tensor([[[0, 0, 1, 1], [0, 2, 1, 1], [2, 2, 2, 2], [2, 2, 2, 0]]])
+    shares = token_shares(labels, 3, (2, 2))
+    assert shares[0].tolist() == [[[0.75, 0], [0, 0.25]], [[0, 1], [0, 0]], [[0.25, 0], [1, 0.75]]]
+
+
+def test_a_perfect_module_scores_full_marks() -> None:
+    labels = torch.zeros(2, 16, 16, dtype=torch.long)
+    labels[0, 4:8, 4:8] = 1
+    labels[1, 8:, :] = 2
+    shares = token_shares(labels, 3, (4, 4))
+    matched = torch.where(shares.flatten(2).sum(2) > 0, 20.0, -20.0)
+    measured = Localisation(3, torch.tensor([False, True, False]))
+    measured.update(Prediction(torch.zeros(2, 3, 16, 16), shares, matched, shares), labels)
+    assert measured.saliency_precision().tolist() == [1, 1, 1]
+    assert measured.split_iou().tolist() == [1, 1, 1]
+    assert measured.auc()[1:].tolist() == [1, 1]
+    assert measured.auc()[0].isnan()  # present in every image
+
+
+def test_foreground_iou_counts_things_only() -> None:
+    labels = torch.zeros(1, 64, 64, dtype=torch.long)
+    labels[0, 16:40, 16:40] = 1
+    peak = torch.zeros(1, 2, 8, 8)
+    peak[0, 0] = 1  # stuff everywhere: never denser than the average
+    peak[0, 1, 3, 3] = 1  # smoothed over the thing's 3 x 3 tokens
+    measured = Localisation(2, torch.tensor([False, True]))
+    measured.update(Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), 9.0), peak), labels)
+    absent = Localisation(2, torch.tensor([False, True]))
+    absent.update(Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), -9.0), peak), labels)
+    assert 0.6 < measured.foreground_iou() <= 1
+    assert absent.foreground_iou() == 0
+
+
+def test_boundary_iou_of_the_truth_is_one_and_of_a_shift_is_less() -> None:
+    target = torch.zeros(1, 120, 120, dtype=torch.long)
+    target[:, :, 60:] = 1
+    exact, shifted, flat = Boundary(3), Boundary(3), Boundary(3)
+    exact.update(target, target)
+    shifted.update(target.roll(1, 2).index_fill(2, torch.tensor([0]), 0), target)
+    flat.update(torch.zeros_like(target), target)
+    assert exact.iou[:2].tolist() == [1, 1]
+    assert exact.iou[2].isnan()
+    assert all(0 < value < 1 for value in shifted.iou[:2].tolist())
+    assert flat.iou[:2].tolist() == [0, 0]
+
+
+def test_band_is_naive_neighbourhood_search() -> None:
+    labels = torch.randint(0, 3, (2, 9, 11), generator=torch.Generator().manual_seed(0))
+    labels[:, 2:7, 2:8] = 1
+    found = band(labels)  # reach: one pixel at this size
+    for image in range(2):
+        for y in range(9):
+            for x in range(11):
+                near = labels[image, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+                assert found[image, y, x] == bool((near != labels[image, y, x]).any())

@@ -1,0 +1,39 @@
+"""A network small enough to train in a test, and the settings of such runs."""
+
+from typing import Any
+
+from disa.config import ModelConfig
+from disa.recipes import mini
+from disa.training.settings import TrainConfig
+
+
+def small_config(**changes: Any) -> ModelConfig:
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "projection_dim": 32}
+    clip = {
+        "projection_dim": 32,
+        "text_config": tower
+        | {
+            "num_hidden_layers": 1,
+            "vocab_size": 600,
+            "max_position_embeddings": 32,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        "vision_config": tower | {"num_hidden_layers": 3, "patch_size": 8, "image_size": 32},
+    }
+    fields = {
+        "backbone_clip": clip, "backbone_image_size": 32, "backbone_guidance_blocks": (0, 1),
+        "backbone_templates": ("a {}",), "cost_channels": 8, "cost_kernel": 3, "saliency_heads": 2,
+        "disentangle_heads": 2, "refine_levels": 1, "refine_heads": 2, "refine_window": 2,
+        "refine_guidance_channels": 8, "decode_channels": (8, 8), "decode_guidance_source": (8, 8),
+        "decode_guidance_channels": (4, 4), "decode_image_channels": 2,
+    }  # fmt: skip
+    return mini(**fields | changes)
+
+
+def small_settings(**changes: Any) -> TrainConfig:
+    fields = {
+        "steps": 6, "batch": 2, "warmup": 2, "lr": 1e-3, "clip_lr_scale": 0.1, "clip_norm": 1.0, "log_every": 1,
+        "checkpoint_every": 2, "evaluate_scenes": 0, "workers": 0, "categories": 12,
+    }  # fmt: skip
+    return TrainConfig(**fields | changes)

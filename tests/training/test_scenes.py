@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_run import small_settings
+
+from disa.data.picturebook import IGNORED, SEEN, TRAIN_SEED, WORDS, render
+from disa.training.scenes import LABELS, TrainingScenes, choose_labels, relabel, training_batches
+
+SETTINGS = small_settings(steps=3, batch=3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_what_is_seen(workers: int) -> None:
+    alone = list(training_batches(SETTINGS, 32, 0))
+    shared = list(training_batches(replace(SETTINGS, workers=workers), 32, 0))
+    assert len(alone) == len(shared) == 3
+    for (pixels, target), (same_pixels, same_target) in zip(alone, shared, strict=True):
+        assert pixels.shape == (3, 3, 32, 32)
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(pixels, same_pixels)
+        assert torch.equal(target, same_target)
+
+
+def test_starting_later_gives_the_later_batches() -> None:
+    whole, later = list(training_batches(SETTINGS, 32, 0)), list(training_batches(SETTINGS, 32, 2))
+    assert len(later) == 1
+    assert torch.equal(later[0][0], whole[2][0])
+
+
+def test_seeds_and_steps_differ() -> None:
+    first, second = TrainingScenes(SETTINGS, 32), TrainingScenes(replace(SETTINGS, seed=1), 32)
+    assert not torch.equal(first[0][0], first[1][0])
+    assert not torch.equal(first[0][0], second[0][0])
+
+
+def test_target_is_the_scene_s_own_without_unseen_words_and_mirrored_with_it() -> None:
+    mirrored = 0
+    for index in range(12):
+        pixels, target = TrainingScenes(SETTINGS, 40)[index]
+        scene = render(TRAIN_SEED, index, 40)
+        image, labels = scene.image, scene.labels
+        if not np.array_equal(pixels.permute(1, 2, 0), image):
+            image, labels = image[:, ::-1], labels[:, ::-1]
+            mirrored += 1
+        assert np.array_equal(pixels.permute(1, 2, 0), image)
+        for category, word in enumerate(WORDS):
+            expected = LABELS.index(word) if word in SEEN else IGNORED
+            assert (target.numpy()[labels == category] == expected).all()
+    assert 0 < mirrored < 12
+    assert len(LABELS) == len(SEEN)
+
+
+def test_jitter_crops_larger_scenes_and_keeps_image_and_target_together() -> None:
+    settings = replace(SETTINGS, scale_jitter=1.0, flip=False)
+    pixels, target = TrainingScenes(settings, 32)[3]
+    assert pixels.shape == (3, 32, 32)
+    found = False
+    for size in range(32, 65):
+        scene = render(TRAIN_SEED, 3, size)
+        for top in range(size - 31):
+            rows = scene.image[top : top + 32]
+            for left in range(size - 31):
+                if np.array_equal(rows[:, left : left + 32], pixels.permute(1, 2, 0)):
+                    labels = scene.labels[top : top + 32, left : left + 32]
+                    seen = np.isin(labels, [WORDS.index(word) for word in SEEN])
+                    assert np.array_equal(target.numpy() != IGNORED, seen)
+                    found = True
+    assert found
+
+
+def test_chosen_labels_hold_those_present_and_as_many_absent_as_fit() -> None:
+    target = torch.tensor([[3, 3, IGNORED, 17]])
+    chosen = choose_labels(target, 4, replace(SETTINGS, categories=6))
+    assert len(chosen) == 6
+    assert {3, 17} <= set(chosen.tolist())
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    assert torch.equal(chosen, choose_labels(target, 4, replace(SETTINGS, categories=6)))
+    assert not torch.equal(chosen, choose_labels(target, 5, replace(SETTINGS, categories=6)))
+    assert choose_labels(target, 4, replace(SETTINGS, categories=1)).tolist() == [3, 17]
+    assert choose_labels(target, 4, replace(SETTINGS, categories=0)).tolist() == list(range(len(LABELS)))
+
+
+def test_relabel_counts_among_the_chosen() -> None:
+    target = torch.tensor([[3, 17, IGNORED, 5]])
+    assert relabel(target, torch.tensor([2, 3, 17])).tolist() == [[1, 2, IGNORED, IGNORED]]

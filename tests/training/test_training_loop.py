@@ -1,0 +1,267 @@
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from small_run import small_config, small_settings
+from typer.testing import CliRunner
+
+import disa
+from disa.config import ModelConfig
+from disa.data.picturebook import WORDS
+from disa.errors import DisaError
+from disa.interfaces.cli import app
+from disa.model.disa import Disa
+from disa.training import checkpoint, segmentation
+from disa.training.checkpoint import checkpoints
+from disa.training.progress import read_log
+from disa.training.segmentation import Run, train
+from disa.training.settings import TrainConfig
+
+CONFIG, SETTINGS = small_config(), small_settings()
+
+
+def losses(out: Path) -> list[tuple[float, float]]:
+    return [(record["step"], record["loss"]) for record in read_log(out / "log.jsonl") if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def reference(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("reference")
+    train(CONFIG, SETTINGS, out, clip_folder)
+    return out
+
+
+def test_a_run_learns_logs_and_leaves_a_model(reference: Path) -> None:
+    logged = losses(reference)
+    assert [step for step, _ in logged] == list(range(6))
+    assert logged[-1][1] < logged[0][1]
+    assert [path.name for path in checkpoints(reference / "checkpoints")] == ["step-00000004", "step-00000006"]
+    result = disa.load(reference / "model", device="cpu")(torch.zeros(3, 40, 40, dtype=torch.uint8), "house, sea")
+    assert result.labels.shape == (40, 40)
+
+
+def test_number_of_workers_does_not_change_the_losses(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+    train(CONFIG, replace(SETTINGS, workers=2), tmp_path, clip_folder)
+    assert losses(tmp_path) == losses(reference)
+
+
+DYING = """
+import json, os, signal, sys, torch
+from pathlib import Path
+from disa.config import ModelConfig
+from disa.training import checkpoint, segmentation
+from disa.training.settings import TrainConfig
+torch.set_num_threads(1)
+config, settings, out, clip, moment = sys.argv[1:]
+step, save = segmentation.Run.step, checkpoint.save_file
+def die(path):
+    if path is not None:
+        path.write_bytes(b"the first few bytes")
+    os.kill(os.getpid(), signal.SIGKILL)
+def dying_step(run, index, *batch):
+    return die(None) if moment == "step" and index == 3 else step(run, index, *batch)
+def dying_save(tensors, path):
+    return die(path) if moment == "save" and "00000004" in str(path) else save(tensors, path)
+segmentation.Run.step, checkpoint.save_file = dying_step, dying_save
+settings = TrainConfig.from_dict(json.loads(settings))
+segmentation.train(ModelConfig.from_dict(json.loads(config)), settings, Path(out), Path(clip))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
+@pytest.mark.parametrize(("moment", "steps_logged"), [("step", 3), ("save", 4)])
+def test_a_killed_run_goes_on_bit_by_bit(
+    moment: str, steps_logged: int, reference: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    texts = [json.dumps(CONFIG.to_dict()), json.dumps(SETTINGS.to_dict() | {"workers": 1})]
+    words = [sys.executable, "-c", DYING, *texts, str(tmp_path), str(clip_folder), moment]
+    assert subprocess.run(words, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+    assert losses(tmp_path) == losses(reference)[:steps_logged]
+    train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True)
+    assert losses(tmp_path) == losses(reference)
+    assert same_weights(tmp_path, reference)
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, other = (load_file(out / "model" / "model.safetensors") for out in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves(
+    number: signal.Signals, reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Run.step
+
+    def interrupted(self: Run, index: int, *batch: Any) -> dict[str, float]:
+        if index == 2:
+            signal.raise_signal(number)
+        return step(self, index, *batch)
+
+    handlers = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
+    said = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "step", interrupted)
+        stopped = train(CONFIG, SETTINGS, tmp_path, clip_folder, console=Console(file=said))
+    assert stopped == (3, None)
+    assert "--resume" in said.getvalue()
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == "step-00000003"
+    assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == handlers
+    train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True)
+    assert losses(tmp_path) == losses(reference)
+    assert same_weights(tmp_path, reference)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
+    reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def failing(*args: Any) -> dict[str, torch.Tensor]:
+        calls.append(args)
+        found = loss(*args)
+        return found | {"total": found["total"] * (torch.nan if len(calls) == 4 else 1)}
+
+    loss = segmentation.segmentation_loss
+    with monkeypatch.context() as patch:
+        patch.setattr(segmentation, "segmentation_loss", failing)
+        with pytest.raises(DisaError, match="step 3: loss nan") as error:
+            train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    file = Path(re.search(r"batch is in (\S+);", str(error.value))[1])
+    assert load_file(file)["pixels"].shape == (2, 3, 32, 32)
+    assert len(str(error.value).splitlines()) == 1
+    train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True)
+    assert losses(tmp_path) == losses(reference)
+
+
+def test_disk_full_at_a_checkpoint_loses_nothing_that_was_there(
+    reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoint.save_file
+
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if "00000004" in str(path):
+            path.write_bytes(b"the first few bytes")
+            raise OSError(28, "No space left on device")
+        save(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(DisaError, match="No space left on device"):
+            train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+    train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True)
+    assert losses(tmp_path) == losses(reference)
+
+
+def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DisaError, match="holds a run already"):
+        train(CONFIG, SETTINGS, reference, clip_folder)
+    with pytest.raises(DisaError, match=r"was made with lr=0\.001"):
+        train(CONFIG, replace(SETTINGS, lr=0.5), reference, clip_folder, resume=True)
+    with pytest.raises(DisaError, match="another model configuration"):
+        train(CONFIG.replace(loss_itm_weight=0.5), SETTINGS, reference, clip_folder, resume=True)
+    with pytest.raises(DisaError, match="one folder"):
+        train(CONFIG, SETTINGS, tmp_path)
+
+
+def test_averaged_weights_are_what_is_kept(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+    train(CONFIG, replace(SETTINGS, ema=0.5), tmp_path, clip_folder)
+    assert losses(tmp_path) == losses(reference)
+    final = checkpoint.read_checkpoint(checkpoints(tmp_path / "checkpoints")[-1]).tensors
+    model = load_file(tmp_path / "model" / "model.safetensors")
+    name = "cost.embed.weight" if "cost.embed.weight" in model else next(n for n in model if n.startswith("cost."))
+    assert torch.equal(model[name], final[f"ema.{name}"])
+    assert not torch.equal(model[name], final[f"model.{name}"])
+
+
+def test_bf16_and_sampled_templates_train(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, bf16=True, templates=("a {}", "the {}", "one {}"), steps=2)
+    train(CONFIG, settings, tmp_path, clip_folder)
+    first, plain = losses(tmp_path)[0][1], losses(reference)[0][1]
+    assert first == pytest.approx(plain, rel=0.1)
+    assert first != plain
+
+
+def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
+    parts = {"disentangle": False, "refine_category_reweight": False, "refine_semantic": False}
+    short = replace(SETTINGS, steps=2)
+    train(small_config(**parts), short, tmp_path / "baseline", clip_folder)
+    grown = Run(CONFIG, short, None, tmp_path / "baseline" / "model", torch.device("cpu"))
+    baseline = Disa.from_pretrained(tmp_path / "baseline" / "model")
+    pixels, text = torch.rand(1, 3, 32, 32) * 255, torch.nn.functional.normalize(torch.randn(3, 1, 32), dim=-1)
+    with torch.no_grad():
+        expected, found = baseline(pixels, text), grown.model.eval()(pixels, text)
+    assert torch.allclose(expected.logits, found.logits, atol=1e-5)
+    with pytest.raises(DisaError, match="holds parts that this recipe lacks"):
+        grown.export(tmp_path / "grown", clip_folder)
+        train(small_config(**parts), short, tmp_path / "back", init=tmp_path / "grown")
+
+
+@pytest.mark.parametrize("mode", ["frozen", "qv"])
+def test_text_has_a_gradient_if_its_tower_trains(mode: str, clip_folder: Path) -> None:
+    run = Run(small_config(backbone_finetune=mode), SETTINGS, clip_folder, None, torch.device("cpu"))
+    assert run.embed(0).requires_grad == (mode == "qv")
+    assert (run.embed(0) is run.embed(1)) == (mode == "frozen")
+    assert torch.allclose(run.embed(0), run.words(segmentation.LABELS), atol=1e-6)
+
+
+def test_evaluation_on_the_way_is_logged_and_changes_nothing(
+    reference: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    said = io.StringIO()
+    settings = replace(SETTINGS, evaluate_every=3, evaluate_scenes=2)
+    train(CONFIG, settings, tmp_path, clip_folder, console=Console(file=said))
+    assert losses(tmp_path) == losses(reference)
+    measured = [record for record in read_log(tmp_path / "log.jsonl") if "evaluation" in record]
+    assert [record["step"] for record in measured] == [2, 5]
+    assert 0 <= measured[-1]["evaluation"]["miou"] <= 100
+    assert said.getvalue().count("mIoU") == 2
+    assert "left 0:00:00" in said.getvalue()
+
+
+def test_command_trains_a_recipe(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
+    words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    changes = ["--batch", "1", "--set", "evaluate_scenes=0", "--set", "workers=0", "--set", "saliency_split=relative"]
+    result = CliRunner().invoke(app, [*words, *changes])
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "model") in result.output
+    assert Disa.from_pretrained(tmp_path / "model").config.saliency_split == "relative"
+    assert disa.load(tmp_path / "model", device="cpu").text(WORDS).shape == (len(WORDS), 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["huge", "--clip", "x"], "unknown recipe"),
+        (["mini", "--clip", "no-such-folder"], "no such file"),
+        (["mini"], "one folder"),
+        (["mini", "--set", "nothing=1"], "no such setting"),
+        (["mini", "--set", "nothing"], "write name=value"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_settings_are_plain_data() -> None:
+    assert ModelConfig.from_dict(json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
+    assert TrainConfig.from_dict(json.loads(json.dumps(SETTINGS.to_dict()))) == SETTINGS
