@@ -16,8 +16,6 @@ from torch import Tensor
 
 from disa.model.backbone import Backbone
 
-LOCAL_SHARPNESS = 10.0  # how much a caption looks at the tokens that fit it best, when it is compared with a quarter
-
 
 def mosaics(cards: Float[Tensor, "m 3 S S"], shift: tuple[int, int], patch: int) -> Float[Tensor, "b 3 H W"]:
     """Return pictures of 2 x 2 cards each, rolled by `shift` (down, right) patches."""
@@ -65,7 +63,7 @@ def scene_loss(
 
 def mosaic_loss(
     backbone: Backbone, cards: Float[Tensor, "m 3 S S"], ids: Int[Tensor, "m l"], shift: tuple[int, int],
-    kept: Int[Tensor, " k"] | None,
+    kept: Int[Tensor, " k"] | None, sharpness: float,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Return the contrastive loss of the quarters of mosaics against the captions of their cards."""
     pictures = mosaics(cards, shift, backbone.patch_size)
@@ -73,14 +71,19 @@ def mosaic_loss(
     shown = quarters(pictures.shape[-1] // backbone.patch_size, shift)
     shown = shown if kept is None else shown[kept]
     similarity = F.normalize(dense, dim=-1) @ backbone.encode_text(ids).T  # b k m
-    pooled = pool_quarters(similarity, shown)
+    pooled = pool_quarters(similarity, shown, sharpness)
     return contrastive(backbone.clip.logit_scale.exp() * pooled, same_caption(ids))
 
 
-def pool_quarters(similarity: Float[Tensor, "b k m"], shown: Int[Tensor, " k"]) -> Float[Tensor, "q m"]:
-    """Return each quarter's similarity to each caption (q = 4 b): tokens weighted by how well they fit the caption."""
+def pool_quarters(
+    similarity: Float[Tensor, "b k m"], shown: Int[Tensor, " k"], sharpness: float
+) -> Float[Tensor, "q m"]:
+    """Return each quarter's similarity to each caption (q = 4 b): tokens weighted by how well they fit the caption.
+
+    `sharpness` 0 is the plain mean over the quarter's tokens, infinity the best token.
+    """
     outside = repeat(shown, "k -> q k 1", q=4) != torch.arange(4, device=shown.device)[:, None, None]
-    spread = (LOCAL_SHARPNESS * similarity)[:, None].masked_fill(outside, float("-inf"))
+    spread = (sharpness * similarity)[:, None].masked_fill(outside, float("-inf"))
     return rearrange((spread.softmax(2) * similarity[:, None]).sum(2), "b q m -> (b q) m")
 
 

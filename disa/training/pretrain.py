@@ -44,7 +44,7 @@ class PretrainConfig:
     vocabulary: int = 1024  # entries of the tokenizer, at most
     embedding_width: int = 128  # d
 
-    steps: int = 4500
+    steps: int = 1800
     mosaics: int = 64  # pictures of four cards in a mosaic batch
     scenes: int = 96  # pictures in a scene batch
     scene_every: int = 3  # every so many steps the batch is of scenes
@@ -53,6 +53,7 @@ class PretrainConfig:
     warmup: int = 200  # steps
     clip_norm: float = 1.0
     clip_lr_scale: float = 1.0  # there is no head to be faster than
+    local_sharpness: float = 4.0  # how much more a caption looks at the tokens of a quarter that fit it: 0 is their mean
     keep_tokens: float = 0.5  # share of the patch tokens that a step sees
     all_tokens_from: float = 0.85  # share of the steps after which it sees all
     bf16: bool = True  # autocast of the forward pass to bfloat16
@@ -143,7 +144,7 @@ def _step(
             loss = scene_loss(backbone, pixels, captions, kept)
         else:
             down, right = torch.randint(grid, (2,), generator=draw).tolist()
-            loss = mosaic_loss(backbone, pixels, captions, (down, right), kept)
+            loss = mosaic_loss(backbone, pixels, captions, (down, right), kept, settings.local_sharpness)
     adam.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(backbone.parameters(), settings.clip_norm)
