@@ -15,7 +15,7 @@ from disa.inference.labels import Background
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`, where a background policy found none of the words
-FOREGROUND_DENSITY = 2.0  # foreground.py's density above which a pixel is foreground
+FOREGROUND_DENSITY = 1.5  # foreground.py's density above which a pixel is foreground; best on picturebook
 
 
 @dataclass(frozen=True, eq=False)
