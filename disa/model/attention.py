@@ -29,9 +29,9 @@ def attend(
 
 
 class Padding(NamedTuple):
-    """`count` identical padding tokens. Identical tokens add identical terms, so their sum is a product."""
+    """`times` identical padding tokens. Identical tokens add identical terms, so their sum is a product."""
 
-    count: int
+    times: int
     key: Float[Tensor, " c"]
     value: Float[Tensor, " c"]
 
@@ -45,16 +45,16 @@ def linear_attention(
 ) -> Float[Tensor, "m t c"]:
     """Return attention with the kernel `elu + 1` in place of the softmax, over `t` tokens and the padding.
 
-    Exact in the padding: equal to appending `padding.count` tokens, without computing them. Baseline quirk 18.
+    Exact in the padding: equal to appending `padding.times` tokens, without computing them. Baseline quirk 18.
     """
     query, key, value = (rearrange(x, "m t (a e) -> m a t e", a=heads) for x in (query, key, value))
     query, key = F.elu(query) + 1, F.elu(key) + 1
     summary, total = key.transpose(-1, -2) @ value, key.sum(-2)
-    if padding is not None and padding.count > 0:
+    if padding is not None and padding.times > 0:
         pad_key = F.elu(rearrange(padding.key, "(a e) -> a e", a=heads)) + 1
         pad_value = rearrange(padding.value, "(a e) -> a e", a=heads)
-        summary = summary + padding.count * pad_key[..., :, None] * pad_value[..., None, :]
-        total = total + padding.count * pad_key
+        summary = summary + padding.times * pad_key[..., :, None] * pad_value[..., None, :]
+        total = total + padding.times * pad_key
     weight = query @ total[..., None] + EPSILON
     return rearrange(query @ summary / weight, "m a t e -> m t (a e)")
 
@@ -81,9 +81,11 @@ class CategoryAttention(nn.Module):
         weight = torch.cat([self.query.weight[:, :c], self.key.weight[:, :c], self.value.weight])
         query, key, value = F.linear(normed, weight).chunk(3, -1)
         shared = [F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None] for layer in (self.query, self.key)]
-        parts = (query + shared[0], key + shared[1], value + self.value.bias)
-        parts = tuple(rearrange(part, "b n t c -> (b n) t c") for part in parts)
-        mixed = linear_attention(*parts, heads=self.heads, padding=self._pad(x.shape[2]))
+        query, key, value = (
+            rearrange(part, "b n t c -> (b n) t c")
+            for part in (query + shared[0], key + shared[1], value + self.value.bias)
+        )
+        mixed = linear_attention(query, key, value, self.heads, self._pad(x.shape[2]))
         x = x + rearrange(mixed, "(b n) t c -> b n t c", n=n)
         return x + self.mlp(self.norm2(x))
 

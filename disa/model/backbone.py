@@ -5,7 +5,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
@@ -126,7 +127,7 @@ def resize_positions(positions: Float[Tensor, "m v"], grid: tuple[int, int]) -> 
     return torch.cat([positions[:1], rearrange(resized, "1 v h w -> (h w) v")])
 
 
-def _block(block: nn.Module, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b m v"]:
+def _block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b m v"]:
     """Return the output of one of transformers' image blocks, with our attention, which trains faster on a CPU."""
     attention, normed = block.self_attn, block.layer_norm1(tokens)
     query, key, value = (
@@ -137,7 +138,7 @@ def _block(block: nn.Module, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b
     return tokens + block.mlp(block.layer_norm2(tokens))
 
 
-def _value_path(block: nn.Module, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n v"]:
+def _value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n v"]:
     """Return the last block's patch tokens with the identity as attention map. Baseline quirk 8.
 
     The residual is the class token, added to every token, not the token itself.
@@ -170,7 +171,7 @@ def set_finetune(backbone: Backbone, mode: Finetune) -> None:
         parameter.requires_grad_(name in trained)
 
 
-def load_clip(folder: str | Path) -> tuple[dict, dict[str, Tensor]]:
+def load_clip(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return config and state dict of a CLIP that transformers' `save_pretrained` wrote.
 
     Raises `DisaError` for missing or damaged files and for other kinds of model.

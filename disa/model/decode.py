@@ -1,8 +1,10 @@
 """The decoder: two guided x2 upsampling steps and a head, every category alone. `b t c h w -> b t 4h 4w`"""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ class Decode(nn.Module):
         guidance1 = F.relu(self.guidance1(self.upsample1(first)))
         guidance2 = F.relu(self.guidance2(self.upsample2(second)))
         if self.image is not None:
-            edges = self.image(F.adaptive_avg_pool2d(image, guidance2.shape[-2:]))
+            edges = self.image(F.adaptive_avg_pool2d(image, (guidance2.shape[-2], guidance2.shape[-1])))
             guidance2 = torch.cat([guidance2, edges], 1)
         x = self.step2(self.step1(cost, guidance1), guidance2)
         logits = self.head(rearrange(x, "b t c h w -> (b t) c h w"))
@@ -63,7 +65,7 @@ class Step(nn.Module):
         per category, and what the guidance and the bias add is computed once per image.
         """
         own = F.conv_transpose2d(rearrange(x, "b t c h w -> (b t) c h w"), self._kernel(), stride=2, padding=1)
-        bias = repeat(self.up.bias, "m -> b m h w", b=len(x), h=guidance.shape[2], w=guidance.shape[3])
+        bias = cast(Tensor, self.up.bias)[None, :, None, None].expand(len(x), -1, *guidance.shape[2:])
         shared = self.conv1(torch.cat([bias, guidance], 1))
         x = rearrange(own, "(b t) o h w -> b t o h w", b=len(x)) + shared[:, None]
         x = F.relu(self.norm1(x.flatten(0, 1)))

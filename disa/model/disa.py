@@ -67,7 +67,7 @@ class Disa(nn.Module):
         kept = self._likeliest(correlation, found)  # b m, or None for all
         cost = self.cost(_pick(correlation, kept))  # b t c h w
         saliency = foreground = matched = None
-        if found is not None:
+        if found is not None and self.disentangle is not None:
             matched = found.matched
             saliency = rearrange(found.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
             cost, foreground = self.disentangle(cost, _pick(saliency, kept), visual.tokens)

@@ -25,10 +25,13 @@ class Tiling(NamedTuple):
     @classmethod
     def of(cls, grid: tuple[int, int], window: int, shifted: bool) -> "Tiling":
         """Return the tiling of a grid; a side no longer than the window is one window and is not shifted."""
-        sides = tuple(min(window, side) for side in grid)
-        shift = tuple(window // 2 if shifted and side > window else 0 for side in grid)
-        padded = tuple(-(-side // size) * size for side, size in zip(grid, sides, strict=True))
-        return cls(grid, sides, shift, padded)
+
+        def axis(side: int) -> tuple[int, int, int]:
+            size = min(window, side)
+            return size, window // 2 if shifted and side > window else 0, -(-side // size) * size
+
+        rows, columns = axis(grid[0]), axis(grid[1])
+        return cls(grid, (rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2]))
 
     def cut(self, x: Float[Tensor, "m h w c"]) -> Float[Tensor, "m windows tokens c"]:
         """Return the tokens of each window, row-major, after the cyclic shift."""
