@@ -5,6 +5,7 @@
 
 import os
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
 from typing import NamedTuple
 
@@ -31,13 +32,20 @@ def render_pictures(kind: str, count: int, seed: int) -> Pictures:
     pixels = torch.empty(count, 3, side, side, dtype=torch.uint8)
     captions: list[str] = []
     chunks = [(kind, seed * 10_000_000 + first, min(_CHUNK, count - first)) for first in range(0, count, _CHUNK)]
-    # a forked copy of a process in which torch has started threads can hang: start fresh ones
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as workers:
-        rendered = workers.map(_render_chunk, chunks)
-        for number, part in enumerate(track(rendered, f"drawing {count:,} {kind}", total=len(chunks))):
+    with _workers(len(chunks)) as workers:
+        rendered = workers.map(_render_chunk, chunks) if workers else map(_render_chunk, chunks)
+        for number, part in enumerate(track(rendered, f"drawing {count:,} {kind}", len(chunks), disable=not workers)):
             pixels[number * _CHUNK : number * _CHUNK + len(part.captions)] = part.pixels
             captions += part.captions
     return Pictures(pixels, captions)
+
+
+def _workers(chunks: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    """Return a process per core, or none where there is nothing to share out."""
+    if chunks < 2:
+        return nullcontext()
+    # a forked copy of a process in which torch has started threads can hang: start fresh ones
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
 
 
 def _render_chunk(chunk: tuple[str, int, int]) -> Pictures:

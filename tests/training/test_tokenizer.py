@@ -1,5 +1,8 @@
 """The small tokenizer: any text survives it, and transformers reads its files."""
 
+import json
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -9,7 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from disa.data.picturebook import render_card
 from disa.errors import DisaError
-from disa.training.tokenizer import caption_ids, save_tokenizer, train_tokenizer
+from disa.training.tokenizer import caption_ids, learn_merges, save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,21 @@ def test_nothing_is_lost_of_any_text(tokenizer, text):
     spelled = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(letters)
     tokens = tokenizer.encode(text).tokens[1:-1]
     assert "".join(token.removesuffix("</w>") for token in tokens) == "".join(piece for piece, _ in spelled)
+
+
+def test_merges_of_a_worked_example():
+    merges = learn_merges({"low": 5, "lower": 2, "newest": 6, "widest": 3}, 4)
+    # est</w> 9 times, then "lo" 7 times; of equally frequent pairs the one that sorts first
+    assert merges == [("e", "s"), ("es", "t</w>"), ("l", "o"), ("e", "w")]
+
+
+def test_training_is_the_same_in_every_process(tokenizer):
+    code = (
+        "from disa.training.tokenizer import train_tokenizer as t;from disa.data.picturebook import render_card as r;"
+        "print(t([r(1, i, 8).caption for i in range(400)], 800).to_str())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(told) == json.loads(tokenizer.to_str())
 
 
 def test_captions_are_padded_and_long_ones_refused(tokenizer):

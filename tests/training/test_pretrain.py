@@ -1,0 +1,103 @@
+"""Contrastive pretraining end to end: it learns, resumes bit for bit, and leaves a CLIP that transformers reads."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from disa.errors import DisaError
+from disa.training import pretrain as module
+from disa.training.pool import render_pictures
+from disa.training.pretrain import PretrainConfig, augment, pretrain
+
+TINY = PretrainConfig(
+    vision_width=16, vision_layers=3, vision_heads=2, patch=16, text_width=16, text_layers=1, text_heads=2,
+    vocabulary=640, embedding_width=8, steps=6, mosaics=2, scenes=4, warmup=2, cards=24, pool_scenes=12,
+    checkpoint_every=2, bf16=False,
+)  # fmt: skip
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    pretrain(TINY, folder, torch.device("cpu"))
+    return folder
+
+
+class Pulled(Exception):
+    """The plug was."""
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
+    step = module._step
+
+    def until_four(*arguments):
+        if arguments[5] == 4:
+            raise Pulled
+        return step(*arguments)
+
+    monkeypatch.setattr(module, "_step", until_four)
+    with pytest.raises(Pulled):
+        pretrain(TINY, tmp_path, torch.device("cpu"))
+    monkeypatch.undo()
+    pretrain(TINY, tmp_path, torch.device("cpu"))
+    whole, resumed = (load_file(folder / "clip" / "model.safetensors") for folder in (finished, tmp_path))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert losses(finished) == losses(tmp_path)
+
+
+def test_transformers_reads_the_folder(finished):
+    from transformers import AutoTokenizer, CLIPModel
+
+    model, report = CLIPModel.from_pretrained(finished / "clip", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    ids = AutoTokenizer.from_pretrained(finished / "clip")(["a fish"], return_tensors="pt")["input_ids"]
+    assert model.get_text_features(ids).pooler_output.shape == (1, 8)
+
+
+def test_other_settings_and_unwanted_runs_are_refused(finished):
+    with pytest.raises(DisaError, match="other settings \\(seed=0\\)"):
+        pretrain(PretrainConfig(**{**TINY.__dict__, "seed": 1}), finished, torch.device("cpu"))
+    with pytest.raises(DisaError, match="holds a run already"):
+        pretrain(TINY, finished, torch.device("cpu"), resume=False)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_step", lambda *_: float("nan"))
+    with pytest.raises(DisaError, match="step 0: the loss is nan"):
+        pretrain(TINY, tmp_path, torch.device("cpu"))
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(DisaError, match="steps=0"):
+        PretrainConfig(steps=0)
+    with pytest.raises(DisaError, match="patch=7"):
+        PretrainConfig(patch=7)
+
+
+def test_it_learns(finished):
+    trained = losses(finished)
+    longer = PretrainConfig(**{**TINY.__dict__, "steps": 60, "warmup": 5, "lr": 3e-3, "checkpoint_every": 60})
+    out = finished.parent / "longer"
+    pretrain(longer, out, torch.device("cpu"))
+    assert losses(out)[59] < 0.9 * trained[0]
+
+
+def test_pictures_are_the_same_drawn_in_one_process_or_several():
+    several, one = render_pictures("cards", 260, 3), render_pictures("cards", 5, 3)
+    assert torch.equal(several.pixels[:5], one.pixels) and several.captions[:5] == one.captions
+    assert len(set(several.captions)) > 50
+
+
+def test_augmentation_keeps_the_range_and_mirrors_half():
+    pixels = render_pictures("scenes", 1, 0).pixels.expand(200, -1, -1, -1)
+    seen = augment(pixels, torch.Generator().manual_seed(0))
+    assert seen.min() >= 0 and seen.max() <= 255
+    mirrored = (seen - pixels.flip(3)).abs().mean((1, 2, 3)) < (seen - pixels).abs().mean((1, 2, 3))
+    assert 70 < mirrored.sum() < 130
