@@ -1,0 +1,190 @@
+"""What every recipe promises, whatever it is made of."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from disa.errors import DisaError
+from disa.model.disa import Disa
+from disa.model.losses import segmentation_loss
+from disa.model.saliency import split_tokens
+
+EXACT = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(48, 48), (40, 72), (104, 24), (8, 8)])
+def test_any_resolution(model, text, size):
+    """Odd, oblong and single-token grids; the windows of 4 fit none of them but the first two sides."""
+    h, w = size[0] // 8, size[1] // 8
+    out = model(torch.rand(1, 3, *size) * 255, text(3))
+    assert out.logits.shape == (1, 3, 4 * h, 4 * w)
+    assert torch.isfinite(out.logits).all()
+    if out.saliency is not None:
+        assert out.saliency.shape == out.foreground.shape == (1, 3, h, w)
+        assert (out.saliency >= 0).all()
+        assert out.matched.shape == (1, 3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("labels", [1, 2, 7, 300])
+def test_any_number_of_labels(model, text, pixels, labels):
+    out = model(pixels[:1], text(labels))
+    assert out.logits.shape == (1, labels, 24, 24)
+    dropped = (out.logits == model.config.dropped_logit).all(dim=(2, 3)).sum()
+    assert dropped == max(0, labels - model.config.max_categories)
+
+
+@torch.no_grad()
+def test_permuting_labels_permutes_everything(model, text, pixels):
+    words, order = text(5), torch.tensor([3, 0, 4, 2, 1])
+    plain, permuted = model(pixels, words), model(pixels, words[order])
+    for before, after in zip(plain, permuted, strict=True):
+        if before is not None:
+            torch.testing.assert_close(before[:, order], after, **EXACT)
+
+
+@torch.no_grad()
+def test_an_image_does_not_depend_on_its_batch(model, text, pixels):
+    words = text(5)
+    both, alone = model(pixels, words), model(pixels[1:], words)
+    for together, single in zip(both, alone, strict=True):
+        if together is not None:
+            torch.testing.assert_close(together[1:], single, **EXACT)
+
+
+@torch.no_grad()
+def test_two_vocabularies_in_a_row_give_what_each_gives_alone(model, text, pixels):
+    first = model(pixels, text(4, seed=1)).logits
+    model(pixels, text(6, seed=2))
+    assert torch.equal(model(pixels, text(4, seed=1)).logits, first)
+
+
+def test_inference_mode(model, text, pixels):
+    with torch.inference_mode():
+        inferred = model(pixels, text(3))
+    trained = model(pixels, text(3))
+    torch.testing.assert_close(inferred.logits, trained.logits.detach(), **EXACT)
+    if inferred.saliency is not None:
+        torch.testing.assert_close(inferred.saliency, trained.saliency.detach(), **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("recipe", ["mini", "vit-b-16", "vit-l-14"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_fresh_disa_gives_the_logits_of_its_baseline(small, text, pixels, recipe, training):
+    torch.manual_seed(0)
+    full, baseline = Disa(small(recipe)), Disa(small(f"{recipe}-baseline"))
+    left_over = baseline.load_state_dict({k: v for k, v in full.state_dict().items() if k in baseline.state_dict()})
+    assert not left_over.missing_keys
+    assert len(full.state_dict()) > len(baseline.state_dict())
+    full.train(training), baseline.train(training)
+    words = text(5)
+    assert torch.equal(full(pixels, words).logits, baseline(pixels, words).logits)
+
+
+@torch.no_grad()
+def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pixels):
+    words, full = text(5), make()
+    for off in ({"disentangle": False}, {"refine_category_reweight": False}, {"refine_semantic": False}):
+        part = make(**off)
+        part.load_state_dict({k: v for k, v in full.state_dict().items() if k in part.state_dict()})
+        assert not torch.allclose(part(pixels, words).logits, full(pixels, words).logits, atol=1e-3), off
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refine_pixel": False},
+        {"refine_category": False},
+        {"refine_pixel": False, "refine_category": False, "refine_semantic": False, "refine_category_reweight": False},
+        {"refine_levels": 0},
+        {"decode_image_channels": 0},
+        {"decode_image_channels": 3},
+        {"cost_kernel": 1},
+        {"backbone_templates": ("a {}", "the {}")},
+        {"saliency_split": "soft"},
+        {"saliency_split": "relative"},
+        {"saliency_source": "cosine"},
+        {"saliency_itm_head": "linear"},
+        {"disentangle_aggregation": "concat"},
+    ],
+)
+def test_every_part_can_be_switched(make, text, pixels, changes):
+    model = make(**changes)
+    out = model(pixels, text(4, len(model.config.backbone_templates)))
+    assert out.logits.shape == (2, 4, 24, 24)
+    assert not torch.allclose(out.logits[0], out.logits[1])
+    assert not torch.allclose(out.logits[:, 0], out.logits[:, 1])
+
+
+@pytest.mark.parametrize("recipe", ["mini", "vit-b-16-baseline"])
+@pytest.mark.parametrize("mode", ["frozen", "qk", "qv", "full"])
+def test_gradients_reach_exactly_what_the_mode_lists(make, pixels, recipe, mode):
+    model = make(recipe, backbone_finetune=mode).train()
+    ids = torch.tensor([[38, 3, 39], [38, 4, 39], [38, 5, 39]])
+    target = torch.randint(0, 3, (2, 48, 48), generator=torch.Generator().manual_seed(2))
+    prediction = model(pixels, model.encode_text(ids)[:, None])
+    segmentation_loss(prediction, target, model.config)["total"].backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    groups = model.parameter_groups()
+    assert reached == set(groups["head"]) | set(groups["clip"])
+    assert {name for name, p in model.named_parameters() if not name.startswith("backbone.")} == set(groups["head"])
+    assert all(model.get_parameter(name).grad.abs().max() > 0 for name in reached if "key.bias" not in name)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("by", ["cosine", "itm"])
+def test_beyond_the_most_categories_only_the_likeliest_of_each_image_are_computed(make, text, pixels, by):
+    model, words = make(max_categories=3, max_categories_by=by), text(7)
+    out = model(pixels, words)
+    if by == "itm":
+        score = out.matched
+    else:
+        tokens = F.normalize(model.backbone(pixels).tokens.flatten(2), dim=1)
+        score = torch.einsum("t d, b d n -> b t n", words[:, 0], tokens).amax(-1)
+    for image in range(2):
+        kept = sorted(score[image].argsort(descending=True)[:3].tolist())
+        others = [index for index in range(7) if index not in kept]
+        assert (out.logits[image, others] == -100).all()
+        assert (out.foreground[image, others] == 0).all()
+        alone = model(pixels[image : image + 1], words[kept])
+        torch.testing.assert_close(out.logits[image, kept], alone.logits[0], **EXACT)
+        torch.testing.assert_close(out.foreground[image, kept], alone.foreground[0], **EXACT)
+
+
+@torch.no_grad()
+def test_foreground_is_the_split_of_the_saliency(make, text, pixels):
+    model = make()
+    out = model(pixels, text(4))
+    assert torch.equal(out.foreground, split_tokens(out.saliency, model.config))
+
+
+@torch.no_grad()
+def test_saliency_of_a_label_does_not_depend_on_the_others(make, text, pixels):
+    model, words = make(), text(5)
+    together, alone = model(pixels, words), model(pixels, words[2:3])
+    torch.testing.assert_close(together.saliency[:, 2:3], alone.saliency, **EXACT)
+    torch.testing.assert_close(together.matched[:, 2:3], alone.matched, **EXACT)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_saliency_detach_decides_whether_matching_trains_clip(make, pixels, detach):
+    model = make(saliency_detach=detach)
+    words = model.encode_text(torch.tensor([[38, 3, 39], [38, 4, 39]]))[:, None]
+    model(pixels, words).matched.sum().backward()
+    reached = [name for name, p in model.named_parameters() if name.startswith("backbone.") and p.grad is not None]
+    assert bool(reached) is not detach
+
+
+def test_refusals(make, text, pixels):
+    model = make()
+    with pytest.raises(DisaError, match="2 prompts per category"):
+        model(pixels, text(3, 2))
+    with pytest.raises(DisaError, match="multiples of the patch, 8"):
+        model(pixels[..., :47], text(3))
+    with pytest.raises(DisaError, match="turn disentangle on"):
+        make("mini-baseline", max_categories_by="itm")
+    with pytest.raises(DisaError, match="choose two blocks from 0 to 2"):
+        make(backbone_guidance_blocks=(1, 3))
