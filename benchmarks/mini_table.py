@@ -10,6 +10,7 @@ OUT/log.txt and, after every run, OUT/table.md. A plan is a list of [name, recip
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ FLOOR = "dense CLIP alone"
 
 def main() -> None:
     """Do what is left of the plan, then print the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _options()
     plan = json.loads(options.plan.read_text()) if options.plan else PLAN
     options.out.mkdir(parents=True, exist_ok=True)
@@ -85,9 +87,14 @@ def _disa(out: Path, what: str, words: list[str]) -> None:
     with (out / "log.txt").open("a") as log:
         log.write(f"{time.strftime('%F %T')} {what}\n  disa {' '.join(words)}\n")
         log.flush()
-        code = subprocess.run([sys.executable, "-m", "disa", *words], stdout=log, stderr=log, check=False).returncode
+        process = subprocess.Popen([sys.executable, "-m", "disa", *words], stdout=log, stderr=log)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # it saves a checkpoint and leaves
+            code = process.wait()
         log.write(f"{time.strftime('%F %T')} exit code {code} after {(time.time() - begun) / 60:.1f} min\n")
-    if code == 130:
+    if code in (130, -signal.SIGTERM):
         raise SystemExit(f"interrupted at {what}; the same command goes on")
     print(f"{what}: done" if code == 0 else f"{what}: FAILED, see {out / 'log.txt'}", flush=True)
 

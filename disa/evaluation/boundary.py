@@ -38,5 +38,5 @@ def band(labels: Int[Tensor, "b H W"]) -> Bool[Tensor, "b H W"]:
     """Return the pixels that have another label near: within `WIDTH` of the diagonal, at least one pixel."""
     reach = max(1, round(WIDTH * math.hypot(*labels.shape[-2:])))
     maps = labels[:, None].float()
-    window = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
-    return (F.max_pool2d(maps, **window) != -F.max_pool2d(-maps, **window))[:, 0]
+    largest, smallest = (sign * F.max_pool2d(sign * maps, 2 * reach + 1, stride=1, padding=reach) for sign in (1, -1))
+    return (largest != smallest)[:, 0]

@@ -31,13 +31,14 @@ class Localisation:
     def update(self, prediction: Prediction, labels: Int[Tensor, "b H W"]) -> None:
         """Add one batch of a model that has the SDM."""
         assert prediction.saliency is not None and prediction.matched is not None and prediction.foreground is not None
-        saliency, matched, split = (value.float().cpu() for value in prediction[1:])
-        shares = token_shares(labels, self.categories, saliency.shape[-2:])
+        maps = (prediction.saliency, prediction.matched, prediction.foreground)
+        saliency, matched, split = (value.float().cpu() for value in maps)
+        shares = token_shares(labels, self.categories, (saliency.shape[-2], saliency.shape[-1]))
         present = shares.flatten(2).sum(2) > 0
         self.matched.append(matched)
         self.present.append(present)
         nothing = torch.full(present.shape, torch.nan)
-        flat = [rearrange(maps, "b t h w -> b t (h w)")[present] for maps in (saliency, split, shares)]
+        flat = [rearrange(values, "b t h w -> b t (h w)")[present] for values in (saliency, split, shares)]
         self.precision.append(nothing.masked_scatter(present, average_precision(flat[0], flat[2])))
         self.split.append(nothing.masked_scatter(present, soft_iou(flat[1], flat[2])))
         density = F.interpolate(foreground_density(saliency, matched)[:, None], labels.shape[-2:], mode="bilinear")

@@ -27,7 +27,7 @@ class Failure(NamedTuple):
     """A test scene on which the model does badly."""
 
     miou: float  # over the categories that the scene holds, 0..1
-    index: int  # of the scene
+    number: int  # of the scene
     scene: Scene
     labels: np.ndarray  # (H, W) int, index into WORDS: the prediction
 

@@ -56,7 +56,7 @@ def run(
         write_report(json, {"dataset": dataset, "dense_clip": dense_clip} | numbers, model, folder)
     if save_worst is not None:
         for rank, failure in enumerate(worst or [], start=1):
-            _save(failure, save_worst / f"{rank:02d}_scene{failure.index:05d}")
+            _save(failure, save_worst / f"{rank:02d}_scene{failure.number:05d}")
     Console().print(table(numbers, f"{dataset}: {name}"))
 
 

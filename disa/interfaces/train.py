@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -40,7 +41,7 @@ def run(
         raise DisaError(f'unknown recipe "{recipe}"; use one of {", ".join(RECIPES)}')
     model_changes, training_changes = split_changes(settings)
     config = changed(RECIPES[recipe](), model_changes)
-    given = {"steps": steps, "batch": batch, "lr": lr, "seed": seed}
+    given: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr, "seed": seed}
     training = replace(recipe_settings(recipe), **{name: value for name, value in given.items() if value is not None})
     training = changed(training, training_changes)
     start = None if init is None else model_folder(init)

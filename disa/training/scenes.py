@@ -53,7 +53,7 @@ def training_batches(settings: TrainConfig, size: int, start: int) -> Iterator[t
     loader: DataLoader[Any] = DataLoader(
         TrainingScenes(settings, size),
         batch_sampler=[
-            range(step * settings.batch, (step + 1) * settings.batch) for step in range(start, settings.steps)
+            list(range(step * settings.batch, (step + 1) * settings.batch)) for step in range(start, settings.steps)
         ],
         num_workers=settings.workers,
         worker_init_fn=_leave_signals_to_parent,

@@ -83,7 +83,7 @@ def train(
             if interruption.asked and not last:
                 log.say(f"stopped after step {done}; the same command with --resume goes on")
                 return Trained(done, None)
-        run.export(out / "model", clip or init)
+        run.export(out / "model")
         run.evaluate(log, done)
     return Trained(done, out / "model")
 
@@ -117,7 +117,7 @@ class Run:
     ) -> None:
         """Build the model, from CLIP's weights or from a whole model's."""
         self.settings, self.device = settings, device
-        self.model, self.words = start_model(config, clip, init)
+        self.model, self.words, self.source = start_model(config, clip, init)
         self.config = self.model.config
         self.model.to(device).train()
         self.adam = optimizer(self.model, self.model.parameter_groups(), settings)
@@ -191,12 +191,12 @@ class Run:
         restore_run(checkpoint.tensors, self.model, self.adam, self.averages)
         return int(checkpoint.state["step"])
 
-    def export(self, folder: Path, tokenizer: Path) -> None:
+    def export(self, folder: Path) -> None:
         """Write the model's folder, with the averaged weights if there are any."""
         with self.averaged():
             try:
                 self.model.save_pretrained(folder)
-                copy_tokenizer(tokenizer, folder)
+                copy_tokenizer(self.source, folder)
             except OSError as error:
                 raise DisaError(f"{folder}: cannot be written ({error.strerror}); free space, then --resume") from error
 

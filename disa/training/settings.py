@@ -66,7 +66,8 @@ class TrainConfig:
         """Read what `to_dict` wrote. Raises `DisaError` naming unknown fields."""
         if unknown := sorted(set(data) - {field.name for field in fields(cls)}):
             raise DisaError(f"training settings: unknown fields {', '.join(unknown)}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**values)
 
     def conflicts(self, other: "TrainConfig") -> list[str]:
         """Name the fields in which a resumed run may not differ from the one that it continues."""

@@ -1,6 +1,6 @@
 """What a run starts from: a CLIP folder, or a whole model's folder.
 
-Signature: (ModelConfig, CLIP folder | model folder) -> (Disa, TextEncoder).
+Signature: (ModelConfig, CLIP folder | model folder) -> (Disa, TextEncoder, the folder).
 """
 
 import shutil
@@ -14,8 +14,8 @@ from disa.model.disa import Disa
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tuple[Disa, TextEncoder]:
-    """Return the model with the weights of `clip` (head at random) or of `init`, and the encoder of its words.
+def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tuple[Disa, TextEncoder, Path]:
+    """Return the model with the weights of `clip` (head at random) or of `init`, its words' encoder, and the folder.
 
     Either folder decides `config.backbone_clip`. Parts that a model folder lacks (the SDM of a baseline, say) start at
     random. Raises `DisaError` for folders that do not fit.
@@ -27,7 +27,7 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     else:
         raise DisaError("training starts from one folder: --clip (`disa pretrain-clip` makes one) or --init (a model)")
     text = model.config.backbone_clip.get("text_config", {})
-    return model, TextEncoder(model, load_tokenizer(folder, text.get("eos_token_id", 49407)))
+    return model, TextEncoder(model, load_tokenizer(folder, text.get("eos_token_id", 49407))), folder
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

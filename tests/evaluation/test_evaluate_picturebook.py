@@ -53,7 +53,7 @@ def test_one_category_missed_costs_what_it_should_and_its_scenes_are_the_worst()
     numbers = evaluate(model, torch.zeros(len(WORDS), 1, 4), scenes=7, size=SIZE, batch=3, worst=worst, keep=3)
     assert numbers["per_class"][word]["iou"] == 0
     assert numbers["miou"] < 100
-    assert worst[0].index == 4
+    assert worst[0].number == 4
     assert len(worst) == 3
     assert worst[0].miou < worst[1].miou == worst[2].miou == 1
     assert WORDS[worst[0].scene.labels.min()] in WORDS

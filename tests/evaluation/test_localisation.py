@@ -75,7 +75,8 @@ def test_foreground_iou_counts_things_only() -> None:
     measured = Localisation(2, torch.tensor([False, True]))
     measured.update(Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), 9.0), peak), labels)
     absent = Localisation(2, torch.tensor([False, True]))
-    absent.update(Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), -9.0), peak), labels)
+    doubted = torch.tensor([[9.0, -9.0]])
+    absent.update(Prediction(torch.zeros(1, 2, 32, 32), peak, doubted, peak), labels)
     assert 0.6 < measured.foreground_iou() <= 1
     assert absent.foreground_iou() == 0
 

@@ -208,7 +208,7 @@ def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
         expected, found = baseline(pixels, text), grown.model.eval()(pixels, text)
     assert torch.allclose(expected.logits, found.logits, atol=1e-5)
     with pytest.raises(DisaError, match="holds parts that this recipe lacks"):
-        grown.export(tmp_path / "grown", clip_folder)
+        grown.export(tmp_path / "grown")
         train(small_config(**parts), short, tmp_path / "back", init=tmp_path / "grown")
 
 
