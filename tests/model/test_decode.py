@@ -1,0 +1,51 @@
+"""The decoder's fused upsampling against the published sequence of layers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from disa.model.decode import Decode, Step
+
+
+def published(step: Step, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Upsample, concatenate, two convolutions with group norm and ReLU: one category of one image."""
+    x = torch.cat([step.up(x[None]), guidance[None]], 1)
+    x = F.relu(step.norm1(step.conv1(x)))
+    return F.relu(step.norm2(step.conv2(x)))[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("grid", [(1, 1), (3, 5), (6, 6)])
+@pytest.mark.parametrize("channels", [(8, 5, 3, 6), (16, 12, 4, 32)])
+def test_step(grid, channels):
+    torch.manual_seed(0)
+    step = Step(*channels)
+    for norm in (step.norm1, step.norm2):
+        torch.nn.init.normal_(norm.weight, 1, 0.3)
+        torch.nn.init.normal_(norm.bias, 0, 0.3)
+    assert step.norm1.num_groups == max(1, channels[3] // 16)
+    x, guidance = torch.randn(2, 3, channels[0], *grid), torch.randn(2, channels[2], 2 * grid[0], 2 * grid[1])
+    upsampled = step(x, guidance)
+    for b in range(2):
+        for t in range(3):
+            torch.testing.assert_close(upsampled[b, t], published(step, x[b, t], guidance[b]), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("image_channels", [0, 3])
+def test_decoder(small, image_channels):
+    torch.manual_seed(0)
+    decode = Decode(small(decode_image_channels=image_channels), v=24)
+    cost, image = torch.randn(2, 3, 8, 3, 4), torch.randn(2, 3, 24, 32)
+    first, second = torch.randn(2, 24, 3, 4), torch.randn(2, 24, 3, 4)
+    logits = decode(cost, first, second, image)
+    assert logits.shape == (2, 3, 12, 16)
+    near = F.relu(decode.guidance1(decode.upsample1(first)))
+    far = F.relu(decode.guidance2(decode.upsample2(second)))
+    if image_channels:
+        pooled = image.unflatten(3, (16, 2)).unflatten(2, (12, 2)).mean((3, 5))
+        far = torch.cat([far, decode.image(pooled)], 1)
+    for b in range(2):
+        for t in range(3):
+            x = published(decode.step2, published(decode.step1, cost[b, t], near[b]), far[b])
+            torch.testing.assert_close(logits[b, t], decode.head(x[None])[0, 0], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,92 @@
+"""Losses against loops over pixels."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from disa.model.disa import Prediction
+from disa.model.losses import IGNORED, dice_loss, itm_loss, mask_loss, segmentation_loss
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 3
+
+
+@pytest.fixture
+def target() -> torch.Tensor:
+    """Two of three categories, a third of the pixels ignored."""
+    target = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    return torch.where(target == 1, IGNORED, target)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_mask_loss(logits, target, masked):
+    terms = []
+    for b in range(2):
+        for y in range(4):
+            for x in range(5):
+                if masked and target[b, y, x] == IGNORED:
+                    continue
+                for t in range(3):
+                    chance = sigmoid(logits[b, t, y, x].item())
+                    terms.append(-math.log(chance if target[b, y, x] == t else 1 - chance))
+    counted = target != IGNORED if masked else torch.ones_like(target, dtype=torch.bool)
+    assert mask_loss(logits, target, counted).item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_dice_loss(logits, target, masked):
+    terms = []
+    for b in range(2):
+        for t in range(3):
+            own = (target[b] == t).flatten().tolist()
+            if not any(own):
+                continue
+            seen = [not masked or label != IGNORED for label in target[b].flatten().tolist()]
+            score = [sigmoid(x) * s for x, s in zip(logits[b, t].flatten().tolist(), seen, strict=True)]
+            inside = sum(s for s, o in zip(score, own, strict=True) if o)
+            terms.append(1 - (2 * inside + 1) / (sum(score) + sum(own) + 1))
+    counted = target != IGNORED if masked else torch.ones_like(target, dtype=torch.bool)
+    assert dice_loss(logits, target, counted).item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+def test_itm_loss(target):
+    matched = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 4.0, 0.0]])
+    terms = []
+    for b in range(2):
+        for t in range(3):
+            chance = sigmoid(matched[b, t].item())
+            terms.append(-math.log(chance if (target[b] == t).any() else 1 - chance))
+    assert itm_loss(matched, target).item() == pytest.approx(sum(terms) / 6, rel=1e-5)
+
+
+def test_total_is_the_weighted_sum_at_the_targets_size(small, target):
+    logits = torch.randn(2, 3, 2, 2)
+    prediction = Prediction(logits, None, torch.randn(2, 3), None)
+    config = small(loss_ignored="masked", loss_itm_weight=0.5, loss_dice_weight=2.0)
+    losses = segmentation_loss(prediction, target, config)
+    resized = F.interpolate(logits, (4, 5), mode="bilinear", align_corners=False)
+    assert losses["mask"] == mask_loss(resized, target, target != IGNORED)
+    expected = losses["mask"] + 0.5 * losses["itm"] + 2 * losses["dice"]
+    torch.testing.assert_close(losses["total"], expected)
+    plain = segmentation_loss(prediction._replace(matched=None), target, small(loss_ignored="negative"))
+    assert set(plain) == {"mask", "total"}
+    assert plain["total"] == mask_loss(resized, target, torch.ones_like(target, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("ignored", ["masked", "negative"])
+def test_a_crop_without_any_labelled_pixel_is_finite(small, ignored):
+    prediction = Prediction(torch.randn(1, 3, 4, 4, requires_grad=True), None, torch.zeros(1, 3), None)
+    target = torch.full((1, 4, 4), IGNORED)
+    losses = segmentation_loss(prediction, target, small(loss_ignored=ignored, loss_dice_weight=1.0))
+    losses["total"].backward()
+    assert torch.isfinite(losses["total"])
+    assert losses["dice"] == 0
+    assert (prediction.logits.grad.abs().sum() == 0) == (ignored == "masked")
