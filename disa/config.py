@@ -89,4 +89,5 @@ class ModelConfig:
             raise DisaError(f"config: unknown fields {', '.join(unknown)}; was it written by a newer version of disa?")
         if "backbone_clip" not in data:
             raise DisaError("config: the field backbone_clip is missing")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**values)

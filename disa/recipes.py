@@ -10,20 +10,20 @@ BASELINE = {"disentangle": False, "refine_category_reweight": False, "refine_sem
 
 def vit_b16(**changes: Any) -> ModelConfig:
     """Return DiSa on OpenAI's CLIP ViT-B/16; images of 384 pixels, a grid of 24 x 24 [P]."""
-    clip = _clip(512, text=(512, 12, 8), vision=(768, 12, 12), patch=16, image=224)
+    clip = openai_clip(512, text=(512, 12, 8), vision=(768, 12, 12), patch=16, image=224)
     return ModelConfig(clip).replace(**changes)
 
 
 def vit_l14(**changes: Any) -> ModelConfig:
     """Return DiSa on OpenAI's CLIP ViT-L/14@336, a grid of 24 x 24; published with 456.2 M parameters [P]."""
-    clip = _clip(768, text=(768, 12, 12), vision=(1024, 24, 16), patch=14, image=336)
+    clip = openai_clip(768, text=(768, 12, 12), vision=(1024, 24, 16), patch=14, image=336)
     config = ModelConfig(clip, backbone_image_size=336, backbone_guidance_blocks=(7, 15))
     return config.replace(**changes)
 
 
 def mini(**changes: Any) -> ModelConfig:
     """Return the bundled model's shape: 96 pixels, a grid of 12 x 12, trained from scratch on two CPU cores [D]."""
-    clip = _clip(128, text=(128, 2, 4), vision=(192, 6, 6), patch=8, image=96, vocabulary=1024, context=32)
+    clip = small_clip(128, text=(128, 2, 4), vision=(160, 5, 5), patch=8, image=96, vocabulary=758, context=40)
     config = ModelConfig(
         clip,
         backbone_image_size=96,
@@ -70,16 +70,38 @@ RECIPES: dict[str, Callable[..., ModelConfig]] = {
 }
 
 
+def openai_clip(
+    projection: int, text: tuple[int, int, int], vision: tuple[int, int, int], patch: int, image: int
+) -> dict[str, Any]:
+    """Return what `transformers.CLIPConfig` takes for OpenAI's weights: QuickGELU, texts of 77 tokens of 49,408."""
+    return _clip(projection, text, vision, patch, image, 49408, 77, "quick_gelu", (49406, 49407))
+
+
+def small_clip(
+    projection: int,
+    text: tuple[int, int, int],
+    vision: tuple[int, int, int],
+    patch: int,
+    image: int,
+    vocabulary: int,
+    context: int,
+) -> dict[str, Any]:
+    """Return the same for a CLIP trained from scratch, with the tokenizer of `disa pretrain-clip`."""
+    return _clip(projection, text, vision, patch, image, vocabulary, context, "gelu", (0, 1))
+
+
 def _clip(
     projection: int,
     text: tuple[int, int, int],
     vision: tuple[int, int, int],
     patch: int,
     image: int,
-    vocabulary: int = 49408,
-    context: int = 77,
+    vocabulary: int,
+    context: int,
+    activation: str,
+    start_end: tuple[int, int],
 ) -> dict[str, Any]:
-    """Return what `transformers.CLIPConfig` takes; the towers are (width, layers, heads), the MLP is 4 x wide."""
+    """Assemble a `CLIPConfig`; the towers are (width, layers, heads), the MLP is 4 x wide."""
 
     def tower(width: int, layers: int, heads: int) -> dict[str, Any]:
         return {
@@ -87,14 +109,14 @@ def _clip(
             "intermediate_size": 4 * width,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "hidden_act": "quick_gelu",
+            "hidden_act": activation,
             "projection_dim": projection,
         }
 
-    # the end-of-text token is the last of the vocabulary, the start-of-text token the one before it
-    tokens = {"bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}
+    start, end = start_end
+    tokens = {"vocab_size": vocabulary, "bos_token_id": start, "eos_token_id": end, "pad_token_id": 0}
     return {
         "projection_dim": projection,
-        "text_config": {**tower(*text), "vocab_size": vocabulary, "max_position_embeddings": context, **tokens},
+        "text_config": {**tower(*text), "max_position_embeddings": context, **tokens},
         "vision_config": {**tower(*vision), "patch_size": patch, "image_size": image},
     }

@@ -36,8 +36,6 @@ def run(out: Path, *, count: int, size: int, seed: int, masks: bool) -> None:
     typer.echo(f"{count} scenes are in {out}" + (f", masks in {out / 'masks'}" if masks else ""))
 
 
-
-
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     picture = Image.fromarray(pixels)
     write_whole(path, lambda file: picture.save(file, "PNG"))

@@ -18,8 +18,14 @@ from disa.data.picturebook import SIZE, SYNONYMS, WORDS
 from disa.errors import DisaError
 from disa.inference.saving import write_whole
 from disa.model.backbone import Backbone
+from disa.recipes import small_clip
 from disa.training.checkpoint import (
-    Checkpoint, checkpoints, read_checkpoint, restore_run, run_tensors, write_checkpoint,
+    Checkpoint,
+    checkpoints,
+    read_checkpoint,
+    restore_run,
+    run_tensors,
+    write_checkpoint,
 )  # fmt: skip
 from disa.training.contrastive import mosaic_loss, scene_loss
 from disa.training.interruption import Interruption
@@ -53,7 +59,9 @@ class PretrainConfig:
     warmup: int = 200  # steps
     clip_norm: float = 1.0
     clip_lr_scale: float = 1.0  # there is no head to be faster than
-    local_sharpness: float = 4.0  # how much more a caption looks at the tokens of a quarter that fit it: 0 is their mean
+    local_sharpness: float = (
+        4.0  # how much more a caption looks at the tokens of a quarter that fit it: 0 is their mean
+    )
     keep_tokens: float = 0.5  # share of the patch tokens that a step sees
     all_tokens_from: float = 0.85  # share of the steps after which it sees all
     bf16: bool = True  # autocast of the forward pass to bfloat16
@@ -72,18 +80,9 @@ class PretrainConfig:
 
     def clip_config(self, vocabulary: int) -> dict[str, Any]:
         """Return what `transformers.CLIPConfig` takes, for a tokenizer of `vocabulary` entries."""
-        vision = {
-            "hidden_size": self.vision_width, "intermediate_size": 4 * self.vision_width, "patch_size": self.patch,
-            "num_hidden_layers": self.vision_layers, "num_attention_heads": self.vision_heads, "image_size": SIZE,
-            "hidden_act": "gelu", "projection_dim": self.embedding_width,
-        }  # fmt: skip
-        text = {
-            "hidden_size": self.text_width, "intermediate_size": 4 * self.text_width, "vocab_size": vocabulary,
-            "num_hidden_layers": self.text_layers, "num_attention_heads": self.text_heads, "hidden_act": "gelu",
-            "max_position_embeddings": self.context, "projection_dim": self.embedding_width,
-            "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
-        }  # fmt: skip
-        return {"projection_dim": self.embedding_width, "vision_config": vision, "text_config": text}
+        text = (self.text_width, self.text_layers, self.text_heads)
+        vision = (self.vision_width, self.vision_layers, self.vision_heads)
+        return small_clip(self.embedding_width, text, vision, self.patch, SIZE, vocabulary, self.context)
 
 
 def pretrain(settings: PretrainConfig, out: Path, device: torch.device, resume: bool = True) -> Path:
@@ -104,7 +103,9 @@ def pretrain(settings: PretrainConfig, out: Path, device: torch.device, resume: 
     torch.manual_seed(settings.seed)
     config = settings.clip_config(tokenizer.get_vocab_size())
     taps = (max(0, settings.vision_layers - 4), settings.vision_layers - 2)
-    backbone = Backbone(ModelConfig(backbone_clip=config, backbone_guidance_blocks=taps, backbone_finetune="full")).to(device)
+    backbone = Backbone(ModelConfig(backbone_clip=config, backbone_guidance_blocks=taps, backbone_finetune="full")).to(
+        device
+    )
     adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
     start = _restore(backbone, adam, out)
     with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start) as log:

@@ -87,7 +87,7 @@ def caption_ids(tokenizer: Tokenizer, captions: list[str], context: int) -> Int[
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
-    """Write `tokenizer.json` and the `tokenizer_config.json` that transformers reads. Raises `DisaError` if it cannot."""
+    """Write `tokenizer.json`, and the `tokenizer_config.json` that transformers reads. Raises `DisaError`."""
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": START, "eos_token": END, "pad_token": END,
         "model_max_length": context,

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from disa.data.picturebook import (
-    SEEN, STUFF, SYNONYMS, TEST_SEED, THINGS, TRAIN_SEED, UNSEEN, WORDS, group, render, render_card,
+    SEEN,
+    STUFF,
+    SYNONYMS,
+    TEST_SEED,
+    THINGS,
+    TRAIN_SEED,
+    UNSEEN,
+    WORDS,
+    group,
+    render,
+    render_card,
 )  # fmt: skip
 from disa.data.picturebook.stuff import TEXTURES
 from disa.data.picturebook.things import DRAWINGS
@@ -33,7 +43,7 @@ def named(caption: str) -> set[str]:
 def test_the_world_has_the_promised_words():
     assert len(THINGS) >= 18 and len(STUFF) >= 10
     assert set(DRAWINGS) == set(THINGS) and set(TEXTURES) == set(STUFF)
-    assert SEEN | UNSEEN == set(WORDS) and not SEEN & UNSEEN
+    assert set(WORDS) == SEEN | UNSEEN and not SEEN & UNSEEN
     for nouns in (THINGS, STUFF):
         assert 0.6 < len(SEEN & set(nouns)) / len(nouns) < 0.7
     assert len(set(ALIASES)) == len(WORDS) + sum(map(len, SYNONYMS.values())), "a synonym stands for two nouns"
@@ -52,7 +62,10 @@ def test_a_scene_depends_on_seed_and_index_only(seed, index):
 
 
 def test_a_scene_is_the_same_in_another_process():
-    code = "import hashlib;from disa.data.picturebook import render;s=render(3,4);print(hashlib.sha256(s.image.tobytes()+s.labels.tobytes()).hexdigest())"
+    code = (
+        "import hashlib;from disa.data.picturebook import render;scene=render(3, 4);"
+        "print(hashlib.sha256(scene.image.tobytes() + scene.labels.tobytes()).hexdigest())"
+    )
     scene = render(3, 4)
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert told == hashlib.sha256(scene.image.tobytes() + scene.labels.tobytes()).hexdigest()

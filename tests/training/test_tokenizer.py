@@ -21,7 +21,13 @@ def tokenizer():
 
 
 def test_frequent_words_are_one_token(tokenizer):
-    assert tokenizer.encode("a picture of a fish").tokens[1:-1] == ["a</w>", "picture</w>", "of</w>", "a</w>", "fish</w>"]
+    assert tokenizer.encode("a picture of a fish").tokens[1:-1] == [
+        "a</w>",
+        "picture</w>",
+        "of</w>",
+        "a</w>",
+        "fish</w>",
+    ]
     assert tokenizer.encode("Fish").ids == tokenizer.encode("fish").ids
     assert tokenizer.encode("x").ids[0] == 0 and tokenizer.encode("x").ids[-1] == 1
 

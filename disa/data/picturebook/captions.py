@@ -20,7 +20,7 @@ def name(word: str, rng: np.random.Generator) -> str:
 
 
 def write_caption(things: list[tuple[str, str]], stuff: list[str], rng: np.random.Generator) -> str:
-    """Return a caption of a scene: `things` as (noun, colour word or ""), `stuff` as nouns, most of the picture first."""
+    """Return a caption of a scene: `things` as (noun, colour word or ""), `stuff` as nouns, the largest first."""
     with_stuff = rng.random() < BACKGROUND_SHARE
     if not things:
         return _STUFF_ALONE[rng.integers(len(_STUFF_ALONE))].format(" and ".join(name(word, rng) for word in stuff))

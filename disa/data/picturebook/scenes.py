@@ -114,13 +114,17 @@ def _place(nouns: list[str], halves: np.ndarray, rng: np.random.Generator) -> li
     placed: list[_Placed] = []
     for noun, half in zip(nouns, halves, strict=False):
         spots = rng.uniform(0.85 * half, 1 - 0.85 * half, (8, 2))
-        overlaps = [sum(max(0.0, other.half + half - np.hypot(*(spot - other.centre))) for other in placed) for spot in spots]
+        overlaps = [
+            sum(max(0.0, other.half + half - np.hypot(*(spot - other.centre))) for other in placed) for spot in spots
+        ]
         centre = spots[int(np.argmin(np.round(overlaps, 3)))]
         turn = rng.uniform(-0.12, 0.12) if noun in UPRIGHT else rng.uniform(-0.45, 0.45)
         stretch, mirror = rng.uniform(0.86, 1.0, 2), rng.choice([-1, 1])
         cos, sin = np.cos(turn), np.sin(turn)
         matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag(stretch * (mirror, 1))
-        placed.append(_Placed(noun, DRAWINGS[noun](rng), (centre[0], centre[1]), float(half), matrix, rng.uniform(0, 2 * np.pi)))
+        placed.append(
+            _Placed(noun, DRAWINGS[noun](rng), (centre[0], centre[1]), float(half), matrix, rng.uniform(0, 2 * np.pi))
+        )
     return placed
 
 

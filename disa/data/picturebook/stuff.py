@@ -35,7 +35,11 @@ def _mix(weight: Field, low: tuple[float, ...], high: tuple[float, ...]) -> Colo
 
 
 def _jitter(colour: tuple[float, float, float], rng: Rng, amount: float = 0.05) -> tuple[float, ...]:
-    return tuple(np.clip(np.asarray(colour) * rng.uniform(1 - amount, 1 + amount) + rng.uniform(-amount / 2, amount / 2, 3), 0, 1))
+    return tuple(
+        np.clip(
+            np.asarray(colour) * rng.uniform(1 - amount, 1 + amount) + rng.uniform(-amount / 2, amount / 2, 3), 0, 1
+        )
+    )
 
 
 def _joint(position: Field, width: float) -> Field:
@@ -53,7 +57,9 @@ def night_sky(u: Field, v: Field, rng: Rng) -> Colours:
     colours = _mix(v, _jitter((0.03, 0.04, 0.14), rng), _jitter((0.10, 0.10, 0.28), rng))
     light = np.zeros_like(u)
     for x, y, radius in zip(rng.random(45), rng.random(45), rng.uniform(0.004, 0.011, 45), strict=True):
-        rows, columns = (np.searchsorted(axis, (at - 2 * radius, at + 2 * radius)) for axis, at in ((v[:, 0], y), (u[0], x)))
+        rows, columns = (
+            np.searchsorted(axis, (at - 2 * radius, at + 2 * radius)) for axis, at in ((v[:, 0], y), (u[0], x))
+        )
         spot = np.s_[slice(*rows), slice(*columns)]
         light[spot] = np.maximum(light[spot], np.clip(2 - np.hypot(u[spot] - x, v[spot] - y) / radius, 0, 1))
     return colours + (np.asarray((1.0, 1.0, 0.9), np.float32) - colours) * light[..., None]
@@ -61,19 +67,27 @@ def night_sky(u: Field, v: Field, rng: Rng) -> Colours:
 
 def sea(u: Field, v: Field, rng: Rng) -> Colours:
     bend = fractal(u, v, 3, rng)
-    waves = np.sin(2 * np.pi * (rng.uniform(6, 9) * v + 1.3 * bend + 0.12 * np.sin(2 * np.pi * (rng.uniform(2, 4) * u + rng.random()))))
+    waves = np.sin(
+        2
+        * np.pi
+        * (rng.uniform(6, 9) * v + 1.3 * bend + 0.12 * np.sin(2 * np.pi * (rng.uniform(2, 4) * u + rng.random())))
+    )
     return _mix(0.5 + 0.5 * waves**3, _jitter((0.02, 0.33, 0.55), rng), _jitter((0.16, 0.62, 0.75), rng))
 
 
 def grass(u: Field, v: Field, rng: Rng) -> Colours:
     blades = noise(u, v, (9, 60), rng)
-    return _mix(0.65 * blades + 0.35 * fractal(u, v, 4, rng), _jitter((0.12, 0.36, 0.08), rng), _jitter((0.48, 0.76, 0.24), rng))
+    return _mix(
+        0.65 * blades + 0.35 * fractal(u, v, 4, rng), _jitter((0.12, 0.36, 0.08), rng), _jitter((0.48, 0.76, 0.24), rng)
+    )
 
 
 def sand(u: Field, v: Field, rng: Rng) -> Colours:
     ripples = np.sin(2 * np.pi * (rng.uniform(5, 8) * (v + rng.uniform(-0.3, 0.3) * u) + 1.2 * fractal(u, v, 3, rng)))
     grain = noise(u, v, (60, 60), rng)
-    return _mix(0.5 + 0.22 * ripples + 0.5 * (grain - 0.5), _jitter((0.80, 0.66, 0.42), rng), _jitter((0.96, 0.87, 0.66), rng))
+    return _mix(
+        0.5 + 0.22 * ripples + 0.5 * (grain - 0.5), _jitter((0.80, 0.66, 0.42), rng), _jitter((0.96, 0.87, 0.66), rng)
+    )
 
 
 def snow(u: Field, v: Field, rng: Rng) -> Colours:
@@ -93,7 +107,11 @@ def brick_wall(u: Field, v: Field, rng: Rng) -> Colours:
     row = np.floor(v * rows)
     across = u * columns + 0.5 * np.mod(row, 2)
     shade = rng.random((16, 16), dtype=np.float32)[row.astype(int) % 16, np.floor(across).astype(int) % 16]
-    bricks = _mix(0.75 * shade + 0.25 * noise(u, v, (40, 40), rng), _jitter((0.58, 0.20, 0.13), rng), _jitter((0.78, 0.36, 0.24), rng))
+    bricks = _mix(
+        0.75 * shade + 0.25 * noise(u, v, (40, 40), rng),
+        _jitter((0.58, 0.20, 0.13), rng),
+        _jitter((0.78, 0.36, 0.24), rng),
+    )
     mortar = np.maximum(_joint(v * rows, 0.09), _joint(across, 0.05))[..., None]
     return bricks + (np.asarray(_jitter((0.80, 0.77, 0.72), rng), np.float32) - bricks) * mortar
 
@@ -103,13 +121,20 @@ def wooden_floor(u: Field, v: Field, rng: Rng) -> Colours:
     plank = np.floor(u * planks).astype(int)
     shift = rng.random(16, dtype=np.float32)
     grain = np.sin(2 * np.pi * (9 * u + 1.6 * noise(u, v, (3, 9), rng) + 3 * shift[plank % 16]))
-    wood = _mix(0.45 + 0.3 * grain + 0.5 * (shift[plank % 16] - 0.5), _jitter((0.42, 0.25, 0.11), rng), _jitter((0.70, 0.47, 0.25), rng))
+    wood = _mix(
+        0.45 + 0.3 * grain + 0.5 * (shift[plank % 16] - 0.5),
+        _jitter((0.42, 0.25, 0.11), rng),
+        _jitter((0.70, 0.47, 0.25), rng),
+    )
     return wood * (1 - 0.75 * _joint(u * planks, 0.04)[..., None])
 
 
 def stone_wall(u: Field, v: Field, rng: Rng) -> Colours:
     side = 6
-    centres, shade = rng.random((side + 2, side + 2, 2), dtype=np.float32), rng.random((side + 2, side + 2), dtype=np.float32)
+    centres, shade = (
+        rng.random((side + 2, side + 2, 2), dtype=np.float32),
+        rng.random((side + 2, side + 2), dtype=np.float32),
+    )
     column, row = np.floor(u * side).astype(int), np.floor(v * side).astype(int)
     first, second, stone = np.full_like(u, np.inf), np.full_like(u, np.inf), np.zeros_like(u)
     for down in (0, 1, 2):  # the nearest centre lies in the point's own cell of the grid or beside it
@@ -120,7 +145,11 @@ def stone_wall(u: Field, v: Field, rng: Rng) -> Colours:
             second = np.where(nearer, first, np.minimum(second, distance))
             stone = np.where(nearer, shade[row + down, column + right], stone)
             first = np.minimum(first, distance)
-    stones = _mix(0.7 * stone + 0.3 * noise(u, v, (30, 30), rng), _jitter((0.42, 0.42, 0.40), rng), _jitter((0.68, 0.67, 0.62), rng))
+    stones = _mix(
+        0.7 * stone + 0.3 * noise(u, v, (30, 30), rng),
+        _jitter((0.42, 0.42, 0.40), rng),
+        _jitter((0.68, 0.67, 0.62), rng),
+    )
     return stones * (1 - 0.65 * np.clip(1.5 - (second - first) / 0.02, 0, 1)[..., None])
 
 
@@ -133,7 +162,11 @@ def lava(u: Field, v: Field, rng: Rng) -> Colours:
 def tiled_floor(u: Field, v: Field, rng: Rng) -> Colours:
     count = rng.uniform(5, 8)
     odd = np.mod(np.floor(u * count) + np.floor(v * count), 2)
-    tiles = _mix(odd + 0.12 * (noise(u, v, (20, 20), rng) - 0.5), _jitter((0.30, 0.55, 0.53), rng), _jitter((0.90, 0.92, 0.88), rng))
+    tiles = _mix(
+        odd + 0.12 * (noise(u, v, (20, 20), rng) - 0.5),
+        _jitter((0.30, 0.55, 0.53), rng),
+        _jitter((0.90, 0.92, 0.88), rng),
+    )
     grout = np.maximum(_joint(u * count, 0.04), _joint(v * count, 0.04))[..., None]
     return tiles * (1 - 0.4 * grout)
 
@@ -142,7 +175,9 @@ def wheat_field(u: Field, v: Field, rng: Rng) -> Colours:
     lean = u + 0.12 * (noise(u, v, (2, 4), rng) - 0.5)
     stalks = np.sin(2 * np.pi * (rng.uniform(20, 24) * lean + 0.8 * noise(u, v, (6, 20), rng)))
     ears = noise(u, v, (14, 40), rng)
-    return _mix(0.5 + 0.3 * stalks + 0.7 * (ears - 0.5), _jitter((0.62, 0.42, 0.06), rng), _jitter((0.97, 0.82, 0.28), rng))
+    return _mix(
+        0.5 + 0.3 * stalks + 0.7 * (ears - 0.5), _jitter((0.62, 0.42, 0.06), rng), _jitter((0.97, 0.82, 0.28), rng)
+    )
 
 
 def carpet(u: Field, v: Field, rng: Rng) -> Colours:
@@ -150,7 +185,10 @@ def carpet(u: Field, v: Field, rng: Rng) -> Colours:
     diamonds = np.abs(np.mod(u * count, 1) - 0.5) + np.abs(np.mod(v * count, 1) - 0.5)
     pattern = np.clip((np.abs(diamonds - 0.33) - 0.07) * 20 + 0.5, 0, 1)
     weave = 0.5 + 0.5 * np.sin(2 * np.pi * 40 * v)
-    return _mix(1 - pattern, _jitter((0.42, 0.07, 0.28), rng), _jitter((0.86, 0.66, 0.50), rng)) * (0.9 + 0.1 * weave)[..., None]
+    return (
+        _mix(1 - pattern, _jitter((0.42, 0.07, 0.28), rng), _jitter((0.86, 0.66, 0.50), rng))
+        * (0.9 + 0.1 * weave)[..., None]
+    )
 
 
 TEXTURES: dict[str, Callable[[Field, Field, Rng], Colours]] = {

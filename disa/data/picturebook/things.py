@@ -81,7 +81,10 @@ def house(rng: Rng) -> Thing:
         Part(_box(door - 0.17, 0.40, door + 0.17, 0.95), COLOURS["brown"]),
     ]
     for x in (-0.48, 0.48):
-        parts += [Part(_box(x - 0.19, 0.12, x + 0.19, 0.50), _darker(wall, 0.55)), Part(_box(x - 0.14, 0.17, x + 0.14, 0.45), _GLASS)]
+        parts += [
+            Part(_box(x - 0.19, 0.12, x + 0.19, 0.50), _darker(wall, 0.55)),
+            Part(_box(x - 0.14, 0.17, x + 0.14, 0.45), _GLASS),
+        ]
     return Thing(parts, "")
 
 
@@ -92,7 +95,12 @@ def tree(rng: Rng) -> Thing:
         for i, (y, width) in enumerate(((0.60, 0.80), (0.15, 0.64), (-0.28, 0.46))):
             parts.append(Part(_polygon((-width, y), (0, y - 0.72), (width, y)), _darker(green, 0.82 + 0.12 * i)))
     else:
-        for x, y, radius, light in ((-0.38, 0.0, 0.46, 0.85), (0.38, 0.0, 0.46, 0.85), (0.0, -0.4, 0.54, 1.0), (0, 0.05, 0.45, 0.95)):
+        for x, y, radius, light in (
+            (-0.38, 0.0, 0.46, 0.85),
+            (0.38, 0.0, 0.46, 0.85),
+            (0.0, -0.4, 0.54, 1.0),
+            (0, 0.05, 0.45, 0.95),
+        ):
             parts.append(Part(_ellipse(x, y, radius, radius), _darker(green, light)))
     return Thing(parts, "")
 
@@ -146,14 +154,24 @@ def moon(rng: Rng) -> Thing:
     inner = _ellipse(depth, 0, bite, 0.66, start=0.86, end=0.14)
     crescent = np.concatenate([outer, inner])
     pale = (0.90, 0.89, 0.76)
-    craters = [Part(_ellipse(x, y, r, r), _darker(pale, 0.86)) for x, y, r in ((-0.66, -0.15, 0.11), (-0.55, 0.38, 0.09), (-0.42, -0.55, 0.08))]
+    craters = [
+        Part(_ellipse(x, y, r, r), _darker(pale, 0.86))
+        for x, y, r in ((-0.66, -0.15, 0.11), (-0.55, 0.38, 0.09), (-0.42, -0.55, 0.08))
+    ]
     return Thing([Part(crescent, pale), *craters], "")
 
 
 def star(rng: Rng) -> Thing:
     inner = rng.uniform(0.40, 0.48)
     gold = (0.98, 0.76, 0.08)
-    return Thing([Part(_star(5, inner), (0.70, 0.42, 0.05)), Part(_star(5, inner) * 0.82, gold), Part(_star(5, inner) * 0.4, (1.0, 0.90, 0.45))], "")
+    return Thing(
+        [
+            Part(_star(5, inner), (0.70, 0.42, 0.05)),
+            Part(_star(5, inner) * 0.82, gold),
+            Part(_star(5, inner) * 0.4, (1.0, 0.90, 0.45)),
+        ],
+        "",
+    )
 
 
 def balloon(rng: Rng) -> Thing:
@@ -161,7 +179,9 @@ def balloon(rng: Rng) -> Thing:
     width, tail = rng.uniform(0.58, 0.68), rng.uniform(-0.12, 0.12)
     return Thing(
         [
-            Part(_polygon((-0.035, 0.55), (0.035, 0.55), (tail + 0.035, 0.98), (tail - 0.035, 0.98)), (0.88, 0.88, 0.86)),
+            Part(
+                _polygon((-0.035, 0.55), (0.035, 0.55), (tail + 0.035, 0.98), (tail - 0.035, 0.98)), (0.88, 0.88, 0.86)
+            ),
             Part(_polygon((0, 0.42), (0.15, 0.64), (-0.15, 0.64)), _darker(colour)),
             Part(_ellipse(0, -0.22, width, 0.74), colour),
             Part(_ellipse(-0.24, -0.48, 0.13, 0.21, 0.4), (0.98, 0.90, 0.92)),
@@ -191,7 +211,13 @@ def flower(rng: Rng) -> Thing:
     word, colour = _pick(rng, "pink", "purple")
     count, radius = int(rng.integers(5, 8)), rng.uniform(0.26, 0.31)
     angles = 2 * np.pi * np.arange(count) / count + rng.random()
-    petals = [Part(_ellipse(0.36 * np.cos(a), -0.35 + 0.36 * np.sin(a), radius, radius * 0.72, a), _darker(colour, 0.88 + 0.12 * (i % 2))) for i, a in enumerate(angles)]
+    petals = [
+        Part(
+            _ellipse(0.36 * np.cos(a), -0.35 + 0.36 * np.sin(a), radius, radius * 0.72, a),
+            _darker(colour, 0.88 + 0.12 * (i % 2)),
+        )
+        for i, a in enumerate(angles)
+    ]
     green = (0.22, 0.56, 0.20)
     return Thing(
         [
@@ -269,7 +295,9 @@ def cup(rng: Rng) -> Thing:
 def rocket(rng: Rng) -> Thing:
     width = rng.uniform(0.30, 0.36)
     red = (0.84, 0.18, 0.16)
-    body = np.concatenate([_ellipse(0, -0.10, width, 0.86, start=0.5, end=1.0), np.array([(width, 0.52), (-width, 0.52)])])
+    body = np.concatenate(
+        [_ellipse(0, -0.10, width, 0.86, start=0.5, end=1.0), np.array([(width, 0.52), (-width, 0.52)])]
+    )
     nose = _ellipse(0, -0.10, width, 0.86, start=0.62, end=0.88)
     return Thing(
         [
@@ -288,7 +316,9 @@ def rocket(rng: Rng) -> Thing:
 
 def heart(rng: Rng) -> Thing:
     t = np.linspace(0, 2 * np.pi, 60)
-    shape = np.stack([np.sin(t) ** 3, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 16.5], 1)
+    shape = np.stack(
+        [np.sin(t) ** 3, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 16.5], 1
+    )
     shape = shape * (0.95, rng.uniform(0.84, 0.96)) + (0, -0.05)
     pink = (0.93, 0.18, 0.42)
     return Thing([Part(shape, pink), Part(_ellipse(-0.46, -0.42, 0.20, 0.13, -0.6), (1.0, 0.72, 0.80))], "")
@@ -299,7 +329,15 @@ def kite(rng: Rng) -> Thing:
     word, other = pairs[rng.integers(3)]
     a, b, waist = COLOURS[word], COLOURS[other], rng.uniform(-0.32, -0.20)
     top, left, right, bottom, centre = (0, -0.97), (-0.66, waist), (0.66, waist), (0, 0.56), (0, waist)
-    tail = [Part(_polygon((x, y), (x - 0.20, y - 0.13), (x - 0.20, y + 0.13), (x, y), (x + 0.20, y - 0.13), (x + 0.20, y + 0.13)), c) for x, y, c in ((0.05, 0.70, a), (-0.05, 0.90, b))]
+    tail = [
+        Part(
+            _polygon(
+                (x, y), (x - 0.20, y - 0.13), (x - 0.20, y + 0.13), (x, y), (x + 0.20, y - 0.13), (x + 0.20, y + 0.13)
+            ),
+            c,
+        )
+        for x, y, c in ((0.05, 0.70, a), (-0.05, 0.90, b))
+    ]
     return Thing(
         [
             Part(_box(-0.035, 0.5, 0.035, 0.95), _BLACK),
@@ -314,7 +352,12 @@ def kite(rng: Rng) -> Thing:
 
 
 def cloud(rng: Rng) -> Thing:
-    bumps = ((-0.55, 0.12, 0.36), (0.55, 0.14, 0.36), (-0.20, -0.16, rng.uniform(0.40, 0.48)), (0.26, -0.08, rng.uniform(0.36, 0.44)))
+    bumps = (
+        (-0.55, 0.12, 0.36),
+        (0.55, 0.14, 0.36),
+        (-0.20, -0.16, rng.uniform(0.40, 0.48)),
+        (0.26, -0.08, rng.uniform(0.36, 0.44)),
+    )
     grey, light = (0.80, 0.83, 0.88), (0.97, 0.98, 1.0)
     low = [Part(_ellipse(x, y + 0.08, r, r), grey) for x, y, r in bumps]
     high = [Part(_ellipse(x, y - 0.02, r * 0.92, r * 0.88), light) for x, y, r in bumps]
@@ -334,7 +377,10 @@ def snowman(rng: Rng) -> Thing:
         Part(_box(0.10, -0.20, 0.24, 0.14), scarf),
         Part(_polygon((0, -0.47), (0, -0.38), (0.30, -0.40)), COLOURS["orange"]),
     ]
-    parts += [Part(_ellipse(x, y, 0.05, 0.05), _BLACK) for x, y in ((-0.11, -0.53), (0.10, -0.53), (0, 0.10), (0, 0.40), (0, 0.60))]
+    parts += [
+        Part(_ellipse(x, y, 0.05, 0.05), _BLACK)
+        for x, y in ((-0.11, -0.53), (0.10, -0.53), (0, 0.10), (0, 0.40), (0, 0.60))
+    ]
     return Thing(parts, "")
 
 
@@ -352,7 +398,10 @@ def cactus(rng: Rng) -> Thing:
             Part(_ellipse(reach, y - 0.12, 0.14, 0.16), green),
         ]
     parts += [Part(_box(x - 0.025, -0.72, x + 0.025, 0.5), _darker(green, 0.72)) for x in (-0.10, 0.10)]
-    parts += [Part(_polygon((-0.42, 0.50), (0.42, 0.50), (0.32, 0.97), (-0.32, 0.97)), pot), Part(_box(-0.48, 0.44, 0.48, 0.58), _darker(pot, 1.15))]
+    parts += [
+        Part(_polygon((-0.42, 0.50), (0.42, 0.50), (0.32, 0.97), (-0.32, 0.97)), pot),
+        Part(_box(-0.48, 0.44, 0.48, 0.58), _darker(pot, 1.15)),
+    ]
     return Thing(parts, "")
 
 

@@ -1,4 +1,4 @@
-"""The words of the picturebook world: what can be drawn, what it may be called, and which words get masks in training."""
+"""The words of the picturebook world: what can be drawn, what it may be called, what has masks in training."""
 
 from typing import Literal
 
