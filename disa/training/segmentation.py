@@ -139,6 +139,7 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
             text = self.embed(step)[chosen]
             prediction = self.model(pixels.to(self.device).float(), text)
+        prediction = type(prediction)(*(None if value is None else value.float() for value in prediction))
         losses = segmentation_loss(prediction, target, self.config)
         self.adam.zero_grad(set_to_none=True)
         losses["total"].backward()

@@ -195,6 +195,7 @@ def test_bf16_and_sampled_templates_train(reference: Path, clip_folder: Path, tm
     first, plain = losses(tmp_path)[0][1], losses(reference)[0][1]
     assert first == pytest.approx(plain, rel=0.1)
     assert first != plain
+    assert torch.tensor(first).bfloat16().item() != first  # the loss itself is computed in full precision
 
 
 def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
@@ -243,6 +244,27 @@ def test_command_trains_a_recipe(clip_folder: Path, tmp_path: Path, monkeypatch:
     assert str(tmp_path / "model") in result.output
     assert Disa.from_pretrained(tmp_path / "model").config.saliency_split == "relative"
     assert disa.load(tmp_path / "model", device="cpu").text(WORDS).shape == (len(WORDS), 1, 32)
+
+
+def test_interrupted_command_exits_with_130_and_goes_on(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
+    step = Run.step
+
+    def interrupted(self: Run, index: int, *batch: Any) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return step(self, index, *batch)
+
+    words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    words += ["--batch", "1", "--set", "evaluate_scenes=0", "--set", "workers=0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "step", interrupted)
+        assert CliRunner().invoke(app, words).exit_code == 130
+    refused = CliRunner().invoke(app, [*words, "--no-resume"])
+    assert (refused.exit_code, "holds a run already" in refused.output) == (2, True)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [step for step, _ in losses(tmp_path)] == [0, 1]
 
 
 @pytest.mark.parametrize(
