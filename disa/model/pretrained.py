@@ -65,6 +65,8 @@ def read_config(folder: str | Path) -> ModelConfig:
         return ModelConfig.from_dict(data["model"])
     except DisaError as error:
         raise DisaError(f"{path}: {error}") from error
+    except TypeError as error:  # fields of the wrong type, where types are checked
+        raise _unbuildable(path, error) from error
 
 
 def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) -> Model:
@@ -79,8 +81,7 @@ def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) ->
     except DisaError:
         raise
     except Exception as error:  # transformers and torch raise many kinds for numbers that fit no network
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DisaError(f"{path}: no network can be built from it ({reason}); copy the model folder again") from error
+        raise _unbuildable(path, error) from error
 
 
 def read_weights(folder: str | Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,7 +94,8 @@ def read_weights(folder: str | Path, expected: Mapping[str, Tensor]) -> dict[str
             for name, part in slices.items():
                 if part.get_dtype() not in STORED:
                     raise DisaError(f"{path}: {name} is stored as {part.get_dtype()}; expected {', '.join(STORED)}")
-            return {name: file.get_tensor(name).to(torch.float32) for name in slices}
+            # copies: aligned memory, so that results are bitwise those of the saved model, and no longer the file's
+            return {name: file.get_tensor(name).to(torch.float32, copy=True) for name in slices}
     except FileNotFoundError as error:
         raise DisaError(f"{path}: no such file; give a folder that holds {CONFIG} and {WEIGHTS}") from error
     except (OSError, SafetensorError) as error:
@@ -112,6 +114,11 @@ def check(path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[s
                 f"{path}: {name} has shape {tuple(shape)}, {CONFIG} says {tuple(expected[name].shape)}; "
                 "use weights and configuration of one model"
             )
+
+
+def _unbuildable(path: Path, error: Exception) -> DisaError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return DisaError(f"{path}: no network can be built from it ({reason}); copy the model folder again")
 
 
 def _more(names: list[str]) -> str:

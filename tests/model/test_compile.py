@@ -1,0 +1,45 @@
+"""`torch.compile` and `torch.export` take the whole network. In a second process: shape checks hinder both."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {here!r})
+import torch
+from conftest import small_config, stir, unit_text
+from disa.model.disa import Disa
+
+torch.manual_seed(0)
+model = Disa(small_config("mini", refine_levels=1, **{changes}))
+stir(model)
+model.eval()
+pixels, words = torch.rand(1, 3, 48, 40) * 255, unit_text({labels})
+with torch.no_grad():
+    expected = model(pixels, words)
+    {run}
+    for name, ours, theirs in zip(expected._fields, found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4, msg=name)
+print("equal")
+"""
+COMPILE = 'found = torch.compile(model, fullgraph=True, backend="aot_eager")(pixels, words)'
+EXPORT = "found = torch.export.export(model, (pixels, words)).module()(pixels, words)"
+
+
+def run(command: str, labels: int, **changes: object) -> None:
+    here = __file__.rpartition("/")[0]
+    program = PROGRAM.format(here=here, changes=changes, labels=labels, run=command)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.stdout.endswith("equal\n"), done.stderr[-3000:]
+
+
+def test_compile_in_one_graph():
+    run(COMPILE, labels=3)
+
+
+def test_export():
+    run(EXPORT, labels=3)
+
+
+def test_export_beyond_the_most_categories():
+    run(EXPORT, labels=5, max_categories=3, max_categories_by="itm")

@@ -1,0 +1,75 @@
+"""The published sizes, counted on the meta device."""
+
+import pytest
+import torch
+
+from disa.errors import DisaError
+from disa.model.count import operations, parameters
+from disa.model.disa import Disa
+from disa.recipes import RECIPES, mini, vit_b16
+
+
+def count(recipe: str) -> dict[str, int]:
+    with torch.device("meta"):
+        return parameters(Disa(RECIPES[recipe]()))
+
+
+def test_baselines_have_exactly_the_published_parameters():
+    base, large = count("vit-b-16-baseline"), count("vit-l-14-baseline")
+    assert base["total"] == 154_289_378 and large["total"] == 433_726_946
+    assert base["CLIP visual"] == 86_192_640 and large["CLIP visual"] == 304_293_888
+    assert base["CLIP text"] == 63_428_096 and large["CLIP text"] == 123_650_304
+    assert base["cost"] + base["refine"] + base["decode"] == 4_668_641
+    assert large["cost"] + large["refine"] + large["decode"] == 5_782_753
+
+
+def test_the_large_disa_has_the_published_parameters_within_half_a_percent():
+    assert count("vit-l-14")["total"] == pytest.approx(456.2e6, rel=0.005)
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_parts_add_up(recipe):
+    parts = count(recipe)
+    total = parts.pop("total")
+    assert sum(parts.values()) + 1 == total  # one logit scale
+    assert (parts["SDM"] == 0) == recipe.endswith("baseline")
+
+
+def test_overrides_reach_every_recipe():
+    for recipe, build in RECIPES.items():
+        assert build(cost_channels=24).cost_channels == 24
+        assert build().disentangle is not recipe.endswith("baseline")
+    with pytest.raises(TypeError, match="cost_chanels"):
+        mini(cost_chanels=3)
+
+
+def test_operations_of_the_text_tower_are_those_measured_on_the_published_code():
+    counts = operations(vit_b16(), labels=171)
+    assert counts["CLIP text"] == pytest.approx(1019.1e9, rel=1e-3)
+    # the last block's queries, keys, attention and class token are not computed here
+    assert 0.97 * 111.8e9 < counts["CLIP visual"] < 111.8e9
+    assert sum(counts.values()) == 2 * counts["total"]
+
+
+def test_operations_grow_with_labels_and_size_and_stop_at_the_most_categories():
+    few, many = operations(mini(), 10), operations(mini(), 20)
+    assert many["decode"] < 2 * few["decode"] and many["refine"] > 1.8 * few["refine"]
+    assert many["CLIP visual"] == few["CLIP visual"]
+    assert operations(mini(), 10, 48)["decode"] * 4 == pytest.approx(few["decode"], rel=0.05)
+    assert operations(mini(), 10, (96, 48))["decode"] * 2 == pytest.approx(few["decode"], rel=0.05)
+    capped = mini(max_categories=10)
+    assert operations(capped, 20)["refine"] <= few["refine"] * 1.01
+
+
+def test_operations_of_a_small_product_by_hand():
+    config = mini(disentangle=False, refine_pixel=False, refine_category=False, refine_levels=0)
+    counts = operations(config, labels=3)
+    tokens, d, c = 12 * 12, 128, 32
+    assert counts["SDM"] == counts["refine"] == 0
+    assert counts["cost"] == 2 * tokens * 3 * d + 2 * tokens * 3 * 7 * 7 * c
+
+
+def test_unknown_field_in_a_stored_configuration():
+    with pytest.raises(DisaError, match="unknown fields colour"):
+        type(mini()).from_dict(mini().to_dict() | {"colour": 1})
+    assert type(mini()).from_dict(mini().to_dict()) == mini()
