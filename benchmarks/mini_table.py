@@ -20,8 +20,8 @@ from typing import Any
 
 PLAN = [
     ["baseline", "mini-baseline", {}],
-    ["DiSa, the paper's settings", "mini", {"saliency_split": "top_k"}],
-    ["DiSa, relative split", "mini", {"saliency_split": "relative"}],
+    ["DiSa, the paper's settings", "mini", {"saliency_split": "top_k", "saliency_itm_head": "compare"}],
+    ["DiSa, best settings", "mini", {}],
 ]
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 FLOOR = "dense CLIP alone"

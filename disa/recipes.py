@@ -32,6 +32,8 @@ def mini(**changes: Any) -> ModelConfig:
         cost_channels=32,
         saliency_layers=1,
         saliency_heads=4,
+        saliency_itm_head="product",
+        saliency_split="relative",
         refine_heads=4,
         refine_window=6,
         refine_guidance_channels=32,

@@ -75,7 +75,9 @@ class TrainConfig:
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
-_FROM_SCRATCH = TrainConfig(steps=4000, batch=8, lr=1e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100, bf16=True)
+_FROM_SCRATCH = TrainConfig(
+    steps=1000, batch=8, lr=3e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100, categories=12, bf16=True
+)
 _PUBLISHED = TrainConfig(steps=80_000, batch=4, lr=2e-4, clip_lr_scale=0.01, clip_norm=0.01, warmup=0)
 
 
