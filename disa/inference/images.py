@@ -148,7 +148,7 @@ def _is_tensor(source: object) -> bool:
     return torch is not None and isinstance(source, torch.Tensor)
 
 
-def _from_tensor(tensor: Any) -> NDArray[Any]:  # noqa: ANN401 (a torch.Tensor, not imported here)
+def _from_tensor(tensor: Any) -> NDArray[Any]:
     """Return a tensor as an array (H, W) or (H, W, C); three axes are channels first where that is possible."""
     tensor = tensor.detach().cpu()
     array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()

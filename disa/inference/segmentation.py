@@ -100,7 +100,7 @@ class Segmentation:
 
         return save(self, Path(folder), stem, saliency=saliency, beside=beside)
 
-    def plot(self) -> Any:  # noqa: ANN401 (a matplotlib Figure, which is an extra)
+    def plot(self) -> Any:
         """Return a matplotlib figure of the picture and its segmentation, for notebooks.
 
         Raises `DisaError` if matplotlib, an extra, is not installed.

@@ -18,7 +18,7 @@ FAILED, INTERRUPTED = 2, 130
 class Commands(TyperGroup):
     """Every command's errors in one place: one line on stderr and an exit code, never a traceback for bad input."""
 
-    def invoke(self, ctx: Any) -> object:  # noqa: ANN401 (click's context, which newer typers vendor)
+    def invoke(self, ctx: Any) -> object:
         """Run the command. A `DisaError` exits with 2, Ctrl-C with 130."""
         try:
             return super().invoke(ctx)

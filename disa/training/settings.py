@@ -107,7 +107,7 @@ def settable(kind: type) -> list[str]:
     return [name for name, hint in get_type_hints(kind).items() if get_origin(hint) is not dict]
 
 
-def _parsed(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401
+def _parsed(name: str, text: str, kind: Any) -> Any:
     choices = get_args(kind)
     try:
         if kind is bool:
