@@ -27,7 +27,7 @@ def save_small_model(folder: Path, **changes: Any) -> Path:
     torch.manual_seed(0)
     Disa(config.replace(backbone_clip=clip)).save_pretrained(folder)
     captions = ["a picture of a house by the sea, with grass and a boat"] * 30
-    save_tokenizer(train_tokenizer(captions, 600), folder, 32)
+    save_tokenizer(train_tokenizer(captions, 600), folder, 40)
     return folder
 
 

@@ -28,7 +28,7 @@ def test_a_word_is_embedded_as_the_model_does_it(encoder: TextEncoder):
     expected = encoder.model.encode_text(ids).detach()
     torch.testing.assert_close(encoder(["house"])[0], expected)
     row = encoder.tokenizer.encode("a picture of a house").ids
-    assert ids.tolist() == [row + [0] * (32 - len(row))]
+    assert ids.tolist() == [row + [0] * (encoder.context_length - len(row))]
 
 
 def test_synonyms_are_averaged_and_normalised(encoder: TextEncoder):
@@ -79,7 +79,7 @@ def test_batches_do_not_change_embeddings(encoder: TextEncoder, monkeypatch: pyt
 
 
 def test_too_long_a_label_is_named_with_the_limit(encoder: TextEncoder):
-    with pytest.raises(DisaError, match=r'label "house house .*reads 32') as caught:
+    with pytest.raises(DisaError, match=r'label "house house .*reads 40') as caught:
         encoder(["sea", "house " * 400])
     assert len(str(caught.value)) < 250
     with pytest.raises(DisaError, match=r'"ship ship'):

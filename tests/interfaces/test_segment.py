@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
     while len(list(out.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert stderr == "interrupted: files already written are whole and kept\n"

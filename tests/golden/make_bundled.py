@@ -1,0 +1,15 @@
+"""Write bundled_labels.png, what the bundled model finds in test scene 3: `python tests/golden/make_bundled.py`.
+
+Run it after the bundled weights have changed, and look at the picture.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import disa
+from disa.data.picturebook import TEST_SEED, WORDS, render
+
+labels = disa.load("mini", "cpu")(render(TEST_SEED, 3).image, list(WORDS)).labels
+Image.fromarray(labels.astype(np.uint8)).save(Path(__file__).parent / "bundled_labels.png")
