@@ -11,11 +11,10 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.inference.bundle import choose_device
 from disa.inference.catalogue import model_folder
+from disa.interfaces.cli import INTERRUPTED
 from disa.recipes import RECIPES
 from disa.training.segmentation import train
-from disa.training.settings import TrainConfig, changed, recipe_settings, settable
-
-STOPPED = 130
+from disa.training.settings import TrainConfig, by_name, changed, recipe_settings, settable
 
 
 def run(
@@ -45,21 +44,19 @@ def run(
     training = replace(recipe_settings(recipe), **{name: value for name, value in given.items() if value is not None})
     training = changed(training, training_changes)
     start = None if init is None else model_folder(init)
-    done = train(config, training, out, clip, start, resume=resume, device=str(choose_device(device)))
-    if done.model is None:
-        raise typer.Exit(STOPPED)
-    typer.echo(f"trained {done.steps} steps; the model is in {done.model}")
+    trained = train(config, training, out, clip, start, resume=resume, device=str(choose_device(device)))
+    if trained is None:
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(f"trained {training.steps} steps; the model is in {trained}")
 
 
 def split_changes(settings: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Sort "name=value" texts into changes of the model and of the training. Raises `DisaError` for unknown names."""
     model, training = settable(ModelConfig), settable(TrainConfig)
     changes: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise DisaError(f"--set {setting}: write name=value, such as saliency_split=relative")
+    for name, value in by_name(settings).items():
         if name not in (*model, *training):
-            raise DisaError(f"--set {setting}: no such setting; known are {', '.join(sorted((*model, *training)))}")
+            known = ", ".join(sorted((*model, *training)))
+            raise DisaError(f"--set {name}={value}: no such setting; known are {known}")
         changes[0 if name in model else 1][name] = value
     return changes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor
 from torch.optim import AdamW
@@ -16,7 +17,7 @@ from torch.optim import AdamW
 from disa.config import ModelConfig
 from disa.data.picturebook import SIZE, SYNONYMS, WORDS
 from disa.errors import DisaError
-from disa.inference.saving import write_whole
+from disa.inference.saving import prepare_folder, write_whole
 from disa.model.backbone import Backbone
 from disa.recipes import small_clip
 from disa.training.checkpoint import (
@@ -59,9 +60,7 @@ class PretrainConfig:
     warmup: int = 200  # steps
     clip_norm: float = 1.0
     clip_lr_scale: float = 1.0  # there is no head to be faster than
-    local_sharpness: float = (
-        4.0  # how much more a caption looks at the tokens of a quarter that fit it: 0 is their mean
-    )
+    local_sharpness: float = 4.0  # how much more a caption looks at a quarter's tokens that fit it; 0: at all alike
     keep_tokens: float = 0.5  # share of the patch tokens that a step sees
     all_tokens_from: float = 0.85  # share of the steps after which it sees all
     bf16: bool = True  # autocast of the forward pass to bfloat16
@@ -75,7 +74,18 @@ class PretrainConfig:
         for name in ("steps", "mosaics", "scenes", "scene_every", "cards", "pool_scenes", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise DisaError(f"{name}={getattr(self, name)}: must be at least 1")
-        if SIZE % self.patch or (SIZE // self.patch) % 2:
+        for name in ("warmup", "seed", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
+        for tower in ("vision", "text"):
+            width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
+            if heads < 1 or width < 1 or width % heads:
+                raise DisaError(f"{tower}_heads={heads}: must divide {tower}_width={width}")
+        if self.vision_layers < 2 or self.text_layers < 1:
+            raise DisaError(
+                f"vision_layers={self.vision_layers}, text_layers={self.text_layers}: must be at least 2 and 1"
+            )
+        if self.patch < 1 or SIZE % self.patch or (SIZE // self.patch) % 2:
             raise DisaError(f"patch={self.patch}: the {SIZE} pixels of a scene must be an even number of patches")
 
     def clip_config(self, vocabulary: int) -> dict[str, Any]:
@@ -85,11 +95,20 @@ class PretrainConfig:
         return small_clip(self.embedding_width, text, vision, self.patch, SIZE, vocabulary, self.context)
 
 
-def pretrain(settings: PretrainConfig, out: Path, device: torch.device, resume: bool = True) -> Path:
-    """Train, or go on with the run in `out`, and return the finished CLIP's folder `out/clip`.
+def pretrain(
+    settings: PretrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    console: Console | None = None,
+) -> Path | None:
+    """Train CLIP and return `out/clip`, or None after an interruption, which leaves a checkpoint.
+
+    With `resume`, a run that was interrupted in `out` goes on where its last checkpoint left it.
 
     Steps depend on (seed, step) only, so an interrupted run ends as an uninterrupted one. Raises `DisaError` if `out`
-    holds a run with other settings, or for a loss that is not finite.
+    holds a run already, or one with other settings, and for a loss that is not finite.
     """
     _claim(settings, out, resume)
     cards = render_pictures("cards", settings.cards, settings.seed)
@@ -103,25 +122,24 @@ def pretrain(settings: PretrainConfig, out: Path, device: torch.device, resume: 
     torch.manual_seed(settings.seed)
     config = settings.clip_config(tokenizer.get_vocab_size())
     taps = (max(0, settings.vision_layers - 4), settings.vision_layers - 2)
-    backbone = Backbone(ModelConfig(backbone_clip=config, backbone_guidance_blocks=taps, backbone_finetune="full")).to(
-        device
-    )
+    backbone = Backbone(ModelConfig(config, backbone_guidance_blocks=taps, backbone_finetune="full")).to(device)
     adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
     start = _restore(backbone, adam, out)
-    with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start) as log:
+    with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start, console=console) as log:
         for step in range(start, settings.steps):
             rate = set_learning_rate(adam, step, settings)
-            loss = _step(backbone, adam, cards, scenes, ids, step, settings, device)
+            loss = _step(backbone, adam, cards, scenes, ids, step, settings, torch.device(device))
             if not torch.isfinite(torch.tensor(loss)):
-                raise DisaError(f"step {step}: the loss is {loss}; go on from the last checkpoint with a lower --lr")
+                raise DisaError(f"step {step}: the loss is {loss}; train with a lower lr into another --out")
             log.step(step, {"loss": loss, "lr": rate})
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps or interruption.asked:
-                state = {"step": step + 1, "settings": asdict(settings)}
+            done, last = step + 1, step + 1 == settings.steps
+            if interruption.asked or last or done % settings.checkpoint_every == 0:
+                state = {"step": done, "settings": asdict(settings)}
                 write_checkpoint(out / "checkpoints", Checkpoint(run_tensors(backbone, adam, {}), state))
-                _save_clip(backbone, config, out / "clip")
-            if interruption.asked:
-                log.say(f"stopped after step {step + 1}; the same command goes on from there")
-                raise KeyboardInterrupt
+            if interruption.asked and not last:
+                log.say(f"stopped after step {done}; the same command with --resume goes on")
+                return None
+    _save_clip(backbone, config, out / "clip")
     return out / "clip"
 
 
@@ -175,7 +193,7 @@ def _claim(settings: PretrainConfig, out: Path, resume: bool) -> None:
         if (there := json.loads(path.read_text())) != asdict(settings):
             other = [f"{key}={there.get(key)}" for key, value in asdict(settings).items() if there.get(key) != value]
             raise DisaError(f"{out}: holds a run with other settings ({', '.join(other)}); choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    prepare_folder(out)
     _write_json(path, asdict(settings))
 
 

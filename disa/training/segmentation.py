@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -19,6 +18,7 @@ from disa.config import ModelConfig
 from disa.data.picturebook import WORDS
 from disa.errors import DisaError
 from disa.evaluation.picturebook import evaluate
+from disa.inference.saving import prepare_folder
 from disa.model.losses import segmentation_loss
 from disa.training.checkpoint import (
     Checkpoint,
@@ -36,13 +36,6 @@ from disa.training.settings import TrainConfig
 from disa.training.start import copy_tokenizer, start_model
 
 
-class Trained(NamedTuple):
-    """How a run ended: `model` is the folder written, or None if it was interrupted after `steps` steps."""
-
-    steps: int
-    model: Path | None
-
-
 def train(
     config: ModelConfig,
     settings: TrainConfig,
@@ -53,9 +46,10 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     console: Console | None = None,
-) -> Trained:
-    """Train on picturebook and write `out/model`; `out` also gets log.jsonl and the last two checkpoints.
+) -> Path | None:
+    """Train on picturebook and return `out/model`, or None after an interruption, which leaves a checkpoint.
 
+    `out` also gets log.jsonl and the last two checkpoints.
     `clip` is a CLIP folder in transformers' format: it decides the backbone (`config.backbone_clip`) and the
     tokenizer. `init` is a model folder to continue from instead. With `resume`, a run that was interrupted in `out`
     goes on where its last checkpoint left it. Raises `DisaError` for unusable folders, contradicting settings, a full
@@ -82,18 +76,15 @@ def train(
                 write_checkpoint(out / "checkpoints", Checkpoint(run.tensors(), run.state(done, seconds)))
             if interruption.asked and not last:
                 log.say(f"stopped after step {done}; the same command with --resume goes on")
-                return Trained(done, None)
+                return None
         run.export(out / "model")
         run.evaluate(log, done)
-    return Trained(done, out / "model")
+    return out / "model"
 
 
 def _begin(run: "Run", out: Path, resume: bool) -> tuple[int, float]:
     """Return the step to start at and the seconds trained before it; refuse to write over another run."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DisaError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+    prepare_folder(out)
     found = checkpoints(out / "checkpoints")
     if not found:
         return 0, 0.0
@@ -106,7 +97,7 @@ def _begin(run: "Run", out: Path, resume: bool) -> tuple[int, float]:
 def _keep_failure(out: Path, step: int, pixels: Tensor, target: Tensor, error: Exception) -> DisaError:
     path = out / f"failed-step-{step:08d}.safetensors"
     save_file({"pixels": pixels, "target": target}, path)
-    return DisaError(f"step {step}: {error}; its batch is in {path}; lower lr, or go on from the last checkpoint")
+    return DisaError(f"step {step}: {error}; its batch is in {path}; train with a lower lr into another --out")
 
 
 class Run:

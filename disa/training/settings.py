@@ -3,7 +3,7 @@
 [B] marks what the published baseline does, [D] a decision of this project (docs/decisions.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -87,6 +87,15 @@ def recipe_settings(recipe: str) -> TrainConfig:
 
 
 Config = TypeVar("Config")
+
+
+def by_name(settings: Iterable[str]) -> dict[str, str]:
+    """Return "name=value" texts as name -> value, the last of a name. Raises `DisaError` for one without a =."""
+    parts = {setting: setting.partition("=") for setting in settings}
+    for setting, (_, equals, _) in parts.items():
+        if not equals:
+            raise DisaError(f"--set {setting}: write name=value, such as seed=1")
+    return {name: value for name, _, value in parts.values()}
 
 
 def changed(config: Config, changes: Mapping[str, str]) -> Config:

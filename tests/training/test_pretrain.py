@@ -1,13 +1,19 @@
 """Contrastive pretraining end to end: it learns, resumes bit for bit, and leaves a CLIP that transformers reads."""
 
 import json
+import shutil
+import signal
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from disa.errors import DisaError
+from disa.interfaces.cli import app
 from disa.training import pretrain as module
+from disa.training.checkpoint import checkpoints
 from disa.training.pool import render_pictures
 from disa.training.pretrain import PretrainConfig, augment, pretrain
 
@@ -26,7 +32,7 @@ def losses(folder):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
-    pretrain(TINY, folder, torch.device("cpu"))
+    pretrain(TINY, folder)
     return folder
 
 
@@ -44,12 +50,32 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(finished, tmp_path, mon
 
     monkeypatch.setattr(module, "_step", until_four)
     with pytest.raises(Pulled):
-        pretrain(TINY, tmp_path, torch.device("cpu"))
+        pretrain(TINY, tmp_path)
     monkeypatch.undo()
-    pretrain(TINY, tmp_path, torch.device("cpu"))
+    assert pretrain(TINY, tmp_path, resume=True) == tmp_path / "clip"
     whole, resumed = (load_file(folder / "clip" / "model.safetensors") for folder in (finished, tmp_path))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert losses(finished) == losses(tmp_path)
+
+
+def test_interrupted_command_saves_says_so_exits_with_130_and_goes_on(finished, tmp_path, monkeypatch):
+    step = module._step
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    changes = [f"--set={name}={value}" for name, value in asdict(TINY).items()]
+    words = ["pretrain-clip", "--out", str(tmp_path), "--device", "cpu", *changes]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_step", interrupted)
+        stopped = CliRunner().invoke(app, words)
+    assert stopped.exit_code == 130
+    assert "stopped after step 1; the same command with --resume goes on\n" in stopped.stderr
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000001"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and f"--clip {tmp_path / 'clip'}" in done.stdout
+    assert losses(tmp_path) == losses(finished)
 
 
 def test_transformers_reads_the_folder(finished):
@@ -63,29 +89,39 @@ def test_transformers_reads_the_folder(finished):
 
 def test_other_settings_and_unwanted_runs_are_refused(finished):
     with pytest.raises(DisaError, match="other settings \\(seed=0\\)"):
-        pretrain(PretrainConfig(**{**TINY.__dict__, "seed": 1}), finished, torch.device("cpu"))
+        pretrain(replace(TINY, seed=1), finished, resume=True)
     with pytest.raises(DisaError, match="holds a run already"):
-        pretrain(TINY, finished, torch.device("cpu"), resume=False)
+        pretrain(TINY, finished)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_step", lambda *_: float("nan"))
     with pytest.raises(DisaError, match="step 0: the loss is nan"):
-        pretrain(TINY, tmp_path, torch.device("cpu"))
+        pretrain(TINY, tmp_path)
 
 
-def test_impossible_settings_are_refused():
-    with pytest.raises(DisaError, match="steps=0"):
-        PretrainConfig(steps=0)
-    with pytest.raises(DisaError, match="patch=7"):
-        PretrainConfig(patch=7)
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"patch": 7}, {"patch": 0}, {"seed": -1}, {"vision_heads": 7}, {"vision_layers": 1}]
+)
+def test_impossible_settings_are_refused(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(DisaError, match=f"{name}={value}"):
+        PretrainConfig(**wrong)
+
+
+def test_a_run_killed_after_its_last_checkpoint_still_leaves_the_clip(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    weights = (finished / "clip" / "model.safetensors").read_bytes()
+    (tmp_path / "run" / "clip" / "model.safetensors").unlink()
+    pretrain(TINY, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "clip" / "model.safetensors").read_bytes() == weights
 
 
 def test_it_learns(finished):
     trained = losses(finished)
-    longer = PretrainConfig(**{**TINY.__dict__, "steps": 60, "warmup": 5, "lr": 3e-3, "checkpoint_every": 60})
+    longer = replace(TINY, steps=60, warmup=5, lr=3e-3, checkpoint_every=60)
     out = finished.parent / "longer"
-    pretrain(longer, out, torch.device("cpu"))
+    pretrain(longer, out)
     assert losses(out)[59] < 0.9 * trained[0]
 
 
