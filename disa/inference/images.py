@@ -4,6 +4,7 @@ Free of torch, so that the command line can refuse bad input before the heavy im
 """
 
 import glob
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -52,9 +53,9 @@ def read_image(source: object, max_pixels: int = MAX_PIXELS) -> Pixels:
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode one file. The size is judged by the header, before any pixel is decoded."""
     try:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 (as above)
             raise DisaError(f"{path}: is a folder; give a picture")
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises on names that are too long)
             raise DisaError(f"{path}: no such file")
         if not path.is_file():
             raise DisaError(f"{path}: is not a regular file")
@@ -91,19 +92,26 @@ def expand(inputs: Iterable[str | PathLike[str]]) -> list[Path]:
     found: dict[Path, None] = {}
     for given in inputs:
         item, path = fspath(given), Path(given)
-        if path.is_dir():
+        if not item:
+            raise DisaError("a picture's path is empty; give a file, a folder or a glob")
+        if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises on names that are too long)
             files = sorted(file for file in path.iterdir() if _looks_like_picture(file))
             if not files:
                 raise DisaError(f"{path}: no picture in this folder (looked for {', '.join(SUFFIXES)})")
-        elif glob.has_magic(item) and not path.exists():
+        elif glob.has_magic(item) and not os.path.exists(path):  # noqa: PTH110 (as above)
             files = sorted(file for file in map(Path, glob.iglob(item, recursive=True)) if file.is_file())  # noqa: PTH207 (absolute patterns)
             if not files:
                 raise DisaError(f"{item}: matches no file")
         else:
             files = [path]
         found.update(dict.fromkeys(files))
-    once = {file.resolve(): file for file in reversed(found)}  # the first spelling of a file wins
-    return [file for file in found if once[file.resolve()] is file]
+    once = {real_path(file): file for file in reversed(found)}  # the first spelling of a file wins
+    return [file for file in found if once[real_path(file)] is file]
+
+
+def real_path(path: Path) -> Path:
+    """Return the path without symbolic links, also where they form a loop, on which `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
 
 
 def _looks_like_picture(file: Path) -> bool:

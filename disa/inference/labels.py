@@ -23,6 +23,8 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
     for position, word in enumerate(words, start=1):
         if not isinstance(word, str):
             raise DisaError(f"{name} {position} is not text but {type(word).__name__}: {word!r}")
+        if not _is_unicode(word):
+            raise DisaError(f"{name} {position}, {word!r}, is no valid text; type it again, in UTF-8")
         for synonym in synonyms(word):
             if not synonym:
                 raise DisaError(f'{name} {position} is empty in "{_joined(words)}"; remove the extra separator')
@@ -46,6 +48,8 @@ def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     for template in checked:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise DisaError(f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}"')
+    if broken := [template for template in checked if not _is_unicode(template)]:
+        raise DisaError(f"the template {broken[0]!r} is no valid text; type it again, in UTF-8")
     return checked
 
 
@@ -79,6 +83,15 @@ def _background_words(background: str | Sequence[str], words: Sequence[str]) -> 
     others = parse_labels(background, "background word")
     parse_labels((*words, *others), "label or background word")
     return others
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell text from bytes that a terminal passed on undecoded, which no tokenizer and no file takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _joined(words: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def save(result: Segmentation, folder: Path, stem: str | None, *, saliency: bool
     writers: dict[str, Callable[[IO[bytes]], Any]] = {
         f"{stem}_overlay.png": lambda file: drawn.save(file, "PNG"),
         f"{stem}_labels.png": lambda file: indexed.save(file, "PNG"),
-        f"{stem}.json": lambda file: file.write(text.encode()),
+        f"{stem}.json": lambda file: file.write(text.encode(errors="backslashreplace")),  # a file name may be no UTF-8
     }
     if saliency:
         sheet = saliency_sheet(result.image, result.saliency, result.matched, result.foreground)

@@ -91,8 +91,11 @@ class TextEncoder:
         ]
 
 
-def load_tokenizer(folder: Path, end_id: int) -> Tokenizer:
-    """Read `tokenizer.json` of a model folder. Raises `DisaError` if it is missing, damaged or another model's."""
+def load_tokenizer(folder: Path, end_id: int, vocabulary: int | None = None) -> Tokenizer:
+    """Read `tokenizer.json` of a model folder, for a model that knows `vocabulary` tokens.
+
+    Raises `DisaError` if it is missing, damaged or another model's.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise DisaError(f"{path}: no such file; a model folder holds model.safetensors, config.json and tokenizer.json")
@@ -102,6 +105,9 @@ def load_tokenizer(folder: Path, end_id: int) -> Tokenizer:
         raise DisaError(f"{path}: is not a tokenizer ({' '.join(str(error).split())})") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if vocabulary is not None and highest >= vocabulary:
+        raise DisaError(f"{path}: has token {highest}, the model knows {vocabulary} tokens; is it another model's?")
     last = tokenizer.encode("a").ids[-1:]
     if end_id != LEGACY_END and last != [end_id]:
         raise DisaError(f"{path}: ends texts with token {last}, the model expects {end_id}; is it another model's?")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from disa.errors import DisaError
 from disa.inference.catalogue import model_folder
-from disa.inference.images import expand, read_file
+from disa.inference.images import expand, read_file, real_path
 from disa.inference.labels import check_templates, parse_background, parse_labels
 from disa.inference.saving import prepare_folder
 
@@ -85,7 +85,7 @@ def _count(number: int) -> str:
 
 def _keep_apart(files: Sequence[Path], out: Path) -> None:
     """Refuse to write among the pictures: the next run on that folder would segment the results."""
-    if any(file.resolve().parent == out.resolve() for file in files):
+    if any(real_path(file).parent == real_path(out) for file in files):
         raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
 
 

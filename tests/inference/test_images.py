@@ -170,6 +170,9 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path):
         read_image("a\0b.png")
     with pytest.raises(DisaError):
         read_image("x" * 5000)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with pytest.raises(DisaError, match=r"loop\.png: no such file"):
+        read_image(tmp_path / "loop.png")
 
 
 def test_files_folders_and_globs_expand_in_a_stable_order(tmp_path: Path):
@@ -182,6 +185,10 @@ def test_files_folders_and_globs_expand_in_a_stable_order(tmp_path: Path):
     assert expand([str(tmp_path / "**" / "*.png")]) == [b, c]
     assert expand([c, tmp_path, str(tmp_path / "*.png")]) == [c, a, b]
     assert expand([tmp_path / "missing.png"]) == [tmp_path / "missing.png"]  # reading it will say so
+    assert expand([Path("x" * 5000)]) == [Path("x" * 5000)]
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert expand([tmp_path / "loop.png"]) == [tmp_path / "loop.png"]
+    assert expand([tmp_path]) == [a, b]
     (tmp_path / "odd[1].png").touch()
     assert expand([tmp_path / "odd[1].png"]) == [tmp_path / "odd[1].png"]
     (tmp_path / "empty").mkdir()
@@ -189,3 +196,5 @@ def test_files_folders_and_globs_expand_in_a_stable_order(tmp_path: Path):
         expand([tmp_path / "empty"])
     with pytest.raises(DisaError, match="matches no file"):
         expand([str(tmp_path / "*.webp")])
+    with pytest.raises(DisaError, match="path is empty"):
+        expand([""])

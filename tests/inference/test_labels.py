@@ -52,6 +52,7 @@ def test_any_text_gives_words_or_one_line_of_error(text: str):
         ("boat|ship, ship", '"ship" is given twice'),
         ("boat|Boat", "given twice"),
         ("Straße, STRASSE", "given twice"),
+        ("sea, b\udcfcsch", "label 2.*UTF-8"),  # a Latin-1 byte, as Python passes it on from the command line
     ],
 )
 def test_bad_labels_are_refused(labels: str | list[str], reason: str):
@@ -64,7 +65,7 @@ def test_synonyms_are_separated_by_bars():
     assert synonyms("boat | sailing  ship") == ("boat", "sailing ship")
 
 
-@pytest.mark.parametrize("templates", [[], ["a picture"], ["{} {}"], [""], "a picture of a {0}"])
+@pytest.mark.parametrize("templates", [[], ["a picture"], ["{} {}"], [""], "a picture of a {0}", "{} \udcfc"])
 def test_templates_need_one_place_for_the_word(templates: str | list[str]):
     with pytest.raises(DisaError):
         check_templates(templates)

@@ -95,6 +95,10 @@ def test_missing_damaged_and_foreign_tokenizers_are_refused(tmp_path: Path, mode
     with pytest.raises(DisaError, match="another model"):
         load_tokenizer(model_folder, 5)
     tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+    most = tokenizer.get_vocab_size()
+    assert load_tokenizer(model_folder, 1, most).get_vocab_size() == most
+    with pytest.raises(DisaError, match=rf"has token {most - 1}, the model knows {most - 1} tokens"):
+        load_tokenizer(model_folder, 1, most - 1)
     tokenizer.enable_truncation(3)  # would hide that a label is too long
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert len(load_tokenizer(tmp_path, 1).encode("a house by the sea").ids) > 3

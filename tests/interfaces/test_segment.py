@@ -116,6 +116,15 @@ def test_files_that_share_a_name_do_not_overwrite_each_other(pictures: Path, tmp
     assert len(sources) == 4
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_file_name_that_is_no_utf8_is_kept(pictures: Path, tmp_path: Path, segment):
+    name = pictures / os.fsdecode(b"M\xfcnchen.png")
+    (pictures / "p0.png").rename(name)
+    assert segment(name, "--out", tmp_path / "out").exit_code == 0
+    (written,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(written.read_text(encoding="utf-8"))["image"] == str(name)
+
+
 def bad_file(folder: Path, content: bytes) -> Path:
     path = folder / "x.png"
     path.write_bytes(content)
@@ -126,6 +135,9 @@ def test_bad_pictures_are_refused(pictures: Path, tmp_path: Path, segment):
     whole = (pictures / "p2.png").read_bytes()
     out = ["--out", tmp_path / "out"]
     fails(segment(tmp_path / "none.png", *out), "none.png", "no such file")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    fails(segment(tmp_path / "loop.png", *out), "loop.png", "no such file")
+    fails(segment("x" * 5000, *out), "no such file")
     fails(segment(bad_file(tmp_path, b""), *out), "x.png", "0 bytes")
     fails(segment(bad_file(tmp_path, b"words"), *out), "x.png", "not an image")
     fails(segment(bad_file(tmp_path, whole[: len(whole) // 2]), *out), "x.png", "truncated")
