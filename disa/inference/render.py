@@ -49,7 +49,7 @@ def _tint(grey: Array, index: Array, colours: Array) -> Image.Image:
     """Blend colours over a picture in grey and draw each border as a dark line in a light one."""
     table = np.vstack([colours, [NOTHING]]).astype(np.float32)
     blended = (1 - TINT) * grey[..., None] + TINT * table[np.where(index >= 0, index, len(colours))]
-    thickness = max(1, round(max(grey.shape) / 600))
+    thickness = max(1, round(min(max(grey.shape) / 600, min(grey.shape) / 100)))  # a strip is not all border
     blended[_borders(index, 2 * thickness)] = 255
     blended[_borders(index, thickness)] = 20
     return Image.fromarray(blended.round().astype(np.uint8))

@@ -118,3 +118,11 @@ def test_a_saliency_sheet_shows_the_likeliest_first(shape: tuple[int, int]):
     np.testing.assert_array_equal(np.asarray(sheet), np.asarray(other))
     many = {str(i): cold for i in range(200)}
     assert saliency_sheet(image, many, None, np.ones(shape, bool)).width < 6000
+
+
+def test_borders_leave_a_long_strip_its_colours():
+    labels = np.zeros((40, 5000), np.int32)
+    labels[20:] = 1
+    drawn = np.asarray(overlay(np.full((40, 5000, 3), 128, np.uint8), labels, ["sea", "sand"]))[:19, :2400]
+    border = (drawn == 255).all(-1) | (drawn == 20).all(-1)
+    assert 0 < border.mean() < 0.3
