@@ -63,7 +63,7 @@ class Disa(nn.Module):
         visual = self.backbone(pixels)
         correlation = correlate(visual.tokens, text)  # b t p h w
         names = F.normalize(text.mean(1), dim=-1)  # t d
-        found = self._saliency(visual.tokens, names)
+        found = None if self.saliency is None else self.saliency(visual.tokens, names)
         kept = self._likeliest(correlation, found)  # b m, or None for all
         cost = self.cost(_pick(correlation, kept))  # b t c h w
         saliency = foreground = matched = None
@@ -109,13 +109,6 @@ class Disa(nn.Module):
         pretrained.check(Path(folder) / "model.safetensors", shapes, model.backbone.clip.state_dict())
         model.backbone.clip.load_state_dict(state)
         return model
-
-    def _saliency(self, tokens: Float[Tensor, "b d h w"], names: Float[Tensor, "t d"]) -> Saliency | None:
-        if self.saliency is None:
-            return None
-        if self.config.saliency_detach:
-            tokens, names = tokens.detach(), names.detach()
-        return self.saliency(tokens, names)
 
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"], found: Saliency | None) -> Int[Tensor, "b m"] | None:
         """Return the categories of each image that the head computes, in their own order. Baseline quirk 19."""

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from disa.config import ModelConfig
 from disa.model.attention import attend
-from disa.model.saliency import foreground_count, split_tokens
+from disa.model.saliency import foreground_count, split_tokens, tiny
 
 _OWN_SIDE = 3.0  # start of the aggregation's logits: a token keeps 95 % of its own side
-_TINY = 1e-30  # keeps the logarithm of a zero weight and the average over an empty side finite
 _FLOOR = 1e-4  # added to pooling weights: a side without any saliency is averaged evenly
 
 
@@ -46,7 +45,7 @@ class Branch(nn.Module):
             self.query_key(torch.cat([normed, guidance], -1)), "m n (s a e) -> s m a n e", s=2, a=self.heads
         )
         value = rearrange(self.value(normed), "m n (a e) -> m a n e", a=self.heads)
-        bias = None if weight is None else weight.clamp_min(_TINY).log()[:, None, None, :].to(query.dtype)
+        bias = None if weight is None else weight.clamp_min(tiny(weight.dtype)).log()[:, None, None, :].to(query.dtype)
         attended = attend(query, key, value, bias)
         x = x + self.out(rearrange(attended, "m a n e -> m n (a e)"))
         return x + self.mlp(self.mlp_norm(x))
@@ -113,7 +112,7 @@ class Disentangle(nn.Module):
         """
         b, t, _, h, w = cost.shape
         foreground = split_tokens(saliency, self.config)
-        strength = saliency / saliency.amax((-2, -1), keepdim=True).clamp_min(_TINY)
+        strength = saliency / saliency.amax((-2, -1), keepdim=True).clamp_min(tiny(saliency.dtype))
         guidance = self.guidance_norm(rearrange(self.guidance(tokens), "b g h w -> b (h w) g"))
         refine = self.refine_gathered if self.config.saliency_split == "top_k" else self.refine_masked
         refined = refine(
@@ -170,5 +169,5 @@ class Disentangle(nn.Module):
 
 def _average(x: Float[Tensor, "m n c"], weight: Float[Tensor, "m n"]) -> Float[Tensor, "m 1 c"]:
     """Return the weighted average over the tokens: a side's ensemble feature. An empty side gives zero."""
-    share = weight / weight.sum(-1, keepdim=True).clamp_min(_TINY)
+    share = weight / weight.sum(-1, keepdim=True).clamp_min(tiny(weight.dtype))
     return share[:, None] @ x

@@ -21,7 +21,7 @@ from disa.config import ModelConfig
 _START_SHARPNESS = 10.0  # attention logit per unit of cosine at the start: the best tokens stand out, none rules alone
 _START_SCALE = 10.0  # matched logit per unit of cosine at the start
 _START_BIAS = -0.3  # cosine at which a category counts as present at the start
-_TINY = 1e-30  # keeps the division by a zero peak finite
+_EPSILON = 1e-6  # added to the mean square in `Norm`
 
 
 class Saliency(NamedTuple):
@@ -36,11 +36,11 @@ class Norm(nn.RMSNorm):
     """Scale to unit root mean square. It keeps directions, and thereby CLIP's cosines; LayerNorm would not."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
+        super().__init__(width, eps=_EPSILON)
 
     def pull_back(self, x: Float[Tensor, "*rest d"], gradient: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest d"]:
         """Return the gradient at the input `x`, given that at the output (chain rule)."""
-        inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPSILON)
         gradient = gradient * self.weight
         return inverse * (gradient - x * inverse.square() * (gradient * x).mean(-1, keepdim=True))
 
@@ -134,7 +134,7 @@ class CompareHead(nn.Module):
         return target / length
 
     def _length(self, x: Tensor, own: Tensor) -> Tensor | int:
-        return self.layers or torch.linalg.vector_norm(x - own, dim=-1, keepdim=True).clamp_min(_TINY)
+        return self.layers or torch.linalg.vector_norm(x - own, dim=-1, keepdim=True).clamp_min(tiny(x.dtype))
 
 
 class LinearHead(nn.Module):
@@ -204,6 +204,12 @@ class SaliencyModule(nn.Module):
         return einsum(gradient, values, "b t a e, b n a e -> b t a n")
 
 
+def tiny(dtype: torch.dtype) -> float:
+    """Return the least number that keeps quotients and logarithms of zero finite: 1e-30, or 6e-8 in float16."""
+    limits = torch.finfo(dtype)
+    return max(1e-30, limits.tiny * limits.eps)
+
+
 def foreground_count(n: int, share: float) -> int:
     """Return `k`, the number of foreground tokens of `n` under the `top_k` split: 1 .. n - 1 (1 where `n` is 1)."""
     return max(1, min(round(share * n), n - 1))
@@ -217,7 +223,7 @@ def split_tokens(saliency: Float[Tensor, "b t h w"], config: ModelConfig) -> Flo
     A category without any saliency has no foreground, except under `top_k`.
     """
     if config.saliency_split == "soft":
-        return saliency / saliency.amax((-2, -1), keepdim=True).clamp_min(_TINY)
+        return saliency / saliency.amax((-2, -1), keepdim=True).clamp_min(tiny(saliency.dtype))
     if config.saliency_split == "relative":
         smooth = F.avg_pool2d(saliency, 3, stride=1, padding=1, count_include_pad=False)
         peak = smooth.amax((-2, -1), keepdim=True)

@@ -178,6 +178,19 @@ def test_saliency_detach_decides_whether_matching_trains_clip(make, pixels, deta
     assert bool(reached) is not detach
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("split", ["top_k", "relative", "mass", "soft"])
+@pytest.mark.parametrize("head", ["compare", "product"])
+def test_sixteen_bits_stay_finite_and_near(make, text, pixels, dtype, split, head):
+    """Labels without any saliency are the hard case: their peaks and weights are zero."""
+    model, words = make(saliency_split=split, saliency_itm_head=head), text(6)
+    model.saliency.head.residual.zero_()
+    whole, half = model(pixels, words), model.to(dtype)(pixels.to(dtype), words.to(dtype))
+    assert all(value.isfinite().all() for value in half)
+    assert (half.logits - whole.logits).abs().mean() < 0.2 * whole.logits.std()
+
+
 def test_refusals(make, text, pixels):
     model = make()
     with pytest.raises(DisaError, match="2 prompts per category"):
