@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-PLAN = [
-    ["baseline", "mini-baseline", {}],
-    ["DiSa, the paper's settings", "mini", {"saliency_split": "top_k", "saliency_itm_head": "compare"}],
-    ["DiSa, best settings", "mini", {}],
+PLAN: list[tuple[str, str, dict[str, Any]]] = [
+    ("baseline", "mini-baseline", {}),
+    ("DiSa, the paper's settings", "mini", {"saliency_split": "top_k", "saliency_itm_head": "compare"}),
+    ("DiSa, best settings", "mini", {}),
 ]
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 FLOOR = "dense CLIP alone"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from disa.config import ModelConfig as ModelConfig
+    from disa.errors import DisaError as DisaError
     from disa.inference.bundle import load as load
     from disa.inference.segmentation import Segmentation as Segmentation
     from disa.inference.segmenter import Segmenter as Segmenter
@@ -21,8 +22,9 @@ _HOMES = {
     "Segmentation": "disa.inference.segmentation",
     "Disa": "disa.model.disa",
     "ModelConfig": "disa.config",
+    "DisaError": "disa.errors",
 }
-__all__ = ["Disa", "ModelConfig", "Segmentation", "Segmenter", "load"]
+__all__ = ["Disa", "DisaError", "ModelConfig", "Segmentation", "Segmenter", "load"]
 
 
 def __getattr__(name: str) -> object:

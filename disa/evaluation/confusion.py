@@ -7,38 +7,32 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-IGNORED = 255
+from disa.model.losses import IGNORED
 
 
 class Confusion:
-    """Counts pixels by (true, predicted) category, batch by batch, on the device of the first batch.
+    """Counts pixels by (true, predicted) category, batch by batch, on their device.
 
     Every number is a share in 0..1. Categories without a pixel in any target take no part in the means; what is
     predicted as them still counts against the others, as in the usual benchmarks.
     """
 
-    def __init__(self, categories: int, ignored: int = IGNORED) -> None:
-        self.categories, self.ignored = categories, ignored
+    def __init__(self, categories: int) -> None:
+        self.categories = categories
         self.counts: Int[Tensor, "t t"] = torch.zeros(categories, categories, dtype=torch.int64)
 
     def update(self, prediction: Int[Tensor, "*size"], target: Int[Tensor, "*size"]) -> None:
-        """Count the pixels of one batch; those whose target is `ignored` are left out.
+        """Count the pixels of one batch; those whose target is `IGNORED` (255) are left out.
 
         Raises `ValueError` for a category outside `0 .. categories - 1`.
         """
-        valid = target != self.ignored
+        valid = target != IGNORED
         true, taken = target[valid].long(), prediction[valid].long()
         for name, values in (("target", true), ("prediction", taken)):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < self.categories:
                 raise ValueError(f"{name} holds a category outside 0 .. {self.categories - 1}")
         counts = torch.bincount(true * self.categories + taken, minlength=self.categories**2)
         self.counts = self.counts.to(counts.device) + counts.view(self.categories, self.categories)
-
-    def merge(self, other: "Confusion") -> "Confusion":
-        """Return the counts of both together."""
-        merged = Confusion(self.categories, self.ignored)
-        merged.counts = self.counts + other.counts.to(self.counts.device)
-        return merged
 
     @property
     def present(self) -> Tensor:

@@ -23,8 +23,7 @@ def load(
     where = choose_device(device)
     model = Disa.from_pretrained(folder)
     text = model.backbone.clip.config.text_config
-    end_id = model.config.backbone_clip.get("text_config", {}).get("eos_token_id", 49407)
-    return Segmenter(model, load_tokenizer(folder, end_id, text.vocab_size), where, dtype)
+    return Segmenter(model, load_tokenizer(folder, text.eos_token_id, text.vocab_size), where, dtype)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -12,7 +12,6 @@ Colour = tuple[float, float, float]
 Length = float | int  # the tests' checker tells 0 from 0.0
 Rng = np.random.Generator
 Points = np.ndarray  # (m, 2), x and y
-Number = int | float
 
 
 class Part(NamedTuple):
@@ -55,7 +54,7 @@ def _polygon(*points: tuple[Length, Length]) -> Points:
     return np.array(points)
 
 
-def _star(tips: int, inner: Number, outer: Number = 1.0) -> Points:
+def _star(tips: int, inner: Length, outer: Length = 1.0) -> Points:
     angle = np.pi * np.arange(2 * tips) / tips - np.pi / 2
     return np.stack([np.cos(angle), np.sin(angle)], 1) * np.where(np.arange(2 * tips) % 2, inner, outer)[:, None]
 
