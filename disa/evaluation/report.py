@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
-from disa.inference.saving import write_whole
+from disa.files import write_whole
 
 COLUMNS = ("all", "seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 _TITLES = {

@@ -1,15 +1,13 @@
 """Results on disk: Segmentation -> STEM_overlay.png, STEM_labels.png, STEM.json. Each file whole or not at all."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from disa.errors import DisaError
+from disa.files import prepare_folder, write_whole
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.render import overlay, palette_image
 from disa.inference.segmentation import Segmentation
@@ -36,34 +34,3 @@ def save(result: Segmentation, folder: Path, stem: str | None, *, saliency: bool
     for name, write in writers.items():
         write_whole(folder / name, write)
     return [folder / name for name in writers]
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the folder and try to write into it. Raises `DisaError` if that fails, before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except FileExistsError:
-        raise DisaError(f"{folder}: is a file, not a folder; choose another place for the results") from None
-    except OSError as error:
-        raise DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write through a temporary file beside `path`, so that an interruption leaves the old file or the new one.
-
-    Raises `DisaError` if the disk refuses.
-    """
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DisaError(f"{path}: cannot be written ({reason}); free space or choose another folder") from None

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from disa.data.images import Pixels
 from disa.errors import DisaError
-from disa.inference.images import Pixels
 from disa.inference.labels import Background
 
 Array = NDArray[Any]

@@ -17,9 +17,9 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from disa.data.images import MAX_PIXELS, Pixels, read_image
 from disa.errors import DisaError
 from disa.inference.foreground import foreground_density
-from disa.inference.images import MAX_PIXELS, Pixels, read_image
 from disa.inference.labels import SALIENCY, Background, parse_background, parse_labels
 from disa.inference.segmentation import BACKGROUND, Segmentation
 from disa.inference.text import TextEncoder

@@ -11,10 +11,10 @@ from disa.data.picturebook import WORDS
 from disa.errors import DisaError
 from disa.evaluation.picturebook import Failure, evaluate
 from disa.evaluation.report import table, write_report
+from disa.files import prepare_folder, write_whole
 from disa.inference.bundle import load
 from disa.inference.catalogue import model_folder
 from disa.inference.render import overlay
-from disa.inference.saving import prepare_folder, write_whole
 from disa.model.dense import DenseClip
 
 DATASETS = ("picturebook",)

@@ -10,7 +10,7 @@ from rich.progress import track
 
 from disa.data.picturebook import WORDS, render
 from disa.errors import DisaError
-from disa.inference.saving import prepare_folder, write_whole
+from disa.files import prepare_folder, write_whole
 
 
 def run(out: Path, *, count: int, size: int, seed: int, masks: bool) -> None:

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from disa.data.images import expand, read_file, real_path
 from disa.errors import DisaError
+from disa.files import prepare_folder
 from disa.inference.catalogue import model_folder
-from disa.inference.images import expand, read_file, real_path
 from disa.inference.labels import check_templates, parse_background, parse_labels
-from disa.inference.saving import prepare_folder
 
 DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
 

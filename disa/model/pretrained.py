@@ -1,7 +1,6 @@
 """A model as a folder: `model.safetensors` and `config.json`, written whole, checked before memory is taken."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.files import replace_file
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -36,16 +36,6 @@ def save(folder: str | Path, config: ModelConfig, state: Mapping[str, Tensor], d
         raise DisaError(
             f"{folder}: cannot write the model ({error.strerror or error}); choose another folder"
         ) from error
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a neighbour of `path`, then put it in place in one step, so that no reader sees half a file."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_config(folder: str | Path) -> ModelConfig:

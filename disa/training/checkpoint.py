@@ -4,7 +4,6 @@ Signature: (tensors by name, JSON state) -> folder `step-00000100/{tensors.safet
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from disa.errors import DisaError
+from disa.files import sync
 
 
 class Checkpoint(NamedTuple):
@@ -101,17 +101,6 @@ def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: AdamW, av
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose name begins with `prefix.`, without it."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def sync(path: Path) -> None:
-    """Make the file system write a file or a folder's entries down."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _optimized(adam: AdamW) -> dict[str, nn.Parameter]:

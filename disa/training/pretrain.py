@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from disa.config import ModelConfig
 from disa.data.picturebook import SIZE, SYNONYMS, WORDS
 from disa.errors import DisaError
-from disa.inference.saving import prepare_folder, write_whole
+from disa.files import prepare_folder, write_whole
 from disa.model.backbone import Backbone
 from disa.recipes import small_clip
 from disa.training.checkpoint import (

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from disa.errors import DisaError
-from disa.inference.saving import write_whole
+from disa.files import write_whole
 
 PLAIN_SECONDS = 30.0  # between lines when the output is not a terminal
 

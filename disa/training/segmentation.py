@@ -18,7 +18,7 @@ from disa.config import ModelConfig
 from disa.data.picturebook import WORDS
 from disa.errors import DisaError
 from disa.evaluation.picturebook import evaluate
-from disa.inference.saving import prepare_folder
+from disa.files import prepare_folder
 from disa.model.losses import segmentation_loss
 from disa.training.checkpoint import (
     Checkpoint,

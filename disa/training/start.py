@@ -26,8 +26,8 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
         model, folder = _from_model(config, init), init
     else:
         raise DisaError("training starts from one folder: --clip (`disa pretrain-clip` makes one) or --init (a model)")
-    text = model.config.backbone_clip.get("text_config", {})
-    return model, TextEncoder(model, load_tokenizer(folder, text.get("eos_token_id", 49407))), folder
+    text = model.backbone.clip.config.text_config
+    return model, TextEncoder(model, load_tokenizer(folder, text.eos_token_id, text.vocab_size)), folder
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from disa import files
 from disa.errors import DisaError
-from disa.inference import saving
 from disa.inference.segmentation import Segmentation
 
 WORDS = ("House", "boat|ship", "zebra")
@@ -101,7 +101,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        saving.write_whole(path, interrupted)
+        files.write_whole(path, interrupted)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import disa
+from disa.data.images import read_image
 from disa.errors import DisaError
-from disa.inference.images import read_image
 from disa.inference.segmentation import BACKGROUND, Segmentation
 from disa.inference.segmenter import Segmenter
 

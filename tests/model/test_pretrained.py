@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from disa.errors import DisaError
+from disa.files import replace_file
 from disa.model.disa import Disa
-from disa.model.pretrained import replace_file
 from disa.recipes import RECIPES
 
 
