@@ -17,7 +17,6 @@ from disa.data.picturebook import TEST_SEED, THINGS, WORDS, Scene, group, render
 from disa.evaluation.boundary import Boundary
 from disa.evaluation.confusion import Confusion
 from disa.evaluation.localisation import Localisation
-from disa.model.dense import DenseClip
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 SCENES = 500
@@ -59,7 +58,7 @@ def evaluate(
         pixels = torch.from_numpy(np.stack([scene.image.transpose(2, 0, 1) for scene in several]))
         with torch.inference_mode():
             prediction = model(pixels.to(text.device, text.dtype), text)
-            found = best_labels(prediction.logits, size, competing=isinstance(model, DenseClip))
+            found = best_labels(prediction.logits, size)
             confusion.update(found, labels)
             boundary.update(found, labels)
             localisation = localisation if prediction.saliency is not None else None
@@ -77,12 +76,9 @@ def evaluate(
     return {"scenes": scenes, "size": size} | _numbers(confusion, boundary, localisation)
 
 
-def best_labels(logits: Float[Tensor, "b t h4 w4"], size: int, competing: bool = False) -> Int[Tensor, "b H W"]:
-    """Return the likeliest category of every pixel, as the segmenter finds it: probabilities resized, then compared.
-
-    `competing`: softmax in place of the sigmoid, for CLIP's scaled cosines, of which a sigmoid would all be 1.
-    """
-    scores = logits.float().softmax(1) if competing else logits.float().sigmoid()
+def best_labels(logits: Float[Tensor, "b t h4 w4"], size: int) -> Int[Tensor, "b H W"]:
+    """Return the likeliest category of every pixel, as the segmenter finds it: probabilities resized, then compared."""
+    scores = logits.float().sigmoid()
     return F.interpolate(scores, (size, size), mode="bilinear", align_corners=False).argmax(1).cpu()
 
 

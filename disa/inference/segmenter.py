@@ -1,17 +1,16 @@
-"""From pictures and words to segmentations: (images, labels) -> Segmentation. Owns resizing, batches and words.
+"""From pictures and words to segmentations: (images, labels) -> Segmentation. Owns batches and words.
 
-The model sees one size per batch and no words; everything that belongs to a call stays in the call.
+The model sees views of one size per batch and no words; everything that belongs to a call stays in the call.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from typing import Any, overload
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
@@ -19,22 +18,27 @@ from torch import Tensor
 
 from disa.data.images import MAX_PIXELS, Pixels, read_image
 from disa.errors import DisaError
+from disa.inference.answers import Answer
 from disa.inference.foreground import foreground_density
 from disa.inference.labels import SALIENCY, Background, parse_background, parse_labels
+from disa.inference.protocol import Protocol
 from disa.inference.segmentation import BACKGROUND, Segmentation
 from disa.inference.text import TextEncoder
+from disa.inference.windows import Layout, stitch, strongest
+from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
 
-BATCH = 8  # images of one size that go through the model together
+BATCH = 8  # views that go through the model together, fewer where the labels are many
+BATCH_LABELS = 256  # labels times views of a batch, about: its memory grows with both
+MAX_ANSWER = 4_000_000_000  # bytes of one picture's logits: one call shall not fill a laptop's memory
 ImageLike = str | PathLike[str] | Image.Image | NDArray[Any] | Tensor
-MAX_ASPECT = 8  # a longer picture is squeezed to this, or its long side would not fit into memory
 
 
 class Segmenter:
     """Give every pixel one of the words of a call. Made by `disa.load`."""
 
     def __init__(
-        self, model: Disa, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype = torch.float32
+        self, model: Disa | DenseClip, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         self.model = model.to(device=device, dtype=dtype).eval()
         self.device = device
@@ -51,6 +55,8 @@ class Segmenter:
         background: int | float | str | Sequence[str] | None = ...,
         templates: str | Sequence[str] | None = ...,
         size: int | None = ...,
+        protocol: str = ...,
+        overlap: int | float = ...,
         max_pixels: int = ...,
     ) -> list[Segmentation]: ...
     @overload
@@ -63,6 +69,8 @@ class Segmenter:
         background: int | float | str | Sequence[str] | None = ...,
         templates: str | Sequence[str] | None = ...,
         size: int | None = ...,
+        protocol: str = ...,
+        overlap: int | float = ...,
         max_pixels: int = ...,
     ) -> Segmentation: ...
 
@@ -75,6 +83,8 @@ class Segmenter:
         background: int | float | str | Sequence[str] | None = None,
         templates: str | Sequence[str] | None = None,
         size: int | None = None,
+        protocol: str = "whole",
+        overlap: int | float = 1 / 3,
         max_pixels: int = MAX_PIXELS,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image, or a list of images of any sizes, by the labels of this call.
@@ -83,86 +93,108 @@ class Segmenter:
         labels: "house, boat|ship, sea" or a list; `|` separates synonyms of one label.
         scores: keep every label's probability per pixel (t, H, W) in the result.
         background: None, a threshold in 0..1, "saliency", or background words (see `labels.parse_background`).
-        templates: prompts such as "a picture of a {}" in place of the model's own.
-        size: pixels of the picture's short side inside the model; more shows finer detail and takes longer.
+        templates: prompts such as "a picture of a {}", or the name of a published set (`labels.TEMPLATES`), in place
+            of the model's own.
+        size: pixels of the picture's short side; more shows finer detail and takes longer. Default: with "whole" the
+            model's own, with "windows" the picture's.
+        protocol: "whole", the picture in one view; "windows", sliding windows of the model's own size, for large
+            pictures; "cat-seg", the baseline's published protocol (four windows and an overview, 640 x 640).
+        overlap: share of a window's side that it shares with the next one, with "windows".
         Raises `DisaError` for input that is none of these.
         """
         words = parse_labels(labels)
         policy = parse_background(background, words)
         if policy == SALIENCY and not self.model.config.disentangle:
             raise DisaError('background "saliency" needs a model with the SDM; this one has none (disentangle=False)')
+        shown = Protocol(protocol, size, overlap)
         text = self.text(words + policy if isinstance(policy, tuple) else words, templates)
         sources = list(image) if isinstance(image, (list, tuple)) else [image]
         pictures = [read_image(source, max_pixels) for source in sources]
-        results: list[Segmentation | None] = [None] * len(pictures)
-        for batch, indices in self._batches(pictures, size):
-            with torch.inference_mode():
-                prediction = self.model(batch, text)
-                for row, index in enumerate(indices):
-                    results[index] = _segmentation(
-                        prediction, row, pictures[index], words, policy, scores, _name(sources[index])
-                    )
-        done = [result for result in results if result is not None]
+        results: dict[int, Segmentation] = {}
+        with torch.inference_mode():
+            for index, answer in self._answers(pictures, text, shown):
+                picture, name = pictures[index], _name(sources[index])
+                results[index] = _segmentation(answer, picture, words, policy, scores, name)
+        done = [results[index] for index in range(len(pictures))]
         return done if isinstance(image, (list, tuple)) else done[0]
 
-    def _batches(self, pictures: Sequence[Pixels], size: int | None) -> list[tuple[Tensor, list[int]]]:
-        """Group pictures that have the same size inside the model, at most `BATCH` together."""
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    def best_labels(self, picture: Pixels, text: Float[Tensor, "t p d"], protocol: Protocol) -> Int[Tensor, "H W"]:
+        """Return the index of the likeliest embedding at every pixel, for callers that own the words themselves."""
+        with torch.inference_mode():
+            ((_, answer),) = self._answers([picture], text, protocol)
+            return answer.best_label(picture.shape[:2])[0]
+
+    def _answers(
+        self, pictures: Sequence[Pixels], text: Float[Tensor, "t p d"], protocol: Protocol
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield the model's answer to every picture with its index; pictures of one view go through together."""
+        side, patch = self.model.config.backbone_image_size, self.model.backbone.patch_size
+        batch = max(1, min(BATCH, BATCH_LABELS // len(text)))
+        alike: dict[Layout, list[int]] = defaultdict(list)
         for index, picture in enumerate(pictures):
-            groups[self.model_size(picture.shape[0], picture.shape[1], size)].append(index)
-        parts = [
-            (shape, indices[start : start + BATCH])
-            for shape, indices in groups.items()
-            for start in range(0, len(indices), BATCH)
-        ]
-        return [(self._pixels([pictures[i] for i in indices], shape), indices) for shape, indices in parts]
+            height, width, _ = picture.shape
+            alike[protocol.layout(height, width, side, patch)].append(index)
+        for layout, indices in alike.items():
+            _check_size(layout, len(text), patch)
+            together = batch if layout.views == 1 else 1
+            for start in range(0, len(indices), together):
+                group = indices[start : start + together]
+                shown = (view for index in group for view in protocol.views(pictures[index], layout, batch))
+                parts = shown if layout.views > 1 else iter([torch.cat(list(shown))])
+                logits, saliency, matched = self._predict(parts, text)
+                for row, index in enumerate(group):
+                    own = slice(row * layout.views, (row + 1) * layout.views)
+                    if saliency is None or matched is None:
+                        yield index, Answer(layout, logits[own], None, None)
+                    else:
+                        yield index, Answer(layout, logits[own], saliency[own], matched[own])
 
-    def model_size(self, height: int, width: int, size: int | None = None) -> tuple[int, int]:
-        """Return the model's (H, W) for a picture: short side `size`, the aspect kept, multiples of the patch."""
-        patch = self.model.backbone.patch_size
-        short = self.model.config.backbone_image_size if size is None else size
-        if short < patch:
-            raise DisaError(f"size {short} is smaller than one patch of the model; use at least {patch} pixels")
-        scale = short / min(height, width)
-        limit = short * MAX_ASPECT
-        high, wide = (max(1, round(min(side * scale, limit) / patch)) * patch for side in (height, width))
-        return high, wide
+    def _predict(self, parts: Iterator[Tensor], text: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return logits, saliency and match of all views, which go through the model part by part."""
+        found: list[Prediction] = [self.model(views.to(self.device, self.dtype), text) for views in parts]
+        logits = torch.cat([one.logits.float() for one in found])
+        saliency = [one.saliency for one in found if one.saliency is not None]
+        matched = [one.matched for one in found if one.matched is not None]
+        return logits, torch.cat(saliency) if saliency else None, torch.cat(matched) if matched else None
 
-    def _pixels(self, pictures: Sequence[Pixels], shape: tuple[int, int]) -> Float[Tensor, "b 3 H W"]:
-        """Resize pictures to one shape with Pillow, which gives the same on every device; values 0..255."""
-        resized = [np.array(Image.fromarray(p).resize(shape[::-1], Image.Resampling.BICUBIC)) for p in pictures]
-        batch = torch.from_numpy(np.stack(resized)).to(self.device, self.dtype)
-        return rearrange(batch, "b H W rgb -> b rgb H W")
+
+def _check_size(layout: Layout, labels: int, patch: int) -> None:
+    tokens = layout.view[0] * layout.view[1] // patch**2
+    needed = layout.views * labels * 16 * tokens * 4
+    if needed > MAX_ANSWER:
+        raise DisaError(
+            f"{labels} labels in {layout.views} views take {needed / 1e9:.1f} GB, more than {MAX_ANSWER / 1e9:.0f}; "
+            "choose a smaller size, less overlap or fewer labels"
+        )
 
 
 def _segmentation(
-    prediction: Prediction,
-    row: int,
-    picture: Pixels,
-    words: tuple[str, ...],
-    policy: Background,
-    keep_scores: bool,
-    source: str | None,
+    answer: Answer, picture: Pixels, words: tuple[str, ...], policy: Background, keep_scores: bool, source: str | None
 ) -> Segmentation:
-    """Take one image of a batch to its own size and apply the background policy."""
-    probabilities = prediction.logits[row].float().sigmoid()
-    labels, best = _best_label(probabilities, picture.shape[:2])
+    """Take the answer to the picture's own size and apply the background policy."""
+    shape = picture.shape[:2]
+    labels, best = answer.best_label(shape)
     labels[labels >= len(words)] = BACKGROUND  # won by a background word
     if isinstance(policy, float):
         labels[best < policy] = BACKGROUND
-    saliency, matched, density = None, None, None
-    if prediction.saliency is not None and prediction.matched is not None:
-        own = slice(row, row + 1), slice(0, len(words))
-        saliency = prediction.saliency[own][0].float().cpu().numpy()
-        matched = prediction.matched[own][0].float().sigmoid().tolist()
-        density = foreground_density(prediction.saliency[own], prediction.matched[own])[0].cpu().numpy()
+    saliency, matched, density, scores = None, None, None, None
+    if answer.saliency is not None and answer.matched is not None:
+        tokens = stitch(answer.layout, answer.saliency)[: len(words)]
+        match = strongest(answer.layout, answer.matched)[: len(words)]
+        saliency = tokens.float().cpu().numpy()
+        matched = match.float().sigmoid().tolist()
+        density = foreground_density(tokens[None], match[None])[0].cpu().numpy()
+    if keep_scores:
+        scores = np.empty((len(words), *shape), np.float32)
+        for first, maps in answer.probabilities(len(words), shape):
+            scores[first : first + len(maps)] = maps.cpu().numpy()
     result = Segmentation(
         image=picture,
         words=words,
         labels=labels.cpu().numpy(),
         confidence=best.cpu().numpy(),
         background=policy,
-        scores=_resized(probabilities[: len(words)], picture.shape[:2]).cpu().numpy() if keep_scores else None,
+        scores=scores,
         token_saliency=saliency,
         token_density=density,
         matched=None if matched is None else dict(zip(words, matched, strict=True)),
@@ -171,21 +203,6 @@ def _segmentation(
     if policy == SALIENCY:
         result.labels[~result.foreground] = BACKGROUND
     return result
-
-
-def _best_label(probabilities: Float[Tensor, "t h w"], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the best label's index and probability per pixel; one label at a time: memory does not grow with `t`."""
-    best = _resized(probabilities[:1], shape)[0]
-    labels = torch.zeros_like(best, dtype=torch.int32)
-    for index in range(1, len(probabilities)):
-        score = _resized(probabilities[index : index + 1], shape)[0]
-        labels[score > best] = index
-        best = torch.maximum(best, score)
-    return labels, best
-
-
-def _resized(maps: Float[Tensor, "t h w"], shape: Sequence[int]) -> Float[Tensor, "t H W"]:
-    return torch.nn.functional.interpolate(maps[None], size=tuple(shape), mode="bilinear", align_corners=False)[0]
 
 
 def _name(source: object) -> str | None:

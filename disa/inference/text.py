@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from disa.errors import DisaError
 from disa.inference.labels import check_templates, synonyms
+from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
 TEXTS_PER_BATCH = 256
@@ -29,7 +30,7 @@ class TextEncoder:
     The cache trusts the model's weights: call `clear()` after changing them.
     """
 
-    def __init__(self, model: Disa, tokenizer: Tokenizer, cache_size: int = 10_000) -> None:
+    def __init__(self, model: Disa | DenseClip, tokenizer: Tokenizer, cache_size: int = 10_000) -> None:
         self.model = model
         self.tokenizer = tokenizer
         text_config = model.config.backbone_clip.get("text_config", {})

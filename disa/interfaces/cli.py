@@ -90,8 +90,18 @@ def segment(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels of the picture's short side inside the model; more is finer, slower."),
+        typer.Option(min=1, help="Pixels of the picture's short side; more is finer, slower. Default: see --protocol."),
     ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="`whole`: one view, its short side as the model's own; `windows`: sliding windows over the picture at "
+            "its own size, for large pictures; `cat-seg`: the baseline's published protocol, five views."
+        ),
+    ] = "whole",
+    overlap: Annotated[
+        float, typer.Option(help="Share of a window that the next one shows, too, with `--protocol windows`.")
+    ] = 1 / 3,
     saliency: Annotated[
         bool, typer.Option("--saliency", help="Write heat maps of where each label looks, too.")
     ] = False,
@@ -127,6 +137,8 @@ def segment(
         background=background,
         templates=template,
         size=size,
+        protocol=protocol,
+        overlap=overlap,
         saliency=saliency,
         scores=scores,
         beside=beside,

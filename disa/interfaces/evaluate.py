@@ -42,7 +42,7 @@ def run(
         if place is not None:
             prepare_folder(place)
     segmenter = load(model, device)
-    measured = DenseClip(segmenter.model.backbone).eval() if dense_clip else segmenter.model
+    measured = DenseClip(segmenter.model.backbone, segmenter.model.config).eval() if dense_clip else segmenter.model
     size = segmenter.model.config.backbone_image_size
     worst: list[Failure] | None = None if save_worst is None else []
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -26,6 +26,8 @@ def run(
     background: str,
     templates: Sequence[str] | None,
     size: int | None,
+    protocol: str,
+    overlap: float,
     saliency: bool,
     scores: bool,
     beside: bool,
@@ -47,7 +49,9 @@ def run(
         read_file(files[0], max_pixels)
 
     from disa.inference.bundle import load
+    from disa.inference.protocol import Protocol
 
+    Protocol(protocol, size, overlap)  # refuses what makes no sense before the model is loaded
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     segmenter = load(model, device)
     segmenter.text(words, templates)  # too long a label is no picture's fault
@@ -64,7 +68,10 @@ def run(
                 console.print(f"error: {' '.join(str(error).split())}")
                 failed += 1
             else:
-                result = segmenter(picture, words, scores=scores, background=policy, templates=templates, size=size)
+                result = segmenter(
+                    picture, words, scores=scores, background=policy, templates=templates, size=size,
+                    protocol=protocol, overlap=overlap,
+                )  # fmt: skip
                 replace(result, source=str(file)).save(out, name, saliency=saliency, beside=beside)
             progress.advance(task)
     done = len(files) - failed

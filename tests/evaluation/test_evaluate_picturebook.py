@@ -73,11 +73,6 @@ def test_batches_do_not_change_the_numbers_and_the_segmenter_agrees(model_folder
     assert agreement > 0.999  # but for ties in the last bit
 
 
-def test_scaled_cosines_compete() -> None:
-    logits = torch.tensor([40.0, 60, 50]).view(1, 3, 1, 1)  # a sigmoid would make all of them 1
-    assert best_labels(logits, 4, competing=True).unique().tolist() == [1]
-
-
 def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_path: Path) -> None:
     file, worst = tmp_path / "numbers" / "mini.json", tmp_path / "worst"
     words = ["evaluate", "picturebook", "--model", str(model_folder), "--limit", "3", "--device", "cpu"]

@@ -10,6 +10,7 @@ from PIL import Image
 import disa
 from disa.data.images import read_image
 from disa.errors import DisaError
+from disa.inference.protocol import Protocol
 from disa.inference.segmentation import BACKGROUND, Segmentation
 from disa.inference.segmenter import Segmenter
 
@@ -157,9 +158,10 @@ def test_without_the_sdm_saliency_is_refused_and_the_rest_works(baseline_folder:
     ],
 )
 def test_the_models_size_keeps_the_aspect_in_whole_patches(
-    segmenter: Segmenter, height: int, width: int, size: int | None, expected: tuple[int, int]
+    height: int, width: int, size: int | None, expected: tuple[int, int]
 ):
-    assert segmenter.model_size(height, width, size) == expected
+    layout = Protocol(size=size).layout(height, width, side=48, patch=8)
+    assert layout.view == layout.canvas == expected
 
 
 def test_any_size_of_picture_works(segmenter: Segmenter):

@@ -231,3 +231,13 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
         else:
             assert path.suffix == ".png"
             Image.open(path).load()
+
+
+def test_protocols_from_the_command_line(pictures: Path, tmp_path: Path, segment):
+    done = segment(pictures / "p0.png", "--out", tmp_path / "out", "--protocol", "windows", "--overlap", "0.5")
+    assert done.exit_code == 0, done.output
+    assert Image.open(tmp_path / "out" / "p0_labels.png").size == (40, 30)
+    out = ["--out", tmp_path / "none"]
+    fails(segment(pictures, *out, "--protocol", "tiles"), "use whole, windows, cat-seg")
+    fails(segment(pictures, *out, "--protocol", "windows", "--overlap", "1"), "overlap 1:", "below 1")
+    fails(segment(pictures, *out, "--protocol", "cat-seg", "--size", "640"), "size 640", "leave it out")

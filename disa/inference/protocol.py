@@ -1,0 +1,94 @@
+"""How a picture is shown to a model: a protocol's name, the picture's and the model's sizes -> Layout -> views.
+
+Everything that one model's answers depend on beside its weights and words.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from disa.data.images import MAX_PIXELS, Pixels
+from disa.errors import DisaError
+from disa.inference.windows import Layout, Window, cut, tile
+
+NAMES = ("whole", "windows", "cat-seg")
+MAX_ASPECT = 8  # a longer picture is squeezed to this in one view, or its long side would not fit into memory
+CATSEG_SHORT_SIDE, CATSEG_LONGEST_SIDE = 640, 2560  # pixels that pictures are resized to before anything else [B]
+CATSEG_CANVAS, CATSEG_WINDOW, CATSEG_STRIDE = 640, 384, 256  # pixels [B]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way of showing pictures. Raises `DisaError` for values that make no sense together.
+
+    `whole`: the picture in one view, its short side `size` (default: the model's own).
+    `windows`: sliding windows of the model's own size over the picture, for large pictures; `size` is the short side
+    that the picture is resized to first (default: not at all), `overlap` the share of a window that the next one shows.
+    `cat-seg`: the baseline's published protocol: four windows of 384 on 640 x 640 and an overview [B].
+    """
+
+    name: str = "whole"
+    size: int | None = None  # pixels
+    overlap: int | float = 1 / 3  # 0..1, without 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no picture could be shown by."""
+        if self.name not in NAMES:
+            raise DisaError(f'unknown protocol "{self.name}"; use {", ".join(NAMES)}')
+        if not 0 <= self.overlap < 1:
+            raise DisaError(f"overlap {self.overlap:g}: must be at least 0 and below 1, such as 0.333")
+        if self.name == "cat-seg" and self.size is not None:
+            raise DisaError(f'size {self.size}: the protocol "cat-seg" has a size of its own; leave it out')
+
+    def layout(self, height: int, width: int, side: int, patch: int) -> Layout:
+        """Return the layout of a picture for a model of `side` and `patch` pixels."""
+        if self.name == "cat-seg":
+            windows = tile((CATSEG_CANVAS, CATSEG_CANVAS), CATSEG_WINDOW, CATSEG_STRIDE)
+            return Layout((CATSEG_CANVAS, CATSEG_CANVAS), windows, (side, side), overview=True)
+        if self.name == "whole":
+            size = self.whole_size(height, width, side, patch)
+            return Layout(size, (Window(0, 0, *size),), size)
+        canvas = self._canvas(height, width, side, patch)
+        stride = max(1, round(side * (1 - self.overlap) / patch)) * patch
+        return Layout(canvas, tile(canvas, side, stride), (side, side))
+
+    def whole_size(self, height: int, width: int, side: int, patch: int) -> tuple[int, int]:
+        """Return (H, W) of a single view: short side `size`, the aspect kept, multiples of the patch."""
+        short = side if self.size is None else self.size
+        if short < patch:
+            raise DisaError(f"size {short} is smaller than one patch of the model; use at least {patch} pixels")
+        scale = short / min(height, width)
+        high, wide = (
+            max(1, round(min(length * scale, short * MAX_ASPECT) / patch)) * patch for length in (height, width)
+        )
+        return high, wide
+
+    def _canvas(self, height: int, width: int, side: int, patch: int) -> tuple[int, int]:
+        """Return the (H, W) that windows slide over: no side shorter than a window, multiples of the patch."""
+        if self.size is not None and self.size < side:
+            raise DisaError(f'size {self.size} is smaller than a window of the model, {side}; use the protocol "whole"')
+        scale = max(self.size or 0, side) / min(height, width) if self.size or min(height, width) < side else 1.0
+        high, wide = (max(side, round(length * scale / patch) * patch) for length in (height, width))
+        if high * wide > MAX_PIXELS:
+            raise DisaError(f"windows over {wide} x {high} pixels are more than {MAX_PIXELS:,}; choose a smaller size")
+        return high, wide
+
+    def views(self, picture: Pixels, layout: Layout, batch: int) -> Iterator[Float[Tensor, "v 3 h w"]]:
+        """Yield the views of a picture in batches; Pillow resizes it first, which gives the same on every device."""
+        size, method = layout.canvas, Image.Resampling.BICUBIC
+        if self.name == "cat-seg":
+            size, method = shortest_edge(*picture.shape[:2]), Image.Resampling.BILINEAR
+        resized = np.array(Image.fromarray(picture).resize(size[::-1], method))
+        yield from cut(layout, rearrange(torch.from_numpy(resized), "y x rgb -> rgb y x"), batch)
+
+
+def shortest_edge(height: int, width: int) -> tuple[int, int]:
+    """Return (H, W) with a short side of 640, unless the long one would exceed 2,560. Baseline quirk 2."""
+    scale = min(CATSEG_SHORT_SIDE / min(height, width), CATSEG_LONGEST_SIDE / max(height, width))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
