@@ -3,16 +3,12 @@
 `b 3 H W -> tokens b d h w, first b v h w, second b v h w` and `m l -> m d`
 """
 
-import json
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
@@ -77,7 +73,7 @@ class Backbone(nn.Module):
         """
         tokens, rows, taps = self.embed(pixels), pixels.shape[-2] // self.patch_size, {}
         for index, block in enumerate(self.clip.vision_model.encoder.layers[:-1]):
-            tokens = _block(block, tokens)
+            tokens = run_block(block, tokens)
             if index in self.guidance_blocks:
                 taps[index] = rearrange(tokens[:, 1:], "b (h w) v -> b v h w", h=rows)
         return Visual(
@@ -127,7 +123,7 @@ def resize_positions(positions: Float[Tensor, "m v"], grid: tuple[int, int]) -> 
     return torch.cat([positions[:1], rearrange(resized, "1 v h w -> (h w) v")])
 
 
-def _block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b m v"]:
+def run_block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b m v"]:
     """Return the output of one of transformers' image blocks, with our attention, which trains faster on a CPU."""
     attention, normed = block.self_attn, block.layer_norm1(tokens)
     query, key, value = (
@@ -152,7 +148,7 @@ def trainable_names(backbone: Backbone, mode: Finetune) -> list[str]:
     """Return the backbone's parameters that `mode` trains, in both towers; biases only in `full`.
 
     The last image block's queries and keys never reach the output (value path), nor does the logit scale: they are
-    in no list. The baseline lists those queries, where weight decay alone moves them. Decision D-finetune.
+    in no list (decision D19).
     """
     names = [name for name, _ in backbone.named_parameters()]
     depth = len(backbone.clip.vision_model.encoder.layers)
@@ -169,24 +165,3 @@ def set_finetune(backbone: Backbone, mode: Finetune) -> None:
     trained = set(trainable_names(backbone, mode))
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in trained)
-
-
-def load_clip(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return config and state dict of a CLIP that transformers' `save_pretrained` wrote.
-
-    Raises `DisaError` for missing or damaged files and for other kinds of model.
-    """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        state = load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise DisaError(
-            f"{error.filename}: no such file; give a folder with config.json and model.safetensors"
-        ) from error
-    except (ValueError, OSError, SafetensorError) as error:
-        raise DisaError(f"{folder}: damaged CLIP folder ({error}); copy it again") from error
-    if config.get("model_type") != "clip":
-        raise DisaError(f"{folder / 'config.json'}: model_type is {config.get('model_type')!r}, expected 'clip'")
-    # position_ids were saved by older versions of transformers; they are no weights
-    return config, {name: value for name, value in state.items() if not name.endswith("position_ids")}

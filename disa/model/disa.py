@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model import pretrained
-from disa.model.backbone import Backbone, load_clip, set_finetune
+from disa.model.backbone import Backbone, set_finetune
+from disa.model.clip_files import load_clip
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode
 from disa.model.disentangle import Disentangle

@@ -179,7 +179,7 @@ def test_conversion_refuses_what_does_not_fit(golden: Golden) -> None:
         from_catseg(without, expected)
     with pytest.raises(DisaError, match="left over surplus"):
         from_catseg({**golden.official, "surplus": torch.zeros(1)}, expected)
-    with pytest.raises(DisaError, match=r"cost\.embed\.weight has shape"):
+    with pytest.raises(DisaError, match=r"transformer\.conv1\.weight has shape"):
         from_catseg({**without, name: golden.official[name][..., :5]}, expected)
 
 
