@@ -14,16 +14,16 @@ WIDTH, TEXT_WIDTH, PROJECTION, LAYERS, PATCH, SIDE = 128, 64, 32, 3, 8, 32  # he
 WORDS, CONTEXT = 40, 9
 
 
-def small_clip(activation: str = "quick_gelu") -> CLIPModel:
+def small_clip(activation: str = "quick_gelu", words: int = WORDS, context: int = CONTEXT) -> CLIPModel:
     """Return a CLIP whose every tensor is random, norms and biases included."""
     torch.manual_seed(0)
     tower = {"num_hidden_layers": LAYERS, "hidden_act": activation, "projection_dim": PROJECTION}
     text = {"hidden_size": TEXT_WIDTH, "intermediate_size": 4 * TEXT_WIDTH, "num_attention_heads": TEXT_WIDTH // 64}
     vision = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": WIDTH // 64}
-    words = {"vocab_size": WORDS, "max_position_embeddings": CONTEXT, "bos_token_id": WORDS - 2}
+    reads = {"vocab_size": words, "max_position_embeddings": context, "bos_token_id": words - 2}
     config = CLIPConfig(
         projection_dim=PROJECTION,
-        text_config=tower | text | words | {"eos_token_id": WORDS - 1, "pad_token_id": 0},
+        text_config=tower | text | reads | {"eos_token_id": words - 1, "pad_token_id": 0},
         vision_config=tower | vision | {"patch_size": PATCH, "image_size": SIDE},
     )
     model = CLIPModel(config).eval()
@@ -100,7 +100,8 @@ def write_folder(model: CLIPModel, folder: Path, form: str, dtype: torch.dtype =
     if form == "safetensors":
         save_file(state, folder / "model.safetensors")
     elif form == "bin":
-        old = {"text_model.embeddings.position_ids": torch.arange(CONTEXT)[None]}  # as early versions saved it
+        context = model.config.text_config.max_position_embeddings
+        old = {"text_model.embeddings.position_ids": torch.arange(context)[None]}  # as early versions saved it
         torch.save(state | old, folder / "pytorch_model.bin")
     else:
         names = sorted(state)

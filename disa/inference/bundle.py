@@ -1,4 +1,4 @@
-"""From a model's name or folder to a segmenter: "mini" -> Segmenter."""
+"""From a model's name, folder, file or Hub id to a segmenter: "mini" -> Segmenter."""
 
 from os import PathLike
 
@@ -6,24 +6,32 @@ import torch
 
 from disa.errors import DisaError
 from disa.inference.catalogue import model_folder
+from disa.inference.published import tokenizer_beside
 from disa.inference.segmenter import Segmenter
 from disa.inference.text import load_tokenizer
+from disa.model.clip_files import is_clip_folder
+from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
 
 def load(
     name_or_folder: str | PathLike[str] = "mini", device: str = "auto", dtype: torch.dtype = torch.float32
 ) -> Segmenter:
-    """Return a segmenter for a bundled model ("mini") or a folder with model.safetensors, config.json, tokenizer.json.
+    """Return a segmenter for a model, whatever it is given by.
 
-    device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". dtype: fp32 unless given.
-    Raises `DisaError` for an unknown model, a damaged or foreign file, and a device that is not there.
+    A bundled model ("mini"); a folder that disa wrote; published weights ("cat-seg-b", "cat-seg-l"), fetched and
+    converted on first use; or CLIP alone, without training: "clip-vit-b-16" and the like, a transformers folder, a Hub
+    id, or OpenAI's .pt file. device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". dtype: fp32
+    unless given, whatever the file holds. Raises `DisaError` for an unknown model, a damaged or foreign file, a Hub
+    that cannot be reached, and a device that is not there.
     """
-    folder = model_folder(name_or_folder)
+    path = model_folder(name_or_folder)
     where = choose_device(device)
-    model = Disa.from_pretrained(folder)
+    alone = path.is_file() or is_clip_folder(path)
+    model = DenseClip.from_clip(path) if alone else Disa.from_pretrained(path)
     text = model.backbone.clip.config.text_config
-    return Segmenter(model, load_tokenizer(folder, text.eos_token_id, text.vocab_size), where, dtype)
+    tokenizer = tokenizer_beside(path) if path.is_file() else path / "tokenizer.json"
+    return Segmenter(model, load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size), where, dtype)
 
 
 def choose_device(name: str = "auto") -> torch.device:

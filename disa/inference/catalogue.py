@@ -1,4 +1,4 @@
-"""Which models there are, and where: name -> folder. Free of torch, for `disa models` and quick refusals."""
+"""Which models there are, and where: name, folder, file or Hub id -> path. Free of torch, for quick refusals."""
 
 from os import PathLike, fspath
 from pathlib import Path
@@ -11,6 +11,7 @@ FILES = ("model.safetensors", "config.json", "tokenizer.json")
 KNOWS = {
     "mini": "the picturebook world: small drawn scenes of house, tree, boat, sea, grass, ...; not photographs",
 }
+CATSEG_SPACE = "hamacojr/CAT-Seg-weights"  # the Space that CAT-Seg's README links to
 
 
 class ModelEntry(NamedTuple):
@@ -20,6 +21,27 @@ class ModelEntry(NamedTuple):
     folder: Path
     size: int  # bytes on disk
     knows: str  # what it was trained on, in a line
+
+
+class Published(NamedTuple):
+    """A model that its authors published on the Hub; fetched when it is first asked for."""
+
+    clip: str  # repository of the CLIP, or of the tokenizer that goes with the checkpoint
+    checkpoint: str | None = None  # file of CAT-Seg's Space
+    recipe: str | None = None  # what the checkpoint holds
+    knows: str = "photographs, by captions: dense CLIP alone, no head, zero training"
+
+
+_CATSEG_KNOWS = "photographs: CAT-Seg, trained on COCO-Stuff; DiSa's baseline"
+PUBLISHED = {
+    "cat-seg-b": Published("openai/clip-vit-base-patch16", "model_base.pth", "vit-b-16-baseline", _CATSEG_KNOWS),
+    "cat-seg-l": Published("openai/clip-vit-large-patch14-336", "model_large.pth", "vit-l-14-baseline", _CATSEG_KNOWS),
+    "clip-vit-b-16": Published("openai/clip-vit-base-patch16"),
+    "clip-vit-b-32": Published("openai/clip-vit-base-patch32"),
+    "clip-vit-l-14": Published("openai/clip-vit-large-patch14"),
+    "clip-vit-l-14-336": Published("openai/clip-vit-large-patch14-336"),
+}
+UNPUBLISHED = {"disa-vit-b-16": "vit-b-16", "disa-vit-l-14": "vit-l-14"}  # name -> recipe; nobody published weights
 
 
 def models() -> list[ModelEntry]:
@@ -37,18 +59,42 @@ def models() -> list[ModelEntry]:
 
 
 def model_folder(name_or_folder: str | PathLike[str]) -> Path:
-    """Return the folder of a bundled model or the folder itself; a bundled name goes first ("./mini" is a folder).
+    """Return where a model lies: a bundled one, a folder, OpenAI's .pt file, or what is fetched from the Hub.
 
-    Raises `DisaError` for an unknown name and for a folder that lacks a file of a model.
+    A bundled name goes first, then what exists on disk ("./mini" is a folder), then published names, then Hub ids.
+    A folder is disa's or a CLIP's in transformers' form. Raises `DisaError` for an unknown name, a folder that lacks
+    a file of a model, and a Hub that cannot be reached.
     """
     name = fspath(name_or_folder)
     known = {entry.name: entry.folder for entry in models()}
     if name in known:
         return known[name]
-    folder = Path(name)
-    if not folder.is_dir():
-        names = ", ".join(known) or "none, the weights are missing"
-        raise DisaError(f'unknown model "{name}"; models that come with disa: {names}; or give a model folder')
-    if missing := [file for file in FILES if not (folder / file).is_file()]:
-        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(missing)}")
+    path = Path(name)
+    if path.is_dir():
+        return _checked(path)
+    if path.is_file():
+        return path
+    if name in UNPUBLISHED:
+        raise DisaError(
+            f"{name}: nobody published weights of DiSa; train them (disa train {UNPUBLISHED[name]}, docs/training.md), "
+            "or use its baseline cat-seg-b or cat-seg-l"
+        )
+    from disa.inference.published import fetch_model
+    from disa.model.hub import is_hub_id
+
+    if name in PUBLISHED or is_hub_id(name):
+        return fetch_model(name)
+    names = ", ".join(known) or "none, the weights are missing"
+    raise DisaError(
+        f'unknown model "{name}"; models that come with disa: {names}; published ones: {", ".join(PUBLISHED)}; '
+        "or give a model folder or a Hub id such as openai/clip-vit-base-patch16"
+    )
+
+
+def _checked(folder: Path) -> Path:
+    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+    missing = [file for file in FILES[1:] if not (folder / file).is_file()]
+    missing += [] if any((folder / file).is_file() for file in weights) else [FILES[0]]
+    if missing:
+        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(sorted(missing))}")
     return folder

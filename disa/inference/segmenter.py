@@ -6,10 +6,13 @@ The model sees views of one size per batch and no words; everything that belongs
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from disa.data.images import MAX_PIXELS, Pixels, read_image
 from disa.errors import DisaError
+from disa.files import write_whole
 from disa.inference.answers import Answer
 from disa.inference.foreground import foreground_density
 from disa.inference.labels import SALIENCY, Background, parse_background, parse_labels
@@ -117,6 +121,23 @@ class Segmenter:
                 results[index] = _segmentation(answer, picture, words, policy, scores, name)
         done = [results[index] for index in range(len(pictures))]
         return done if isinstance(image, (list, tuple)) else done[0]
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write model and tokenizer as a folder that `load` reads. Raises `DisaError` if it cannot be written."""
+        self.model.save_pretrained(Path(folder))
+        path = Path(folder) / "tokenizer.json"
+        write_whole(path, lambda file: file.write(self.text.tokenizer.to_str(pretty=True).encode()))
+
+    def push_to_hub(self, repository: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload model, tokenizer and model card to "owner/name" on the Hub, made if need be; return the commit's URL.
+
+        `load("owner/name")` gets them back. Needs `hf auth login`, or a token.
+        """
+        api = HfApi(token=token)
+        repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by disa"))
 
     def best_labels(self, picture: Pixels, text: Float[Tensor, "t p d"], protocol: Protocol) -> Int[Tensor, "H W"]:
         """Return the index of the likeliest embedding at every pixel, for callers that own the words themselves."""

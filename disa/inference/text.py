@@ -92,12 +92,11 @@ class TextEncoder:
         ]
 
 
-def load_tokenizer(folder: Path, end_id: int, vocabulary: int | None = None) -> Tokenizer:
-    """Read `tokenizer.json` of a model folder, for a model that knows `vocabulary` tokens.
+def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
+    """Read a `tokenizer.json` for a model that knows `vocabulary` tokens and ends texts with `end_id`.
 
     Raises `DisaError` if it is missing, damaged or another model's.
     """
-    path = folder / "tokenizer.json"
     if not path.is_file():
         raise DisaError(f"{path}: no such file; a model folder holds model.safetensors, config.json and tokenizer.json")
     try:
@@ -107,10 +106,11 @@ def load_tokenizer(folder: Path, end_id: int, vocabulary: int | None = None) -> 
     tokenizer.no_padding()
     tokenizer.no_truncation()
     highest = max(tokenizer.get_vocab().values(), default=0)
-    if vocabulary is not None and highest >= vocabulary:
+    if highest >= vocabulary:
         raise DisaError(f"{path}: has token {highest}, the model knows {vocabulary} tokens; is it another model's?")
+    end_id = vocabulary - 1 if end_id == LEGACY_END else end_id
     last = tokenizer.encode("a").ids[-1:]
-    if end_id != LEGACY_END and last != [end_id]:
+    if last != [end_id]:
         raise DisaError(f"{path}: ends texts with token {last}, the model expects {end_id}; is it another model's?")
     return tokenizer
 

@@ -39,7 +39,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Model = Annotated[str, typer.Option(help="A model that comes with disa (see `disa models`), or a model folder.")]
+Model = Annotated[
+    str, typer.Option(help="A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.")
+]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.")]
 
 
@@ -276,6 +278,29 @@ def picturebook(
 
 
 @app.command()
+def convert(
+    kind: Annotated[str, typer.Argument(help="Whose checkpoint it is: `cat-seg`, DiSa's baseline.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The published file: model_base.pth or model_large.pth.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the model; it must not exist yet, or be empty.")],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="CLIP's tokenizer.json. Default: the one beside the checkpoint, else that of "
+            "openai/clip-vit-base-patch16 on the Hub; it is the same for all of OpenAI's CLIPs."
+        ),
+    ] = None,
+) -> None:
+    """Convert a published checkpoint to a model folder; every tensor is kept, and nothing in the file is run.
+
+    Example: `disa convert cat-seg model_base.pth models/cat-seg-b`, then `disa segment ... --model models/cat-seg-b`.
+    With a network, `--model cat-seg-b` fetches and converts by itself.
+    """
+    from disa.interfaces.convert import run
+
+    run(kind, checkpoint, out, tokenizer=tokenizer)
+
+
+@app.command()
 def info(
     model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")],
     labels: Annotated[int, typer.Option(min=1, help="Number of labels at which to count operations.")] = 20,
@@ -295,7 +320,7 @@ def info(
 
 @app.command()
 def models() -> None:
-    """List the models that come with disa, and what they know."""
+    """List the models that come with disa or are fetched by name, and what they know."""
     from disa.interfaces.models import run
 
     run()

@@ -3,6 +3,8 @@
 `b 3 H W -> tokens b d h w, first b v h w, second b v h w` and `m l -> m d`
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.model import pretrained
 from disa.model.attention import attend
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's own, in 0..255 RGB
@@ -87,6 +90,12 @@ class Backbone(nn.Module):
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         pooled = self.clip.text_model(input_ids=ids, position_ids=positions).pooler_output
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
+
+    def load(self, state: Mapping[str, Tensor], source: Path) -> None:
+        """Take CLIP's weights, which came from `source`. Raises `DisaError` naming the first that does not fit."""
+        pretrained.check(source, {name: tuple(value.shape) for name, value in state.items()}, self.clip.state_dict())
+        self.clip.load_state_dict(state, assign=True)
+        self.restore_buffers()
 
     def restore_buffers(self) -> None:
         """Give real values to the buffers that no weights file holds, after loading onto a meta-device model."""

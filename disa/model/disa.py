@@ -1,18 +1,20 @@
 """The whole network, one line per box of the paper's figure. `b 3 H W, t p d -> Prediction`"""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.model import pretrained
+from disa.model import hub, pretrained
 from disa.model.backbone import Backbone, set_finetune
+from disa.model.card import Source, model_card
 from disa.model.clip_files import load_clip
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode
@@ -30,7 +32,7 @@ class Prediction(NamedTuple):
     foreground: Float[Tensor, "b t h w"] | None  # the split: 1 foreground to 0 background; 0 for dropped categories
 
 
-class Disa(nn.Module):
+class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
     """Saliency-aware open-vocabulary segmentation: a pure function of pixels and text embeddings.
 
     It knows no vocabulary, file, device or window. With `disentangle`, `refine_category_reweight` and
@@ -87,13 +89,39 @@ class Disa(nn.Module):
         clip = [name for name in names if name.startswith("backbone.")]
         return {"head": [name for name in names if name not in set(clip)], "clip": clip}
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write `model.safetensors` and `config.json`, each whole or not at all; `dtype` halves the size if 16 bit."""
-        pretrained.save(folder, self.config, self.state_dict(), dtype)
+    def save_pretrained(  # type: ignore[override]  # writes whole files, where the mixin deletes the old ones first
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        *,
+        config: None = None,
+        model_card_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Write `model.safetensors`, `config.json` and a model card, each whole or not at all.
+
+        `dtype` halves the size if 16 bit. `model_card_kwargs` may hold the `source` of the weights; `config` is there
+        for `push_to_hub`, the model's own is written. A tokenizer is not the model's: `Segmenter.save_pretrained`
+        writes both.
+        """
+        card = str(self.generate_model_card(**model_card_kwargs or {}))
+        pretrained.save(folder, self.config, self.state_dict(), dtype, card)
+
+    def generate_model_card(self, source: Source | None = None) -> ModelCard:
+        """Return the model card; `source` is where converted weights come from."""
+        from disa.model.count import parameters  # which imports this file
+
+        return ModelCard(model_card(self.config, parameters(self), source))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "Disa":
-        """Return what `save_pretrained` wrote, in evaluation mode and 32 bit. Raises `DisaError` for any other file."""
+    def from_pretrained(cls, folder: str | Path, **hub_options: Any) -> "Disa":  # type: ignore[override]
+        """Return what `save_pretrained` wrote, in evaluation mode and 32 bit, from a folder or from the Hub.
+
+        `hub_options` such as `revision`, `token`, `cache_dir`, `local_files_only` go to `hf_hub_download`. Raises
+        `DisaError` for any other file.
+        """
+        if not Path(folder).is_dir() and hub.is_hub_id(str(folder)):
+            files = [hub.fetch_first(str(folder), (n,), **hub_options) for n in (pretrained.CONFIG, pretrained.WEIGHTS)]
+            folder = files[0].parent
         config = pretrained.read_config(folder)
         model = pretrained.build(folder, lambda: cls(config), config)
         model.load_state_dict(pretrained.read_weights(folder, model.state_dict()), assign=True)
@@ -102,13 +130,11 @@ class Disa(nn.Module):
         return model.eval()
 
     @classmethod
-    def from_clip(cls, config: ModelConfig, folder: str | Path) -> "Disa":
-        """Return a fresh head on the CLIP in a transformers folder, whose own config replaces `backbone_clip`."""
-        clip, state = load_clip(folder)
+    def from_clip(cls, config: ModelConfig, source: str | Path) -> "Disa":
+        """Return a fresh head on a CLIP (`clip_files.load_clip`), whose own config replaces `backbone_clip`."""
+        clip, state = load_clip(source)
         model = cls(config.replace(backbone_clip=clip))
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
-        pretrained.check(Path(folder) / "model.safetensors", shapes, model.backbone.clip.state_dict())
-        model.backbone.clip.load_state_dict(state)
+        model.backbone.load(state, Path(source))
         return model
 
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"], found: Saliency | None) -> Int[Tensor, "b m"] | None:

@@ -14,7 +14,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.files import replace_file
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 FORMAT = 1
 MOST_LAYERS = 200  # more than any CLIP: beyond it the file is damaged, and building would take for ever
 STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -22,14 +22,17 @@ STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def save(folder: str | Path, config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
-    """Write weights, then config; each appears whole or not at all. `dtype` None keeps every value as it is."""
+def save(
+    folder: str | Path, config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype | None, card: str
+) -> None:
+    """Write weights, card, then config; each appears whole or not at all. `dtype` None keeps every value as it is."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # clones: safetensors refuses tensors that share memory
         tensors = {name: value.detach().to("cpu", dtype, copy=True).contiguous() for name, value in state.items()}
         replace_file(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        replace_file(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
         data = {"format": FORMAT, "kind": "disa", "model": config.to_dict()}
         replace_file(folder / CONFIG, lambda path: path.write_text(json.dumps(data, indent=2) + "\n"))
     except OSError as error:

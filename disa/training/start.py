@@ -27,7 +27,11 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     else:
         raise DisaError("training starts from one folder: --clip (`disa pretrain-clip` makes one) or --init (a model)")
     text = model.backbone.clip.config.text_config
-    return model, TextEncoder(model, load_tokenizer(folder, text.eos_token_id, text.vocab_size)), folder
+    return (
+        model,
+        TextEncoder(model, load_tokenizer(folder / "tokenizer.json", text.eos_token_id, text.vocab_size)),
+        folder,
+    )
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from disa.model.disa import Disa
 
 @pytest.fixture(scope="module")
 def encoder(model_folder: Path) -> TextEncoder:
-    return TextEncoder(Disa.from_pretrained(model_folder), load_tokenizer(model_folder, 1))
+    return TextEncoder(Disa.from_pretrained(model_folder), load_tokenizer(model_folder / "tokenizer.json", 1, 758))
 
 
 def test_embeddings_are_normalised_and_in_order(encoder: TextEncoder):
@@ -87,18 +87,21 @@ def test_too_long_a_label_is_named_with_the_limit(encoder: TextEncoder):
 
 
 def test_missing_damaged_and_foreign_tokenizers_are_refused(tmp_path: Path, model_folder: Path):
+    path, own = tmp_path / "tokenizer.json", model_folder / "tokenizer.json"
     with pytest.raises(DisaError, match=r"tokenizer.json: no such file"):
-        load_tokenizer(tmp_path, 1)
-    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
+        load_tokenizer(path, 1, 758)
+    path.write_text('{"model": 3}')
     with pytest.raises(DisaError, match="is not a tokenizer"):
-        load_tokenizer(tmp_path, 1)
-    with pytest.raises(DisaError, match="another model"):
-        load_tokenizer(model_folder, 5)
-    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+        load_tokenizer(path, 1, 758)
+    with pytest.raises(DisaError, match=r"ends texts with token \[1\], the model expects 5"):
+        load_tokenizer(own, 5, 758)
+    with pytest.raises(DisaError, match=r"expects 757"):
+        load_tokenizer(own, 2, 758)  # how OpenAI's configs name the highest id
+    tokenizer = Tokenizer.from_file(str(own))
     most = tokenizer.get_vocab_size()
-    assert load_tokenizer(model_folder, 1, most).get_vocab_size() == most
+    assert load_tokenizer(own, 1, most).get_vocab_size() == most
     with pytest.raises(DisaError, match=rf"has token {most - 1}, the model knows {most - 1} tokens"):
-        load_tokenizer(model_folder, 1, most - 1)
+        load_tokenizer(own, 1, most - 1)
     tokenizer.enable_truncation(3)  # would hide that a label is too long
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert len(load_tokenizer(tmp_path, 1).encode("a house by the sea").ids) > 3
+    tokenizer.save(str(path))
+    assert len(load_tokenizer(path, 1, 758).encode("a house by the sea").ids) > 3

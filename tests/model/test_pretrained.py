@@ -37,7 +37,7 @@ def test_save_and_load_is_the_identity(tmp_path, make, text, pixels, recipe):
     ids = torch.tensor([[38, 3, 39]])
     assert torch.equal(again.encode_text(ids), model.encode_text(ids))
     again.to("cpu", torch.float64)  # nothing is left on the meta device
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
