@@ -9,8 +9,11 @@ DECODED, SOURCES, GUIDES = (16, 16), (12, 10), (4, 4)
 PREDICTOR = "sem_seg_head.predictor."
 
 
-def official_state(seed: int = 0, words: int = formats.WORDS, context: int = 40) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint; frozen values are 16 bit, as they are in the published ones."""
+def official_state(seed: int = 0, **clip: int) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint; frozen values are 16 bit, as they are in the published ones.
+
+    `clip` goes to `clip_formats.small_clip`.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def noise(*shape: int) -> Tensor:
@@ -25,7 +28,7 @@ def official_state(seed: int = 0, words: int = formats.WORDS, context: int = 40)
     def norm(name: str, width: int) -> None:
         state[f"{name}.weight"], state[f"{name}.bias"] = 1 + noise(width), noise(width)
 
-    for name, value in formats.openai_state(formats.small_clip(words=words, context=context)).items():
+    for name, value in formats.openai_state(formats.small_clip(**clip)).items():
         stem = f"{PREDICTOR}clip_model."
         if name.endswith("in_proj_weight"):
             for part, weight in zip("qkv", value.chunk(3), strict=True):

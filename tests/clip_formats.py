@@ -14,7 +14,9 @@ WIDTH, TEXT_WIDTH, PROJECTION, LAYERS, PATCH, SIDE = 128, 64, 32, 3, 8, 32  # he
 WORDS, CONTEXT = 40, 9
 
 
-def small_clip(activation: str = "quick_gelu", words: int = WORDS, context: int = CONTEXT) -> CLIPModel:
+def small_clip(
+    activation: str = "quick_gelu", words: int = WORDS, context: int = CONTEXT, patch: int = PATCH, side: int = SIDE
+) -> CLIPModel:
     """Return a CLIP whose every tensor is random, norms and biases included."""
     torch.manual_seed(0)
     tower = {"num_hidden_layers": LAYERS, "hidden_act": activation, "projection_dim": PROJECTION}
@@ -24,7 +26,7 @@ def small_clip(activation: str = "quick_gelu", words: int = WORDS, context: int 
     config = CLIPConfig(
         projection_dim=PROJECTION,
         text_config=tower | text | reads | {"eos_token_id": words - 1, "pad_token_id": 0},
-        vision_config=tower | vision | {"patch_size": PATCH, "image_size": SIDE},
+        vision_config=tower | vision | {"patch_size": patch, "image_size": side},
     )
     model = CLIPModel(config).eval()
     with torch.no_grad():

@@ -93,8 +93,8 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
 
 def _checked(folder: Path) -> Path:
     weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-    missing = [file for file in FILES[1:] if not (folder / file).is_file()]
-    missing += [] if any((folder / file).is_file() for file in weights) else [FILES[0]]
-    if missing:
-        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(sorted(missing))}")
+    there = {FILES[0]: any((folder / file).is_file() for file in weights)}
+    there |= {file: (folder / file).is_file() for file in FILES[1:]}
+    if missing := [file for file, found in there.items() if not found]:
+        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(missing)}")
     return folder

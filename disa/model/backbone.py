@@ -119,7 +119,7 @@ class Backbone(nn.Module):
     def dense(self, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n d"]:
         """Return dense features, not normalised, of what enters the last block (class token first): quirks 8 and 9."""
         vision = self.clip.vision_model
-        return self.clip.visual_projection(vision.post_layernorm(_value_path(vision.encoder.layers[-1], tokens)))
+        return self.clip.visual_projection(vision.post_layernorm(value_path(vision.encoder.layers[-1], tokens)))
 
 
 def resize_positions(positions: Float[Tensor, "m v"], grid: tuple[int, int]) -> Float[Tensor, "n v"]:
@@ -143,7 +143,7 @@ def run_block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[
     return tokens + block.mlp(block.layer_norm2(tokens))
 
 
-def _value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n v"]:
+def value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n v"]:
     """Return the last block's patch tokens with the identity as attention map. Baseline quirk 8.
 
     The residual is the class token, added to every token, not the token itself.

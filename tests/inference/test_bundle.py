@@ -30,7 +30,7 @@ def test_bundled_models_are_listed_and_found_by_name(weights: Path):
 def test_unknown_models_name_the_known_ones(weights: Path):
     with pytest.raises(DisaError, match=r'unknown model "maxi".*mini.*folder'):
         load("maxi")
-    with pytest.raises(DisaError, match=r"lacks config\.json, model\.safetensors, tokenizer\.json"):
+    with pytest.raises(DisaError, match=r"lacks model\.safetensors, config\.json, tokenizer\.json"):
         load(weights / "unfinished")
 
 

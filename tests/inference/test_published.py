@@ -93,7 +93,7 @@ def catseg_checkpoint(path: Path, seed: int = 0) -> Path:
     import catseg_formats
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": catseg_formats.official_state(seed, words=600), "iteration": 80_000}, path)
+    torch.save({"model": catseg_formats.official_state(seed, words=600, context=40), "iteration": 80_000}, path)
     return path
 
 
