@@ -6,6 +6,7 @@ Free of torch, so that the command line can refuse bad labels before the heavy i
 from collections.abc import Sequence
 
 from disa.errors import DisaError
+from disa.inference.templates import template_sets
 
 Background = float | str | tuple[str, ...] | None  # none, a threshold, "saliency", or competing words
 SALIENCY = "saliency"
@@ -41,13 +42,22 @@ def synonyms(word: str) -> tuple[str, ...]:
 
 
 def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Return prompt templates as a tuple. Raises `DisaError` for none, or one that has no place for the word."""
-    checked = (templates,) if isinstance(templates, str) else tuple(templates)
+    """Return prompt templates as a tuple; the name of a published set (templates.json) stands for all of its prompts.
+
+    Raises `DisaError` for none, an unknown name, or a prompt that has no place for the word.
+    """
+    known = template_sets()
+    checked: tuple[str, ...] = ()
+    for given in (templates,) if isinstance(templates, str) else templates:
+        checked += known[given] if isinstance(given, str) and given in known else (given,)
     if not checked:
         raise DisaError('no prompt template given; use at least one, such as "a picture of a {}"')
     for template in checked:
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise DisaError(f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}"')
+            raise DisaError(
+                f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}", or be the name of a '
+                f"published set: {', '.join(known)}"
+            )
     if broken := [template for template in checked if not _is_unicode(template)]:
         raise DisaError(f"the template {broken[0]!r} is no valid text; type it again, in UTF-8")
     return checked

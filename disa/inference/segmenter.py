@@ -97,7 +97,7 @@ class Segmenter:
         labels: "house, boat|ship, sea" or a list; `|` separates synonyms of one label.
         scores: keep every label's probability per pixel (t, H, W) in the result.
         background: None, a threshold in 0..1, "saliency", or background words (see `labels.parse_background`).
-        templates: prompts such as "a picture of a {}", or the name of a published set (`labels.TEMPLATES`), in place
+        templates: prompts such as "a picture of a {}", or the name of a published set (templates.json), in place
             of the model's own.
         size: pixels of the picture's short side; more shows finer detail and takes longer. Default: with "whole" the
             model's own, with "windows" the picture's.

@@ -86,9 +86,14 @@ def segment(
             '`saliency`: those outside the foreground; or words that compete with the labels: "wall, floor".'
         ),
     ] = "none",
-    template: Annotated[
+    templates: Annotated[
         list[str] | None,
-        typer.Option(help='A prompt in place of the model\'s own, such as "a picture of a {}"; may be repeated.'),
+        typer.Option(
+            "--templates",
+            "--template",
+            help='Prompts in place of the model\'s own: "a picture of a {}", or the name of a published set: '
+            "`imagenet` (80 prompts, averaged), `imagenet-7`, `cat-seg`, `clip`. May be repeated.",
+        ),
     ] = None,
     size: Annotated[
         int | None,
@@ -137,7 +142,7 @@ def segment(
         out,
         model=model,
         background=background,
-        templates=template,
+        templates=templates,
         size=size,
         protocol=protocol,
         overlap=overlap,
@@ -194,9 +199,13 @@ def train(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, log and, at the end, the model.")],
     clip: Annotated[
-        Path | None, typer.Option(help="Folder of the CLIP to start from, as `disa pretrain-clip` writes it.")
+        str | None,
+        typer.Option(
+            help="The CLIP to start from: a folder of `disa pretrain-clip` or of transformers, OpenAI's .pt, "
+            "`clip-vit-b-16` and the like, or a Hub id."
+        ),
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="Start from this trained model folder instead of a CLIP.")] = None,
+    init: Annotated[str | None, typer.Option(help="Start from this trained model instead of a CLIP.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the head. Default: the recipe's.")] = None,

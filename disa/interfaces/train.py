@@ -21,8 +21,8 @@ def run(
     recipe: str,
     out: Path,
     *,
-    clip: Path | None,
-    init: str | Path | None,
+    clip: str | None,
+    init: str | None,
     steps: int | None,
     batch: int | None,
     lr: float | None,
@@ -43,8 +43,8 @@ def run(
     given: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr, "seed": seed}
     training = replace(recipe_settings(recipe), **{name: value for name, value in given.items() if value is not None})
     training = changed(training, training_changes)
-    start = None if init is None else model_folder(init)
-    trained = train(config, training, out, clip, start, resume=resume, device=str(choose_device(device)))
+    start, source = (None if name is None else model_folder(name) for name in (init, clip))
+    trained = train(config, training, out, source, start, resume=resume, device=str(choose_device(device)))
     if trained is None:
         raise typer.Exit(INTERRUPTED)
     typer.echo(f"trained {training.steps} steps; the model is in {trained}")

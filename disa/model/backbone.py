@@ -47,6 +47,11 @@ class Backbone(nn.Module):
                 f"backbone_guidance_blocks {self.guidance_blocks}: choose two blocks from 0 to {depth - 2}, "
                 f"the last of {depth} gives the dense tokens"
             )
+        if config.backbone_image_size % self.patch_size:
+            raise DisaError(
+                f"backbone_image_size {config.backbone_image_size}: must be a multiple of CLIP's patch, "
+                f"{self.patch_size}; choose the recipe that goes with this CLIP, or another size"
+            )
         set_finetune(self, config.backbone_finetune)
 
     @property

@@ -31,7 +31,15 @@ def load_clip(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     QuickGELU. Raises `DisaError` for missing, damaged or partial files and for other kinds of model.
     """
     source = Path(source)
-    return _from_folder(source) if source.is_dir() else _from_openai_file(source)
+    if source.is_dir():
+        return _folder_config(source), _folder_weights(source)
+    config, state = _openai_file(source)
+    return config, widened(from_openai(state))
+
+
+def read_clip_config(source: Path) -> dict[str, Any]:
+    """Return `CLIPConfig` data of a folder, without its weights, or of OpenAI's file, from the shapes in it."""
+    return _folder_config(source) if source.is_dir() else _openai_file(source)[0]
 
 
 def is_clip_folder(folder: Path) -> bool:
@@ -60,24 +68,29 @@ def guidance_blocks(depth: int) -> tuple[int, int]:
     return max(0, depth // 3 - 1), max(0, 2 * depth // 3 - 1)
 
 
-def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _folder_config(folder: Path) -> dict[str, Any]:
     config = _read_json(folder / CONFIG)
     if config.get("model_type") != "clip":
         raise DisaError(f"{folder / CONFIG}: model_type is {config.get('model_type')!r}, expected 'clip'")
+    return config
+
+
+def _folder_weights(folder: Path) -> dict[str, Tensor]:
     for name, read in WHOLE.items():
         if (folder / name).is_file():
-            return config, _cleaned(_read(folder / name, read), folder / name)
+            return _cleaned(_read(folder / name, read), folder / name)
     for name, read in PARTS.items():
         if (folder / name).is_file():
             state: dict[str, Tensor] = {}
             files = sorted(set(_read_json(folder / name).get("weight_map", {}).values()))
             for part in files:
                 state |= _read(folder / Path(part).name, read)  # a name, never a path out of the folder
-            return config, _cleaned(state, folder / name)
+            return _cleaned(state, folder / name)
     raise DisaError(f"{folder}: holds no weights; a CLIP folder has one of {', '.join((*WHOLE, *PARTS))}")
 
 
-def _from_openai_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _openai_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the configuration and the weights under OpenAI's names."""
     state = read_torch_file(path)
     if not isinstance(state, dict) or not is_openai(state):
         raise DisaError(f"{path}: is no CLIP in OpenAI's form; give ViT-B-16.pt, say, or a transformers folder")
@@ -85,7 +98,7 @@ def _from_openai_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = openai_config(state)
     except DisaError as error:
         raise DisaError(f"{path}: {error}") from None
-    return {"model_type": "clip", **config}, widened(from_openai(state))
+    return {"model_type": "clip", **config}, state
 
 
 def _cleaned(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class Run:
     ) -> None:
         """Build the model, from CLIP's weights or from a whole model's."""
         self.settings, self.device = settings, device
-        self.model, self.words, self.source = start_model(config, clip, init)
+        self.model, self.words, self.tokenizer = start_model(config, clip, init)
         self.config = self.model.config
         self.model.to(device).train()
         self.adam = optimizer(self.model, self.model.parameter_groups(), settings)
@@ -188,7 +188,7 @@ class Run:
         with self.averaged():
             try:
                 self.model.save_pretrained(folder)
-                copy_tokenizer(self.source, folder)
+                copy_tokenizer(self.tokenizer, folder)
             except OSError as error:
                 raise DisaError(f"{folder}: cannot be written ({error.strerror}); free space, then --resume") from error
 

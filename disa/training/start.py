@@ -1,6 +1,6 @@
-"""What a run starts from: a CLIP folder, or a whole model's folder.
+"""What a run starts from: a CLIP, or a whole model's folder.
 
-Signature: (ModelConfig, CLIP folder | model folder) -> (Disa, TextEncoder, the folder).
+Signature: (ModelConfig, CLIP | model folder) -> (Disa, TextEncoder, the tokenizer's file).
 """
 
 import shutil
@@ -8,37 +8,34 @@ from pathlib import Path
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.inference.published import tokenizer_beside
 from disa.inference.text import TextEncoder, load_tokenizer
 from disa.model.disa import Disa
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-
 
 def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tuple[Disa, TextEncoder, Path]:
-    """Return the model with the weights of `clip` (head at random) or of `init`, its words' encoder, and the folder.
+    """Return the model with the weights of `clip` (head at random) or of `init`, its words' encoder, the tokenizer.
 
-    Either folder decides `config.backbone_clip`. Parts that a model folder lacks (the SDM of a baseline, say) start at
-    random. Raises `DisaError` for folders that do not fit.
+    `clip` is whatever `clip_files.load_clip` reads, `init` a model folder; either decides `config.backbone_clip`. Parts
+    that a model folder lacks (the SDM of a baseline, say) start at random. Raises `DisaError` for what does not fit.
     """
     if clip is not None and init is None:
-        model, folder = Disa.from_clip(config, clip), clip
+        model, source = Disa.from_clip(config, clip), clip
     elif init is not None and clip is None:
-        model, folder = _from_model(config, init), init
+        model, source = _from_model(config, init), init
     else:
-        raise DisaError("training starts from one folder: --clip (`disa pretrain-clip` makes one) or --init (a model)")
+        raise DisaError("training starts from one of two: --clip (`disa pretrain-clip` makes one) or --init (a model)")
     text = model.backbone.clip.config.text_config
-    return (
-        model,
-        TextEncoder(model, load_tokenizer(folder / "tokenizer.json", text.eos_token_id, text.vocab_size)),
-        folder,
-    )
+    tokenizer = tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
+    words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
+    return model, TextEncoder(model, words), tokenizer
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files into a model folder."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+def copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """Copy the tokenizer, and the settings beside it that transformers reads, into a model folder."""
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    if (settings := tokenizer.with_name("tokenizer_config.json")).is_file():
+        shutil.copyfile(settings, folder / settings.name)
 
 
 def _from_model(config: ModelConfig, folder: Path) -> Disa:

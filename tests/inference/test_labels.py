@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from disa.errors import DisaError
 from disa.inference.labels import check_templates, parse_background, parse_labels, synonyms
+from disa.inference.templates import template_sets
+from disa.recipes import vit_b16
 
 WORD = st.text(st.characters(exclude_characters=",|", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=lambda word: " ".join(word.split()).casefold())
@@ -87,3 +89,18 @@ def test_background_policies():
 def test_bad_background_is_refused(background: object):
     with pytest.raises(DisaError):
         parse_background(background, ("house", "sea"))
+
+
+def test_published_sets_of_templates_go_by_name():
+    sets = template_sets()
+    assert {name: len(prompts) for name, prompts in sets.items()} == {
+        "cat-seg": 1, "clip": 1, "imagenet": 80, "imagenet-7": 7,
+    }  # fmt: skip
+    for name, prompts in sets.items():
+        assert check_templates(name) == check_templates(list(prompts)) == prompts
+        assert len(set(prompts)) == len(prompts)
+    assert sets["cat-seg"] == vit_b16().backbone_templates
+    assert set(sets["imagenet-7"]) < set(sets["imagenet"])
+    assert check_templates(["clip", "my {}"]) == ("a photo of a {}.", "my {}")
+    with pytest.raises(DisaError, match=r"'image-net'.*published set: cat-seg, clip, imagenet"):
+        check_templates("image-net")

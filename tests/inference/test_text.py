@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 
 from disa.errors import DisaError
 from disa.inference import text
+from disa.inference.templates import template_sets
 from disa.inference.text import TextEncoder, load_tokenizer
 from disa.model.disa import Disa
 
@@ -105,3 +106,9 @@ def test_missing_damaged_and_foreign_tokenizers_are_refused(tmp_path: Path, mode
     tokenizer.enable_truncation(3)  # would hide that a label is too long
     tokenizer.save(str(path))
     assert len(load_tokenizer(path, 1, 758).encode("a house by the sea").ids) > 3
+
+
+def test_a_published_set_is_the_average_of_its_prompts(encoder: TextEncoder):
+    whole = encoder(["sea"], "imagenet-7")
+    single = [encoder(["sea"], [prompt]) for prompt in template_sets()["imagenet-7"]]
+    torch.testing.assert_close(whole, torch.nn.functional.normalize(torch.cat(single).mean(0, keepdim=True), dim=-1))

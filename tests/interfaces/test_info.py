@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
+import clip_formats
 import pytest
+import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
@@ -44,6 +46,42 @@ def test_the_table_is_for_people(model_folder: Path):
     assert result.exit_code == 0
     assert "million parameters in all" in result.output
     assert "GFLOP" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "published"), [("cat-seg-l", 433.7, 433.7), ("disa-vit-l-14", 456.2, 456.2)]
+)
+def test_published_names_are_counted_without_a_download(name: str, millions: float, published: float):
+    data = info(name, "--labels", "171")
+    assert data["total_millions"] == pytest.approx(millions, rel=0.005)
+    assert data["as_published"]["parameters"] == published
+    assert set(data["trainable"]) == {"frozen", "qk", "qv", "full"}
+    five = data["cat_seg_protocol"]
+    assert five["views"] == 5
+    assert five["operations"] == 5 * (data["operations"]["total"] - data["operations"]["CLIP text"])
+    assert data["operations"]["total"] == sum(v for k, v in data["operations"].items() if k != "total")
+
+
+def test_the_table_sets_the_published_numbers_beside_ours():
+    shown = " ".join(CliRunner().invoke(app, ["info", "cat-seg-l", "--labels", "171"]).output.split())
+    for part in (
+        "published: 433.7 M",
+        "published: 70.3 M for qv",
+        "published: 2,121 GFLOPs at 171 labels",
+        "qv 69.222 M",
+    ):
+        assert part in shown
+
+
+def test_a_clip_alone_is_counted_in_every_form(tmp_path: Path):
+    model = clip_formats.small_clip()
+    folder = clip_formats.write_folder(model, tmp_path / "clip", "bin")
+    (folder / "tokenizer.json").write_text("{}")
+    torch.save(clip_formats.openai_state(model), tmp_path / "ViT.pt")
+    for source in (folder, tmp_path / "ViT.pt"):
+        data = info(str(source))
+        assert data["parameters"]["total"] == sum(p.numel() for p in model.parameters())
+        assert data["trainable"] is None and data["operations"]["SDM"] == data["operations"]["decode"] == 0
 
 
 def test_unknown_models_name_recipes_too():

@@ -3,15 +3,20 @@
 import pytest
 import torch
 
+from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.model.count import operations, parameters
+from disa.model.count import operations, parameters, trainable
 from disa.model.disa import Disa
 from disa.recipes import RECIPES, mini, vit_b16
 
 
-def count(recipe: str) -> dict[str, int]:
+def on_meta(config: ModelConfig) -> Disa:
     with torch.device("meta"):
-        return parameters(Disa(RECIPES[recipe]()))
+        return Disa(config)
+
+
+def count(recipe: str) -> dict[str, int]:
+    return parameters(on_meta(RECIPES[recipe]()))
 
 
 def test_baselines_have_exactly_the_published_parameters():
@@ -44,7 +49,7 @@ def test_overrides_reach_every_recipe():
 
 
 def test_operations_of_the_text_tower_are_those_measured_on_the_published_code():
-    counts = operations(vit_b16(), labels=171)
+    counts = operations(on_meta(vit_b16()), labels=171)
     assert counts["CLIP text"] == pytest.approx(1019.1e9, rel=1e-3)
     # the last block's queries, keys, attention and class token are not computed here
     assert 0.97 * 111.8e9 < counts["CLIP visual"] < 111.8e9
@@ -52,21 +57,31 @@ def test_operations_of_the_text_tower_are_those_measured_on_the_published_code()
 
 
 def test_operations_grow_with_labels_and_size_and_stop_at_the_most_categories():
-    few, many = operations(mini(), 10), operations(mini(), 20)
+    few, many = operations(on_meta(mini()), 10), operations(on_meta(mini()), 20)
     assert many["decode"] < 2 * few["decode"] and many["refine"] > 1.8 * few["refine"]
     assert many["CLIP visual"] == few["CLIP visual"]
-    assert operations(mini(), 10, 48)["decode"] * 4 == pytest.approx(few["decode"], rel=0.05)
-    assert operations(mini(), 10, (96, 48))["decode"] * 2 == pytest.approx(few["decode"], rel=0.05)
+    assert operations(on_meta(mini()), 10, 48)["decode"] * 4 == pytest.approx(few["decode"], rel=0.05)
+    assert operations(on_meta(mini()), 10, (96, 48))["decode"] * 2 == pytest.approx(few["decode"], rel=0.05)
     capped = mini(max_categories=10)
-    assert operations(capped, 20)["refine"] <= few["refine"] * 1.01
+    assert operations(on_meta(capped), 20)["refine"] <= few["refine"] * 1.01
 
 
 def test_operations_of_a_small_product_by_hand():
     config = mini(disentangle=False, refine_pixel=False, refine_category=False, refine_levels=0)
-    counts = operations(config, labels=3)
+    counts = operations(on_meta(config), labels=3)
     tokens, d, c = 12 * 12, 128, 32
     assert counts["SDM"] == counts["refine"] == 0
     assert counts["cost"] == 2 * tokens * 3 * d + 2 * tokens * 3 * 7 * 7 * c
+
+
+def test_trainable_parameters_by_mode_are_the_published_list_but_for_idle_queries():
+    base, large = trainable(RECIPES["vit-b-16-baseline"]()), trainable(RECIPES["vit-l-14-baseline"]())
+    # the published counts hold the last image block's queries, which nothing reads (decision D19)
+    assert base["qv"]["total"] == 25_115_873 - 768 * 768
+    assert large["qv"]["total"] == 70_270_177 - 1024 * 1024
+    assert large["frozen"] == {"head": 5_782_753, "clip": 0, "total": 5_782_753}
+    assert large["full"]["total"] > large["qv"]["total"] > large["qk"]["total"] > large["frozen"]["total"]
+    assert large["qk"]["head"] == large["full"]["head"] == 5_782_753
 
 
 def test_unknown_field_in_a_stored_configuration():

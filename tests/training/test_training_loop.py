@@ -175,7 +175,7 @@ def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, 
         train(CONFIG, replace(SETTINGS, lr=0.5), reference, clip_folder, resume=True)
     with pytest.raises(DisaError, match="another model configuration"):
         train(CONFIG.replace(loss_itm_weight=0.5), SETTINGS, reference, clip_folder, resume=True)
-    with pytest.raises(DisaError, match="one folder"):
+    with pytest.raises(DisaError, match="one of two"):
         train(CONFIG, SETTINGS, tmp_path)
 
 
@@ -271,8 +271,8 @@ def test_interrupted_command_exits_with_130_and_goes_on(
     ("words", "said"),
     [
         (["huge", "--clip", "x"], "unknown recipe"),
-        (["mini", "--clip", "no-such-folder"], "no such file"),
-        (["mini"], "one folder"),
+        (["mini", "--clip", "no-such-folder"], "unknown model"),
+        (["mini"], "one of two"),
         (["mini", "--set", "nothing=1"], "no such setting"),
         (["mini", "--set", "nothing"], "write name=value"),
     ],
