@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -19,8 +21,23 @@ class Hub:
         self.root, self.address = root, address
         self.asked: list[str] = []  # "METHOD path"
 
+    def use(self, monkeypatch: pytest.MonkeyPatch, cache: Path, offline: bool = False) -> None:
+        """Let huggingface_hub in this process use this hub and an own cache."""
+        from huggingface_hub import constants
+
+        template = f"{self.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for name, value in (
+            ("ENDPOINT", self.address),
+            ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+            ("HF_HUB_CACHE", str(cache / "hf" / "hub")),
+            ("HF_HUB_OFFLINE", offline),
+            ("HF_HUB_DISABLE_XET", True),
+        ):
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("DISA_CACHE", str(cache / "disa"))
+
     def environment(self, cache: Path) -> dict[str, str]:
-        """Return the variables by which huggingface_hub and disa use this hub and an own cache."""
+        """Return the variables by which another process uses this hub and an own cache."""
         return {
             "HF_ENDPOINT": self.address,
             "HF_HOME": str(cache / "hf"),
