@@ -8,12 +8,14 @@ import json
 import os
 from pathlib import Path
 
+from transformers import CLIPConfig
+
 from disa.errors import DisaError
 from disa.files import prepare_folder, write_whole
 from disa.inference.catalogue import CATSEG_SPACE, FILES, PUBLISHED, Published
 from disa.inference.convert import convert_catseg, sha256_of
 from disa.model.card import Source
-from disa.model.clip_files import PARTS, WHOLE, is_clip_folder
+from disa.model.clip_files import PARTS, WHOLE, is_clip_folder, read_clip_config
 from disa.model.hub import commit_of, fetch_first
 
 LICENCE = "see the repository; the code of CAT-Seg is under the MIT licence"
@@ -49,12 +51,25 @@ def _fetch_folder(repository: str) -> Path:
         for file in FILES:
             fetch_first(repository, (file,))
         return folder
+    if repository.startswith("openai/"):
+        _check_activation(repository, folder)
     fetch_first(repository, ("tokenizer.json",))
     weights = fetch_first(repository, (*WHOLE, *PARTS))
     if weights.name in PARTS:
         for part in sorted(set(json.loads(weights.read_text())["weight_map"].values())):
             fetch_first(repository, (part,))
     return folder
+
+
+def _check_activation(repository: str, folder: Path) -> None:
+    """Refuse a configuration that would run OpenAI's weights with another activation: wrong numbers, and no error."""
+    clip = CLIPConfig(**read_clip_config(folder))
+    for tower in (clip.text_config, clip.vision_config):
+        if tower.hidden_act != "quick_gelu":
+            raise DisaError(
+                f"{folder / 'config.json'}: says {tower.hidden_act}, but OpenAI trained {repository} with quick_gelu; "
+                "mend it, or its numbers are silently wrong"
+            )
 
 
 def _converted(name: str, entry: Published) -> Path:

@@ -78,6 +78,19 @@ def test_a_clip_on_the_hub_segments_without_training(
     assert expected.std() > 0
 
 
+def test_openais_weights_with_another_activation_are_refused(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served.use(monkeypatch, tmp_path)
+    folder = clip_repository(served.root / "models/openai/clip-vit-base-patch16", "safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["hidden_act"] = "gelu"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DisaError, match=r"config\.json: says gelu, but OpenAI trained"):
+        disa.load("clip-vit-b-16", "cpu")
+    assert disa.load(folder, "cpu")  # somebody's own CLIP may well use it
+
+
 def test_openais_file_takes_the_tokenizer_beside_it_or_the_hubs(
     served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
