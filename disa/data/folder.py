@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from disa.data.images import SUFFIXES
 from disa.data.masks import Values, read_colours, read_indices
 from disa.data.pairs import Pair, PairedDataset, files_by_stem, pair_folders, read_list
@@ -25,7 +27,7 @@ class FolderDataset(PairedDataset):
     def values(self, index: int) -> Values:
         """Return the mask's own values. Raises `DisaError` for one that no category has."""
         values = super().values(index)
-        if strange := self.strange(set(values.ravel().tolist())):
+        if strange := self.strange(np.unique(values).tolist()):
             pair = self.pairs[index]
             shown = ", ".join(_shown(value, self.read is read_colours) for value in strange[:5])
             more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""

@@ -1,7 +1,7 @@
 """Masks as integers: a file of indices, or of colours -> values (H, W); values and a vocabulary -> labels.
 
 One rule covers every data set: a value's label is the place of the category that has it as its `source_id`; every
-other value is ignored.
+other value is ignored (D62).
 """
 
 from pathlib import Path

@@ -29,7 +29,7 @@ class Annotations(NamedTuple):
 
 
 def open_pc59(root: Path, split: str) -> PairedDataset:
-    """Open the 59 categories; takes a minute for the 600 MB of annotations. Raises `DisaError`."""
+    """Open the 59 categories; reads the whole annotation file into memory. Raises `DisaError`."""
     folder = root / "VOCdevkit" / "VOC2010"
     ids = val_ids(folder)
     images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_59)
@@ -42,7 +42,8 @@ def open_pc59(root: Path, split: str) -> PairedDataset:
 
 
 def open_pc459(root: Path, split: str) -> PairedDataset:
-    """Open the 459 categories, in 16 bits. Raises `DisaError` for a tree that is not whole."""
+    """Open the 459 categories, in 16 bits. Raises `DisaError` for a tree that is not whole, and without scipy."""
+    _scipy_io()
     folder = root / "VOCdevkit" / "VOC2010"
     ids = val_ids(folder)
     images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_459)
@@ -52,7 +53,7 @@ def open_pc459(root: Path, split: str) -> PairedDataset:
 
 
 def val_ids(folder: Path) -> list[str]:
-    """Return the val images' ids: those of `pascalcontext_val.txt` in VOC2010, if it is there, else the 5,104 known."""
+    """Return the val images' ids: those of VOC2010's `pascalcontext_val.txt`, or else the 5,104 published (D69)."""
     own = folder / "pascalcontext_val.txt"
     if own.exists():
         return read_list(own, "remove it (the list comes with disa) or fetch it again")
@@ -103,10 +104,7 @@ def read_label_map(path: Path) -> Values:
 
     The size is judged before the map is decompressed. Raises `DisaError`.
     """
-    try:
-        from scipy import io
-    except ImportError:
-        raise DisaError("pc459 is read with scipy; install it: pip install 'disa[data]'") from None
+    io = _scipy_io()
     try:
         shapes = {name: shape for name, shape, _ in io.whosmat(path)}
         shape = shapes.get("LabelMap", ())
@@ -136,3 +134,12 @@ def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, str | l
     if not isinstance(rle["counts"], str | list):
         raise ValueError(f"a mask of image {entry['image_id']} has no counts")
     return category, rle["counts"]
+
+
+def _scipy_io() -> Any:
+    """Return `scipy.io`, which reads `.mat` files. Raises `DisaError` that says how to install it."""
+    try:
+        from scipy import io
+    except ImportError:
+        raise DisaError("pc459 is read with scipy; install it: pip install 'disa[data]'") from None
+    return io

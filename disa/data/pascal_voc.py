@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 val: `VOCdevkit/VOC2012` -> pairs for `pas20`, and for `pas20b`, in which 0 is a category, too."""
+"""PASCAL VOC 2012 val: `VOCdevkit/VOC2012` -> pairs for `pas20`, and `pas20b`, where 0 is a category (D61, D68)."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Data sets converted once: official files -> `DIR/disa-prepared/NAME/SPLIT/{labels,images}` -> a quick `Dataset`.
 
 Every file appears whole or not at all and is made once, so an interrupted run goes on where it stopped. `complete.json`
-is written last; without it nothing is read.
+is written last; without it nothing is read (D65).
 """
 
 import json

@@ -14,13 +14,13 @@ from disa.errors import DisaError
 
 Kind = Literal["thing", "stuff"]
 VOCABULARIES = ("coco-stuff", "a150", "a847", "pc59", "pc459", "pas20", "pas20b")
-MAX_BYTES = 10_000_000  # of a vocabulary file; the largest published one has 70 kB
+MAX_BYTES = 10_000_000  # of a vocabulary file; the largest published one has 43 kB
 BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
 class Category:
-    """One category: its name as it is prompted, other words for it, thing or stuff where that is known.
+    """One category: its name as it is prompted (D60), other words for it, thing or stuff where that is known (D67).
 
     `source_id` is the value that stands for it in the data set's own masks; None for a word that has no masks.
     """

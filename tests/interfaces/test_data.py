@@ -207,3 +207,20 @@ def test_a_vocabulary_as_a_table(tmp_path: Path):
     (tmp_path / "classes.txt").write_text("boat|ship\nsea")
     assert disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()[0].split() == ["0", "boat"]
     fails(disa("vocabulary", "nothing"), 'unknown vocabulary "nothing"')
+
+
+def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
+    """Opening, listing and checking answer at once; only LabelMaps need scipy."""
+    miniatures.build("pc59", tmp_path)
+    program = (
+        "import sys; from disa.interfaces.data import run_prepare, show; from pathlib import Path; show(None); "
+        "run_prepare('pc59', Path(sys.argv[1]), 'val', 1); "
+        "assert not {'torch', 'scipy', 'transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=True)
+
+
+def test_without_scipy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    miniatures.build("pc459", tmp_path)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    fails(disa("data", "prepare", "pc459", tmp_path), "pc459 is read with scipy; install it: pip install 'disa[data]'")
