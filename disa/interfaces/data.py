@@ -37,6 +37,8 @@ def run_check(name: str, root: Path, split: str, workers: int | None) -> None:
         found.problems.insert(0, f"{root}: {count:,} images, published are {published:,}; unpack the archives again")
     typer.echo(_histogram(official, found))
     typer.echo(f"{official.name}, {split}: {count:,} images" + (f" of {published:,}" if published else ""))
+    if name != FOLDER and find_benchmark(name).prepared:
+        typer.echo(_prepared(find_benchmark(name), root, split))
     if found.empty:
         typer.echo(f"{len(found.empty):,} without any label, which count for nothing: {_listed(found.empty)}")
     for problem in found.problems[:PROBLEMS_SHOWN]:
@@ -117,6 +119,15 @@ def _description(benchmark: Benchmark) -> str:
         *(f"    {line}" for line in benchmark.tree.splitlines()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _prepared(benchmark: Benchmark, root: Path, split: str) -> str:
+    """Return a line on what evaluation reads of a data set that has to be converted."""
+    try:
+        count = len(open_prepared(benchmark, root, split).ids)
+    except DisaError as error:
+        return str(error)
+    return f"{count:,} images are prepared, in {prepared_folder(benchmark, root, split)}"
 
 
 def _histogram(dataset: PairedDataset, found: Findings) -> str:

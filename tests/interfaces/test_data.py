@@ -84,6 +84,14 @@ def test_check_prints_the_histogram_and_what_is_wrong(tmp_path: Path):
     assert any(line.startswith("problem: ") and "2011_003276.png: holds 21 (40 pixels)" in line for line in lines)
 
 
+def test_check_says_whether_a_data_set_is_prepared(tmp_path: Path):
+    miniatures.build("pc59", tmp_path)
+    arguments = ["data", "check", "pc59", tmp_path, "--workers", 1]
+    assert "pc59 is not prepared yet; run: disa data prepare pc59 " in disa(*arguments).stdout
+    assert disa("data", "prepare", "pc59", tmp_path, "--workers", 1).exit_code == 0
+    assert f"4 images are prepared, in {tmp_path / 'disa-prepared' / 'pc59' / 'val'}\n" in disa(*arguments).stdout
+
+
 def test_check_of_a_folder_that_is_right(tmp_path: Path):
     for number in range(3):
         miniatures.photograph(tmp_path / "images" / f"p{number}.jpg", 4, 5, number)
