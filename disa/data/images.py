@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from disa.errors import DisaError
 
@@ -51,11 +51,25 @@ def read_image(source: object, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode one file. The size is judged by the header, before any pixel is decoded."""
+    """Decode one file. The size is judged by the header, before any pixel is decoded. Raises `DisaError`."""
+    with opened(path, max_pixels) as image:
+        return _from_pillow(image, str(path))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return the (H, W) that `read_file` would give, from the header alone. Raises `DisaError`."""
+    with opened(path, load=False) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return image.size if turned else (image.height, image.width)
+
+
+@contextmanager
+def opened(path: Path, max_pixels: int = MAX_PIXELS, load: bool = True) -> Iterator[Image.Image]:
+    """Open a picture file and decode it unless told otherwise. What goes wrong inside becomes a `DisaError`."""
     try:
-        if os.path.isdir(path):  # noqa: PTH112 (as above)
+        if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises on names that are too long)
             raise DisaError(f"{path}: is a folder; give a picture")
-        if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises on names that are too long)
+        if not os.path.exists(path):  # noqa: PTH110 (as above)
             raise DisaError(f"{path}: no such file")
         if not path.is_file():
             raise DisaError(f"{path}: is not a regular file")
@@ -68,8 +82,9 @@ def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
                     f"{path}: {width} x {height} pixels are more than the limit of {max_pixels}; "
                     f"shrink the picture or raise the limit (--max-pixels, max_pixels=)"
                 )
-            image.load()
-            return _from_pillow(image, str(path))
+            if load:
+                image.load()
+            yield image
     except UnidentifiedImageError:
         raise DisaError(f"{path}: is not an image (known: {', '.join(FORMATS)})") from None
     except DisaError:

@@ -1,0 +1,71 @@
+"""What every data set looks like to evaluation and training, and how one is opened: (name, DIR) -> Dataset.
+
+Free of torch. DIR holds the official trees side by side, as `disa data list` shows them; "folder" is a data set of
+one's own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from disa.data.benchmarks import find_benchmark
+from disa.data.folder import open_folder
+from disa.data.images import Pixels
+from disa.data.masks import Labels
+from disa.data.prepared import open_prepared
+from disa.data.vocabulary import Vocabulary
+
+FOLDER = "folder"
+
+
+class Dataset(Protocol):
+    """Images with label maps, read when asked for. An instance can be pickled, for loading in other processes."""
+
+    @property
+    def name(self) -> str:
+        """One of `VOCABULARIES`, or the folder's name."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the labels mean and what is prompted."""
+        ...
+
+    @property
+    def ignored(self) -> int:
+        """The value of pixels that do not count: 255, or 65535 where labels have 16 bits."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The images' ids, each once, in a fixed order; usable as file names."""
+        ...
+
+    def image(self, index: int) -> Pixels:
+        """Return the picture as evaluated, uint8 (H, W, 3). Raises `DisaError` that names the file."""
+        ...
+
+    def labels(self, index: int) -> Labels:
+        """Return the label map, (H, W) as the picture: a category's index in the vocabulary, or `ignored`.
+
+        Raises `DisaError` that names the file, for one that is missing, damaged or of another size than its picture.
+        """
+        ...
+
+    def image_path(self, index: int) -> Path:
+        """Return the picture's file, for messages."""
+        ...
+
+
+def open_dataset(name: str, root: str | Path, split: str = "val") -> Dataset:
+    """Open one of the published data sets (`disa.data.benchmarks.BENCHMARKS`), or `FOLDER`, one's own.
+
+    Raises `DisaError` for an unknown name or split, a tree that is missing or half unpacked (it names the first file
+    that lacks), and one that must be prepared first (it says by which command).
+    """
+    folder = Path(root)
+    if name == FOLDER:
+        return open_folder(folder, split)
+    benchmark = find_benchmark(name)
+    benchmark.check_split(split)
+    return open_prepared(benchmark, folder, split) if benchmark.prepared else benchmark.open(folder, split)

@@ -1,0 +1,65 @@
+"""Masks as integers: a file of indices, or of colours -> values (H, W); values and a vocabulary -> labels.
+
+One rule covers every data set: a value's label is the place of the category that has it as its `source_id`; every
+other value is ignored.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from disa.data.images import opened
+from disa.data.vocabulary import Vocabulary
+from disa.errors import DisaError
+
+Values = NDArray[Any]  # (H, W) of any integer type, none negative
+Labels = NDArray[Any]  # (H, W), uint8 or uint16
+
+
+def read_indices(path: Path) -> Values:
+    """Read a mask that holds one index per pixel: grey with 1, 8, 16 or 32 bits, or a palette's indices.
+
+    Raises `DisaError` for one with colours, a damaged one and one that is no image.
+    """
+    with opened(path) as image:
+        if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+            raise DisaError(
+                f"{path}: has {len(image.getbands())} channels ({image.mode}) where a mask of indices is expected; "
+                "save it as a grey or palette PNG, or list the categories' colours in classes.json"
+            )
+        values = np.array(image)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.dtype.kind == "i" and values.min() < 0:
+        raise DisaError(f"{path}: holds the negative value {values.min()}; a mask has indices from 0")
+    return values
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read a mask of colours, RGB or with a palette, as uint8 (H, W, 3), value for value. Raises `DisaError`."""
+    with opened(path) as image:
+        if image.mode not in ("RGB", "P"):
+            raise DisaError(f"{path}: mode {image.mode} where a mask of colours is expected; save it as RGB PNG")
+        return np.array(image.convert("RGB"))
+
+
+def read_colours(path: Path) -> Values:
+    """Read a mask of colours as packed numbers (`vocabulary.packed`). Raises `DisaError`."""
+    colours = read_rgb(path).astype(np.uint32)
+    return (colours[..., 0] << 16) + (colours[..., 1] << 8) + colours[..., 2]
+
+
+def label_table(vocabulary: Vocabulary, ignored: int) -> Labels:
+    """Return the label of every value that a mask may hold; the last entry stands for all values beyond it."""
+    sources = [category.source_id for category in vocabulary.categories]
+    known = {source: label for label, source in enumerate(sources) if source is not None}
+    table = np.full(max(known) + 2, ignored, np.uint8 if ignored < 256 else np.uint16)
+    table[list(known)] = list(known.values())
+    return table
+
+
+def to_labels(values: Values, table: Labels) -> Labels:
+    """Look every value up; values beyond the table are what its last entry says, which is ignored."""
+    return table.take(values, mode="clip")

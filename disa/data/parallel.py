@@ -1,0 +1,45 @@
+"""Work shared out to processes: (function, data set) -> one result per part, as they are done.
+
+`function` gets a part of the data set and must be importable by name; an interruption stops after the parts at work.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from disa.data.pairs import PairedDataset
+from disa.errors import DisaError
+
+Result = TypeVar("Result")
+PART = 16  # images that one process takes at a time
+
+
+def each_part(
+    function: Callable[[PairedDataset], Result], dataset: PairedDataset, indices: Sequence[int], workers: int | None
+) -> Iterator[tuple[int, Result]]:
+    """Yield (number of images, result) of every part in any order; `workers` processes, by default one per core.
+
+    Raises what `function` raises, and `DisaError` if a process dies.
+    """
+    parts = [indices[start : start + PART] for start in range(0, len(indices), PART)]
+    workers = min(workers or os.cpu_count() or 1, len(parts))
+    if workers <= 1:
+        yield from ((len(part), function(dataset.part(part))) for part in parts)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interruption_to_the_parent)
+    try:
+        waiting = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+    except BrokenProcessPool:
+        raise DisaError("a process died, perhaps for lack of memory; try fewer with --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interruption_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
