@@ -78,8 +78,9 @@ def _full_pairs(folder: Path) -> Iterator[Pair]:
         folders[:] = sorted(name for name in folders if not name.startswith("ADE_"))
         there = set(names)
         for name in names:
-            if name.endswith("_seg.png") and f"{name.removesuffix('_seg.png')}.jpg" not in there:
-                raise DisaError(f"{Path(place, name)}: its picture (.jpg) is missing; {REMEDY_847}")
+            picture = name.replace("_seg.png", ".jpg")
+            if picture not in there and picture != name:
+                raise DisaError(f"{Path(place, picture)}: no such picture for {name}; {REMEDY_847}")
             if name.endswith(".jpg"):
                 mask = f"{name.removesuffix('.jpg')}_seg.png"
                 if mask not in there:

@@ -50,7 +50,7 @@ def check(dataset: PairedDataset, workers: int | None, progress: Callable[[int, 
 
 def _check_part(part: PairedDataset) -> Findings:
     found = Findings()
-    sources = {category.source_id for category in part.vocabulary.categories}
+    sources = set(part.vocabulary.source_ids)
     for index, name in enumerate(part.ids):
         try:
             part.image(index)

@@ -6,7 +6,7 @@ one's own.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from disa.data.benchmarks import find_benchmark
 from disa.data.folder import open_folder
@@ -18,6 +18,7 @@ from disa.data.vocabulary import Vocabulary
 FOLDER = "folder"
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Images with label maps, read when asked for. An instance can be pickled, for loading in other processes."""
 

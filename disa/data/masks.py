@@ -53,8 +53,7 @@ def read_colours(path: Path) -> Values:
 
 def label_table(vocabulary: Vocabulary, ignored: int) -> Labels:
     """Return the label of every value that a mask may hold; the last entry stands for all values beyond it."""
-    sources = [category.source_id for category in vocabulary.categories]
-    known = {source: label for label, source in enumerate(sources) if source is not None}
+    known = {source: label for label, source in enumerate(vocabulary.source_ids) if source >= 0}
     table = np.full(max(known) + 2, ignored, np.uint8 if ignored < 256 else np.uint16)
     table[list(known)] = list(known.values())
     return table

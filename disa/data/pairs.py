@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from disa.data.images import Pixels, read_file, read_size
 from disa.data.masks import Labels, Values, label_table, to_labels
@@ -79,10 +79,10 @@ class PairedDataset:
 
     def strange(self, values: Iterable[int]) -> list[int]:
         """Return those of the values that stand for no category and are not known as unlabelled."""
-        sources = {category.source_id for category in self.vocabulary.categories}
+        sources = set(self.vocabulary.source_ids)
         return sorted(value for value in values if value not in sources and value not in self.unlabelled)
 
-    def part(self, indices: Sequence[int]) -> Self:
+    def part(self, indices: Sequence[int]) -> "PairedDataset":
         """Return the data set of these images alone, to be sent to another process."""
         part = copy(self)
         part.pairs = tuple(self.pairs[index] for index in indices)

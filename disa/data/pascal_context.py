@@ -11,6 +11,7 @@ import numpy as np
 from disa.data.images import MAX_PIXELS, read_size
 from disa.data.masks import Values
 from disa.data.pairs import Pair, PairedDataset, listed_files, read_list
+from disa.data.rle import decode_rle
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
 
@@ -83,16 +84,12 @@ def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
 
 def decode(annotations: Annotations) -> Values:
     """Return the category ids (H, W) of an image, 0 where nothing is annotated; later masks lie over earlier ones."""
-    masks = _library("pycocotools.mask")
-    height, width = annotations.size
-    values = np.zeros((height, width), np.uint16)
+    values = np.zeros(annotations.size, np.uint16)
     for category, counts in annotations.masks:
-        rle: dict[str, Any] = {"size": [height, width], "counts": counts}
         try:
-            rle = masks.frPyObjects(rle, height, width) if isinstance(counts, list) else rle
-            values[masks.decode(rle) > 0] = category
-        except (ValueError, TypeError, IndexError) as error:
-            raise DisaError(f"trainval_merged.json: a mask of category {category} is damaged ({error})") from None
+            values[decode_rle(counts, annotations.size)] = category
+        except ValueError as error:
+            raise DisaError(f"trainval_merged.json: a mask of category {category} is damaged: {error}") from None
     return values
 
 
@@ -101,13 +98,16 @@ def read_label_map(path: Path) -> Values:
 
     The size is judged before the map is decompressed. Raises `DisaError`.
     """
-    library = _library("scipy.io")
     try:
-        shapes = {name: shape for name, shape, _ in library.whosmat(path)}
+        from scipy import io
+    except ImportError:
+        raise DisaError("pc459 is read with scipy; install it: pip install 'disa[data]'") from None
+    try:
+        shapes = {name: shape for name, shape, _ in io.whosmat(path)}
         shape = shapes.get("LabelMap", ())
         if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
             raise DisaError(f"{path}: holds no LabelMap (H, W), only {shapes}; {REMEDY_459}")
-        values = np.asarray(library.loadmat(path, variable_names=["LabelMap"])["LabelMap"])
+        values = np.asarray(io.loadmat(path, variable_names=["LabelMap"])["LabelMap"])
     except DisaError:
         raise
     except FileNotFoundError:
@@ -128,15 +128,6 @@ def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, str | l
     category = int(entry["category_id"])
     if not 0 <= category < 2**16:
         raise ValueError(f"image {entry['image_id']} has category {category}")
+    if not isinstance(rle["counts"], str | list):
+        raise ValueError(f"a mask of image {entry['image_id']} has no counts")
     return category, rle["counts"]
-
-
-def _library(name: str) -> Any:
-    """Import a library of the `data` extra. Raises `DisaError` that says how to install it."""
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        package = name.split(".")[0]
-        raise DisaError(f"{package} is needed for this data set; install it: pip install 'disa[data]'") from None

@@ -37,7 +37,7 @@ class PreparedDataset(PairedDataset):
 
 def open_prepared(benchmark: Benchmark, root: Path, split: str) -> PreparedDataset:
     """Open what `prepare` made. Raises `DisaError` with the command that makes it, if it is not there or not whole."""
-    folder, command = _folder(benchmark, root, split), prepare_command(benchmark, root, split)
+    folder, command = prepared_folder(benchmark, root, split), prepare_command(benchmark, root, split)
     ids = _complete(folder)
     if ids is None:
         raise DisaError(f"{folder}: {benchmark.name} is not prepared yet; run: {command}")
@@ -57,7 +57,7 @@ def prepare(
     `progress` is told (done, of how many). `complete.json` is written only if nothing went wrong.
     Raises `DisaError` for a tree that is not whole and a folder that cannot be written.
     """
-    folder = _folder(benchmark, root, split)
+    folder = prepared_folder(benchmark, root, split)
     ids = _complete(folder)
     if ids is not None and not _missing(folder, ids, benchmark):
         return 0, []
@@ -77,6 +77,11 @@ def prepare(
         text = json.dumps({"format": FORMAT, "ids": official.ids}) + "\n"
         write_whole(folder / "complete.json", lambda file: file.write(text.encode()))
     return len(left) - len(problems), problems
+
+
+def prepared_folder(benchmark: Benchmark, root: Path, split: str) -> Path:
+    """Return the folder of a prepared data set."""
+    return root / PREPARED / benchmark.name / split
 
 
 def prepare_command(benchmark: Benchmark, root: Path, split: str) -> str:
@@ -99,10 +104,6 @@ def _convert(part: PairedDataset, folder: Path) -> list[str]:
         except DisaError as error:
             problems.append(str(error))
     return problems
-
-
-def _folder(benchmark: Benchmark, root: Path, split: str) -> Path:
-    return root / PREPARED / benchmark.name / split
 
 
 def _pictures(benchmark: Benchmark, split: str) -> str:

@@ -47,6 +47,11 @@ class Vocabulary:
     prompted: tuple[Category, ...]
     scored: tuple[int, ...]
 
+    @property
+    def source_ids(self) -> tuple[int, ...]:
+        """The value of each category in the data set's own masks; -1 for one that has none."""
+        return tuple(-1 if category.source_id is None else category.source_id for category in self.categories)
+
     def prompts(self, synonyms: bool = False) -> tuple[str, ...]:
         """Return the texts to embed: as the published results use them (names only), or with all synonyms averaged."""
         return tuple(category.prompt(synonyms) for category in self.prompted)
@@ -70,11 +75,12 @@ class Vocabulary:
         seen: set[str] = set()
         kept = []
         for category in self.prompted:
+            if _plain(category.name) in seen:
+                continue
             words = {_plain(category.name): category.name}
             if synonyms:
                 words |= {_plain(word): word for word in category.synonyms if _plain(word) not in names | seen}
-            if not words.keys() & seen:
-                kept.append("|".join(words.values()))
+            kept.append("|".join(words.values()))
             seen |= words.keys()
         return tuple(kept)
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 import disa
 from disa.errors import DisaError
+from disa.interfaces.data_cli import data
 
 FAILED, INTERRUPTED = 2, 130
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data, name="data")
 
 Model = Annotated[
     str, typer.Option(help="A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.")
@@ -71,13 +73,20 @@ def segment(
     images: Annotated[
         list[str], typer.Argument(help='Pictures, folders of pictures, or globs such as "trip/**/*.jpg".')
     ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
     labels: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--labels", "-l", help='What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".'
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
+    ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(help="Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON)."),
+    ] = None,
+    synonyms: Annotated[
+        bool, typer.Option("--synonyms", help="With --vocabulary: average the synonyms of each label, too.")
+    ] = False,
     model: Model = "mini",
     background: Annotated[
         str,
@@ -128,6 +137,8 @@ def segment(
     - `disa segment holiday/ --labels "person, dog, sand, sea" --out results --background 0.3`
 
     - `disa segment "scans/*.tif" --labels "cup, apple" --background "table, wall" --out results --saliency`
+
+    - `disa segment rooms/ --vocabulary a150 --out results`
     """
     from disa.interfaces.segment import run
 
@@ -135,6 +146,8 @@ def segment(
         images,
         labels,
         out,
+        vocabulary=vocabulary,
+        synonyms=synonyms,
         model=model,
         background=background,
         templates=template,
@@ -316,6 +329,26 @@ def info(
     from disa.interfaces.info import run
 
     run(model, labels=labels, size=size, as_json=json)
+
+
+@app.command()
+def vocabulary(
+    name: Annotated[
+        str,
+        typer.Argument(help="coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON)."),
+    ],
+    synonyms: Annotated[
+        bool, typer.Option("--synonyms", help="With all synonyms, whose embeddings are averaged: boat|ship.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, which can be changed and used as a file.")] = False,
+) -> None:
+    """Print a vocabulary: what is prompted, thing or stuff where known, and prompts that are identical.
+
+    Example: `disa vocabulary a847`
+    """
+    from disa.interfaces.vocabulary import run
+
+    run(name, synonyms=synonyms, as_json=json)
 
 
 @app.command()

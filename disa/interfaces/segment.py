@@ -5,23 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from disa.data.images import expand, read_file, real_path
+from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
 from disa.files import prepare_folder
 from disa.inference.catalogue import model_folder
 from disa.inference.labels import check_templates, parse_background, parse_labels
+from disa.interfaces.progress import file_progress, stderr_console
 
 DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
 
 
 def run(
     images: Sequence[str],
-    labels: str,
+    labels: str | None,
     out: Path,
     *,
+    vocabulary: str | None,
+    synonyms: bool,
     model: str,
     background: str,
     templates: Sequence[str] | None,
@@ -38,7 +40,7 @@ def run(
 
     What can be refused is refused before the model is loaded. Raises `DisaError`.
     """
-    words = parse_labels(labels)
+    words = _words(labels, vocabulary, synonyms)
     policy = parse_background(background, words)
     templates = check_templates(templates) if templates else None
     files = expand(images)
@@ -52,11 +54,11 @@ def run(
     from disa.inference.protocol import Protocol
 
     Protocol(protocol, size, overlap)  # refuses what makes no sense before the model is loaded
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console = stderr_console()
     segmenter = load(model, device)
     segmenter.text(words, templates)  # too long a label is no picture's fault
     failed = 0
-    with _progress(console) as progress:
+    with file_progress(console) as progress:
         task = progress.add_task("", total=len(files))
         for file, name in zip(files, _names(files), strict=True):
             progress.update(task, description=file.name)
@@ -81,9 +83,15 @@ def run(
     return DONE if not failed else SOME_FAILED if done else ALL_FAILED
 
 
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+def _words(labels: str | None, vocabulary: str | None, synonyms: bool) -> tuple[str, ...]:
+    """Return the labels that the options name: the user's own words, or a vocabulary's, each word once."""
+    if (labels is None) == (vocabulary is None):
+        raise DisaError('give either --labels "house, sea" or --vocabulary a150 (or a file of classes)')
+    if vocabulary is not None:
+        return parse_labels(load_vocabulary(vocabulary).labels(synonyms))
+    if synonyms:
+        raise DisaError('--synonyms belongs to --vocabulary; among --labels write them as "boat|ship"')
+    return parse_labels(labels or "")
 
 
 def _count(number: int) -> str:

@@ -1,0 +1,207 @@
+"""Every published data set from its official files to label maps, on miniatures whose label maps are known."""
+
+import os
+import pickle
+from pathlib import Path
+
+import miniatures
+import numpy as np
+import pytest
+from PIL import Image
+
+from disa.data.benchmarks import BENCHMARKS, find_benchmark
+from disa.data.dataset import Dataset, open_dataset
+from disa.data.images import read_file
+from disa.data.prepared import prepare
+from disa.data.resize import bilinear
+from disa.data.vocabulary import VOCABULARIES, load_vocabulary
+from disa.errors import DisaError
+
+SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
+PREPARED = ("a847", "pc59", "pc459")
+DIRECT = tuple(name for name in VOCABULARIES if name not in PREPARED)
+SPLITS = [(name, "val") for name in VOCABULARIES] + [("coco-stuff", "train"), ("a150", "train"), ("a847", "train")]
+
+
+def open_prepared_or_not(name: str, root: Path, split: str = "val") -> Dataset:
+    """Prepare if need be, in this process, and open."""
+    if name in PREPARED:
+        assert prepare(find_benchmark(name), root, split, 1, lambda done, total: None)[1] == []
+    return open_dataset(name, root, split)
+
+
+def test_the_seven_data_sets_are_those_of_the_vocabularies():
+    assert tuple(BENCHMARKS) == VOCABULARIES
+    assert tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.prepared) == PREPARED
+
+
+@pytest.mark.parametrize(("name", "split"), SPLITS)
+def test_labels_are_those_known_by_construction(tmp_path: Path, name: str, split: str):
+    expected = miniatures.build(name, tmp_path, split)
+    dataset = open_prepared_or_not(name, tmp_path, split)
+    assert dataset.name == name
+    assert list(dataset.ids) == list(expected)
+    assert dataset.ignored == (65535 if name in ("a847", "pc459") else 255)
+    assert dataset.vocabulary == load_vocabulary(name)
+    for index, labels in enumerate(expected.values()):
+        found = dataset.labels(index)
+        assert found.dtype == labels.dtype
+        np.testing.assert_array_equal(found, labels)
+        assert dataset.image(index).shape == (*labels.shape, 3)
+        assert dataset.image_path(index).is_file()
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_a_data_set_goes_to_other_processes(tmp_path: Path, name: str):
+    miniatures.build(name, tmp_path)
+    dataset = open_prepared_or_not(name, tmp_path)
+    copy = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(copy.labels(1), dataset.labels(1))
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_pictures_are_the_official_files(tmp_path: Path, name: str):
+    miniatures.build(name, tmp_path)
+    dataset = open_dataset(name, tmp_path)
+    np.testing.assert_array_equal(dataset.image(2), read_file(dataset.image_path(2)))
+
+
+def test_a847_pictures_are_shrunk_as_published_and_saved_as_jpeg(tmp_path: Path):
+    miniatures.build("a847", tmp_path)
+    dataset = open_prepared_or_not("a847", tmp_path)
+    official = find_benchmark("a847").open(tmp_path, "val")
+    for index, size in enumerate(((13, 20), (512, 602), (676, 512))):
+        shrunk = bilinear(read_file(official.image_path(index)), size)
+        Image.fromarray(shrunk).save(tmp_path / "again.jpg")
+        np.testing.assert_array_equal(official.image(index), shrunk)
+        np.testing.assert_array_equal(dataset.image(index), read_file(tmp_path / "again.jpg"))
+
+
+def test_the_pickled_index_of_ade20k_is_never_opened(tmp_path: Path):
+    miniatures.build("a847", tmp_path)
+    open_prepared_or_not("a847", tmp_path)
+    assert not (tmp_path / "unpickled").exists()
+    pickle.loads((tmp_path / "ADE20K_2021_17_01" / "index_ade20k.pkl").read_bytes())
+    assert (tmp_path / "unpickled").exists()  # the trap works
+
+
+def test_pascal_context_val_is_the_published_list(tmp_path: Path):
+    from disa.data.pascal_context import val_ids
+
+    ids = val_ids(tmp_path)
+    assert len(ids) == len(set(ids)) == 5104 == find_benchmark("pc59").images["val"]
+    assert ids[:3] == ["2008_000002", "2008_000003", "2008_000007"]
+    listed = SHARED / "vocabularies" / "pascalcontext_val.txt"
+    if listed.is_file():
+        assert ids == listed.read_text().split()
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_a_missing_folder_is_one_clear_error(tmp_path: Path, name: str):
+    opening = find_benchmark(name).open
+    with pytest.raises(DisaError, match=rf"no such f|cannot be read.*disa data list {name.removesuffix('b')}"):
+        opening(tmp_path, "val")
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_unprepared_data_name_the_command(tmp_path: Path, name: str):
+    with pytest.raises(DisaError, match=rf"not prepared yet; run: disa data prepare {name} '?{tmp_path}"):
+        open_dataset(name, tmp_path)
+
+
+def test_unknown_names_and_splits_are_told_the_known_ones(tmp_path: Path):
+    with pytest.raises(DisaError, match='unknown data set "ade"; use coco-stuff, a150'):
+        open_dataset("ade", tmp_path)
+    with pytest.raises(DisaError, match='pas20 has no split "train"; use val'):
+        open_dataset("pas20", tmp_path, "train")
+
+
+def lose(path: Path) -> None:
+    assert path.is_file()
+    path.unlink()
+
+
+LOST = {
+    "coco-stuff": ("coco-stuff/annotations/val2017/000000000139.png", "coco-stuff/images/val2017/000000000000.jpg"),
+    "a150": (
+        "ADEChallengeData2016/annotations/validation/ADE_val_00000002.png",
+        "ADEChallengeData2016/images/validation/ADE_val_00000003.jpg",
+    ),
+    "a847": (
+        "ADE20K_2021_17_01/images/ADE/validation/urban/street/ADE_val_00000001_seg.png",
+        "ADE20K_2021_17_01/images/ADE/validation/urban/street/ADE_val_00000001.jpg",
+    ),
+    "pc59": ("VOCdevkit/VOC2010/JPEGImages/2008_000003.jpg", "VOCdevkit/VOC2010/trainval_merged.json"),
+    "pc459": ("VOCdevkit/VOC2010/trainval/2009_000001.mat", "VOCdevkit/VOC2010/JPEGImages/2009_000001.jpg"),
+    "pas20": (
+        "VOCdevkit/VOC2012/SegmentationClassAug/2007_000042.png",
+        "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "lost"), [(name, file) for name, files in LOST.items() for file in files])
+def test_half_an_archive_is_named_with_its_first_missing_file(tmp_path: Path, name: str, lost: str):
+    miniatures.build(name, tmp_path)
+    lose(tmp_path / lost)
+    with pytest.raises(DisaError) as raised:
+        find_benchmark(name).open(tmp_path, "val")
+    message = str(raised.value)
+    assert str(tmp_path / lost) in message
+    assert "unpack" in message
+    assert f"`disa data list {name}`" in message
+    assert "\n" not in message
+
+
+def test_an_emptied_folder_is_an_error_and_not_zero_images(tmp_path: Path):
+    miniatures.build("a150", tmp_path)
+    for file in (tmp_path / "ADEChallengeData2016" / "images" / "validation").iterdir():
+        file.unlink()
+    with pytest.raises(DisaError, match=r"holds no \.jpg file; unpack ADEChallengeData2016.zip"):
+        open_dataset("a150", tmp_path)
+
+
+def test_a_mask_of_another_size_names_both_files(tmp_path: Path):
+    miniatures.build("a150", tmp_path)
+    mask = tmp_path / "ADEChallengeData2016" / "annotations" / "validation" / "ADE_val_00000002.png"
+    miniatures.save_png(mask, np.zeros((4, 5), np.uint8))
+    with pytest.raises(DisaError, match=r"00002.png: is 5 x 4 pixels, its picture .*00002.jpg is 23 x 12"):
+        open_dataset("a150", tmp_path).labels(1)
+
+
+def test_a_mask_of_colours_where_indices_are_expected(tmp_path: Path):
+    miniatures.build("pas20", tmp_path)
+    mask = tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClassAug" / "2007_000042.png"
+    miniatures.save_png(mask, np.zeros((10, 15, 3), np.uint8))
+    with pytest.raises(DisaError, match=r"2007_000042.png: has 3 channels \(RGB\) where a mask of indices is expected"):
+        open_dataset("pas20", tmp_path).labels(1)
+
+
+def test_an_index_where_colours_are_expected(tmp_path: Path):
+    miniatures.build("a847", tmp_path)
+    mask = tmp_path / LOST["a847"][0]
+    miniatures.save_png(mask, np.zeros((13, 20), np.uint8))
+    with pytest.raises(DisaError, match=r"_seg.png: mode L where a mask of colours is expected"):
+        find_benchmark("a847").open(tmp_path, "val").labels(0)
+
+
+def test_damaged_masks_are_named(tmp_path: Path):
+    miniatures.build("pc459", tmp_path)
+    (tmp_path / LOST["pc459"][0]).write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    with pytest.raises(DisaError, match=r"2009_000001.mat: is damaged or no .mat file"):
+        find_benchmark("pc459").open(tmp_path, "val").labels(1)
+
+
+@pytest.mark.skipif(not (SHARED / "photos" / "ade20k").is_dir(), reason="ADE20K samples not at hand (DISA_SHARED)")
+def test_genuine_samples_of_ade20k_as_they_are():
+    root = SHARED / "photos" / "ade20k"
+    small = open_dataset("a150", root)
+    assert list(small.ids) == ["ADE_val_00000001", "ADE_val_00000002", "ADE_val_00000003"]
+    names = {small.vocabulary.categories[label].name for label in np.unique(small.labels(0)) if label != small.ignored}
+    assert {"wall", "building", "sky", "tree", "grass"} <= names
+    full = find_benchmark("a847").open(root, "train")
+    assert len(full.ids) == 3
+    labels = full.labels(0)
+    assert labels.shape == full.image(0).shape[:2] == (512, 683)
+    names = {full.vocabulary.categories[label].name for label in np.unique(labels) if label != full.ignored}
+    assert {"building", "sky", "road"} <= names

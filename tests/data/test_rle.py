@@ -1,0 +1,56 @@
+from contextlib import suppress
+
+import miniatures
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from disa.data.rle import decode_rle, run_lengths
+
+MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+# a disc of radius 10 about (15, 12) in 40 x 30 pixels, as pycocotools 2.0.11 encodes it
+DISC = "S49n02M4N0O2N2O0000000000000001N2N102L3Nf9"
+
+
+@given(MASKS)
+def test_both_forms_against_a_naive_encoder(mask: np.ndarray):
+    runs = miniatures.run_lengths(mask.astype(int))
+    text = miniatures.compressed(runs)
+    assert run_lengths(text) == runs
+    for counts in (runs, text):
+        np.testing.assert_array_equal(decode_rle(counts, mask.shape), mask)
+
+
+@given(st.lists(st.integers(0, 2**31), max_size=12))
+def test_numbers_of_any_length(runs: list[int]):
+    assert run_lengths(miniatures.compressed(runs)) == runs
+
+
+def test_a_mask_that_pycocotools_encoded():
+    disc = np.array([[(y - 15) ** 2 + (x - 12) ** 2 < 10**2 for x in range(30)] for y in range(40)])
+    np.testing.assert_array_equal(decode_rle(DISC, (40, 30)), disc)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([5], "do not fill 9 x 10"),
+        ([], "do not fill"),
+        ([91], "do not fill"),
+        ([-5, 95], "do not fill"),
+        ("é", "out of place"),
+        ("o" * 20, "out of place"),
+        ("o", "end within a number"),
+    ],
+)
+def test_damaged_runs_are_refused(counts: str | list, message: str):
+    with pytest.raises(ValueError, match=message):
+        decode_rle(counts, (9, 10))
+
+
+@given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
+def test_any_text_is_a_mask_or_refused(text: str):
+    with suppress(ValueError):
+        assert decode_rle(text, (9, 10)).shape == (9, 10)

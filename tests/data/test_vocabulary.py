@@ -1,0 +1,195 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from disa.data.vocabulary import VOCABULARIES, Category, load_vocabulary, packed, read_vocabulary, vocabulary_of
+from disa.errors import DisaError
+from disa.inference.labels import parse_labels
+
+SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "vocabularies"
+at_hand = pytest.mark.skipif(not SHARED.is_dir(), reason="published lists not at hand (DISA_SHARED)")
+COUNTS = {"coco-stuff": 171, "a150": 150, "a847": 847, "pc59": 59, "pc459": 459, "pas20": 20, "pas20b": 59}
+PUBLISHED = {
+    "coco-stuff": "coco",
+    "a150": "ade150",
+    "a847": "ade847",
+    "pc59": "pc59",
+    "pc459": "pc459",
+    "pas20": "voc20",
+    "pas20b": "voc20b",
+}
+
+
+def published(name: str) -> list:
+    return json.loads((SHARED / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_each_has_the_published_number_of_prompts(name: str):
+    vocabulary = load_vocabulary(name)
+    assert len(vocabulary.prompts()) == len(vocabulary.prompts(synonyms=True)) == COUNTS[name]
+    assert len(vocabulary.categories) == (21 if name == "pas20b" else COUNTS[name])
+    assert len(set(vocabulary.source_ids)) == len(vocabulary.categories)
+    if name != "pas20b":
+        assert vocabulary.prompted == vocabulary.categories
+        assert vocabulary.scored == tuple(range(COUNTS[name]))
+
+
+@at_hand
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_prompts_are_the_published_ones(name: str):
+    """The first synonym of each; one published name has a space at its end (D60)."""
+    names = [entry.split(", ")[0] for entry in published(PUBLISHED[name])]
+    assert list(load_vocabulary(name).prompts()) == [entry.strip() for entry in names]
+    assert [entry for entry in names if entry != entry.strip()] == (["bed "] if name == "a150" else [])
+
+
+@at_hand
+def test_synonyms_of_a847_are_the_published_ones():
+    expected = ["|".join(word.strip() for word in entry.split(", ")) for entry in published("ade847")]
+    assert list(load_vocabulary("a847").prompts(synonyms=True)) == expected
+
+
+@at_hand
+def test_source_ids_are_the_published_ones():
+    assert list(load_vocabulary("a847").source_ids) == published("ade847_source_ids")
+    assert list(load_vocabulary("pc59").source_ids) == published("pc59_source_ids")[1:]
+
+
+def test_source_ids_by_rule():
+    dropped = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+    coco = tuple(pixel + 1 for pixel in range(182) if pixel not in dropped)
+    assert load_vocabulary("coco-stuff").source_ids == coco
+    for name, count in {"a150": 150, "pc459": 459, "pas20": 20}.items():
+        assert load_vocabulary(name).source_ids == tuple(range(1, count + 1))
+    assert load_vocabulary("pas20b").source_ids == (*range(1, 21), 0)
+
+
+def test_pas20b_counts_39_prompts_as_background():
+    vocabulary = load_vocabulary("pas20b")
+    assert vocabulary.categories[20].name == "background"
+    assert "background" not in vocabulary.prompts()
+    assert vocabulary.scored == (*range(20), *[20] * 39)
+    assert vocabulary.prompts()[:20] == load_vocabulary("pas20").prompts()
+    assert set(vocabulary.prompts()) == set(load_vocabulary("pc59").prompts())
+
+
+def test_things_and_stuff():
+    kinds = [category.kind for category in load_vocabulary("coco-stuff").categories]
+    assert kinds == ["thing"] * 80 + ["stuff"] * 91
+    a150 = [category.kind for category in load_vocabulary("a150").categories]
+    assert (a150.count("thing"), a150.count("stuff")) == (100, 50)  # as in ADE20K's instance challenge
+    assert all(category.kind == "thing" for category in load_vocabulary("pas20").categories)
+    unknown = [category.name for category in load_vocabulary("pc59").categories if category.kind is None]
+    assert unknown == ["plate", "sign"]
+
+
+def test_identical_prompts_of_a847():
+    vocabulary = load_vocabulary("a847")
+    groups = {vocabulary.prompts()[group[0]]: group for group in vocabulary.identical()}
+    assert len(groups) == 9
+    assert groups["bag"] == (114, 191, 252)
+    assert vocabulary.identical(synonyms=True) == ()
+    assert not any(load_vocabulary(name).identical() for name in VOCABULARIES if name != "a847")
+
+
+@pytest.mark.parametrize("synonyms", [False, True])
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_any_vocabulary_is_a_list_of_labels(name: str, synonyms: bool):
+    """`disa segment` refuses words that are given twice; no name may get lost on the way but repeated ones."""
+    vocabulary = load_vocabulary(name)
+    labels = parse_labels(vocabulary.labels(synonyms))
+    assert {label.split("|")[0] for label in labels} == set(vocabulary.prompts())
+    assert len(labels) == len(set(vocabulary.prompts()))
+
+
+WORDS = st.sampled_from(["sea", "Sea", "lake", "boat", "ship", " ship", "sky"])
+
+
+@given(st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=3)), min_size=1, max_size=6))
+def test_labels_hold_every_word_once(entries: list[tuple[str, list[str]]]):
+    vocabulary = vocabulary_of("own", [Category(name.strip(), tuple(more)) for name, more in entries])
+    labels = parse_labels(vocabulary.labels(synonyms=True))
+    names = {name.strip().casefold() for name, _ in entries}
+    assert {label.split("|")[0].strip().casefold() for label in labels} == names
+    kept: dict[str, list[str]] = {}  # of a repeated name the synonyms are dropped, too
+    for name, more in entries:
+        kept.setdefault(name.strip().casefold(), more)
+    found = {word.strip().casefold() for label in labels for word in label.split("|")}
+    assert found == names | {word.strip().casefold() for more in kept.values() for word in more}
+
+
+def test_the_space_at_the_end_of_a_published_prompt_changes_no_token():
+    """CLIP's tokenizer makes runs of white space one space; so does ours, so `bed` and `bed ` are one prompt (D60)."""
+    folder = Path(__file__).resolve().parents[2] / "disa" / "weights" / "mini"
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    with_space = tokenizer.encode("A photo of a bed  in the scene").ids
+    assert with_space == tokenizer.encode("A photo of a bed in the scene").ids
+    assert tokenizer.encode("bed ").ids == tokenizer.encode("bed").ids
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_own_lists(tmp_path: Path):
+    text = read_vocabulary(write(tmp_path / "classes.txt", "\ufeffsky\nboat|ship\n  night   sky \n\n"))
+    assert text.prompts() == ("sky", "boat", "night sky")
+    assert text.prompts(synonyms=True) == ("sky", "boat|ship", "night sky")
+    assert text.source_ids == (0, 1, 2)
+    rich = [
+        {"name": "boat", "synonyms": ["ship"], "kind": "thing", "id": 7},
+        "sky",
+        {"name": "sea", "color": [1, 2, 3]},
+    ]
+    for content in (rich, {"categories": rich}):
+        vocabulary = read_vocabulary(write(tmp_path / "own.json", content))
+        assert vocabulary.name == "own"
+        assert vocabulary.categories[0] == Category("boat", ("ship",), "thing", 7)
+        assert vocabulary.source_ids == (7, 1, packed([1, 2, 3]))
+        assert packed([1, 2, 3]) == 0x010203
+    assert load_vocabulary(tmp_path / "own.json").prompts() == ("boat", "sky", "sea")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ({}, "holds no list of categories"),
+        ([], "names no category"),
+        ([""], "category 1 has an empty name"),
+        (["sky", "boat||ship"], "category 2 has an empty name"),
+        ([3], "category 1 is 3; write a name"),
+        ([{"name": "a", "synonyms": "b"}], r'category 1 \("a"\): "synonyms" is no list'),
+        ([{"name": "a", "kind": "object"}], "\"kind\" is 'object'; use"),
+        ([{"name": "a", "id": -1}], '"id" is -1; use a whole number from 0 to 65535'),
+        ([{"name": "a", "id": True}], '"id" is True'),
+        ([{"name": "a", "color": [0, 0]}], r'"color" is \[0, 0\]; write \[red, green, blue\]'),
+        ([{"name": "a", "color": [0, 0, 256]}], "with values 0 to 255"),
+        ([{"name": "a", "id": 1}, "b"], '"a" and "b" share the id 1'),
+    ],
+)
+def test_own_lists_that_are_none(tmp_path: Path, content: object, message: str):
+    with pytest.raises(DisaError, match=message) as raised:
+        read_vocabulary(write(tmp_path / "own.json", content))
+    assert str(raised.value).startswith(str(tmp_path / "own.json"))
+
+
+def test_files_that_are_no_lists(tmp_path: Path):
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DisaError, match="is not UTF-8 text"):
+        load_vocabulary(tmp_path / "bytes.txt")
+    with pytest.raises(DisaError, match=r"missing.txt: cannot be read \(No such file"):
+        load_vocabulary(tmp_path / "missing.txt")
+    with pytest.raises(DisaError, match='unknown vocabulary "coco"; use coco-stuff, a150'):
+        load_vocabulary("coco")
+    (tmp_path / "blank.txt").write_text("sky\n\nsea\n")
+    with pytest.raises(DisaError, match="category 2 has an empty name; remove the line"):
+        load_vocabulary(tmp_path / "blank.txt")
