@@ -115,7 +115,8 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[st
                 raise DisaError(f"{folder / name}: {found[stem].name} has the same name; remove one of them")
             found[stem] = folder / name
     if not found:
-        raise DisaError(f"{folder}: holds no {' or '.join(suffixes)} file; {remedy}")
+        what = f"{suffixes[0]} file" if len(suffixes) == 1 else "picture"
+        raise DisaError(f"{folder}: holds no {what}; {remedy}")
     return found
 
 
@@ -129,8 +130,8 @@ def pair_folders(images: Path, masks: Path, remedy: str, suffixes: Sequence[str]
     if lonely := pictures.keys() - found.keys():
         raise DisaError(f"{masks / min(lonely)}.png: no such mask{_more(len(lonely))}; {remedy}")
     if lonely := found.keys() - pictures.keys():
-        first = images / (min(lonely) + suffixes[0])
-        raise DisaError(f"{first}: no such picture for {found[min(lonely)]}{_more(len(lonely))}; {remedy}")
+        first = min(lonely)
+        raise DisaError(f"{images / first}.jpg: no such picture for {found[first].name}{_more(len(lonely))}; {remedy}")
     return [Pair(stem, picture, found[stem]) for stem, picture in pictures.items()]
 
 

@@ -8,7 +8,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
+from threading import current_thread, main_thread
 from typing import TypeVar
 
 from disa.data.pairs import PairedDataset
@@ -30,9 +32,15 @@ def each_part(
     if workers <= 1:
         yield from ((len(part), function(dataset.part(part))) for part in parts)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interruption_to_the_parent)
+    pool = ProcessPoolExecutor(
+        workers,
+        get_context("spawn"),
+    )
     try:
-        waiting = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
+        with _interruption_ignored():  # the first submission starts all processes, and they inherit this
+            first = pool.submit(function, dataset.part(parts[0]))
+        waiting = {first: len(parts[0])}
+        waiting |= {pool.submit(function, dataset.part(part)): len(part) for part in parts[1:]}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
     except BrokenProcessPool:
@@ -41,5 +49,14 @@ def each_part(
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interruption_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interruption_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment: it is for the parent to stop, a process that just starts would print a traceback."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -21,8 +21,9 @@ SOURCES = 460  # 0 is unlabelled, 1 to 459 are the categories of the full annota
 
 
 class Annotations(NamedTuple):
-    """An image's masks as they lie in `trainval_merged.json`: (H, W), and (category id, RLE counts) in file order."""
+    """An image's masks as they lie in `trainval_merged.json`: id, (H, W), (category id, RLE counts) in file order."""
 
+    image: str
     size: tuple[int, int]
     masks: list[tuple[int, str | list[int]]]
 
@@ -33,7 +34,9 @@ def open_pc59(root: Path, split: str) -> PairedDataset:
     ids = val_ids(folder)
     images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_59)
     annotated = read_annotations(folder / "trainval_merged.json", ids)
-    masks = [annotated.get(name) or Annotations(read_size(image), []) for name, image in zip(ids, images, strict=True)]
+    masks = [
+        annotated.get(name) or Annotations(name, read_size(image), []) for name, image in zip(ids, images, strict=True)
+    ]
     pairs = [Pair(*each) for each in zip(ids, images, masks, strict=True)]
     return PairedDataset("pc59", load_vocabulary("pc59"), pairs, decode, unlabelled=range(SOURCES))
 
@@ -65,13 +68,14 @@ def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
     try:
         with path.open("rb") as file:
             data = json.load(file)
-        wanted, found = set(ids), {}
+        wanted = set(ids)
+        found: dict[Any, Annotations] = {}
         for image in data["images"]:
             if (name := Path(image["file_name"]).stem) in wanted:
-                found[image["image_id"]] = name, Annotations((int(image["height"]), int(image["width"])), [])
+                found[image["image_id"]] = Annotations(name, (int(image["height"]), int(image["width"])), [])
         for each in data["annos_segmentation"]:
             if each["image_id"] in found:
-                found[each["image_id"]][1].masks.append(_mask(each, found[each["image_id"]][1].size))
+                found[each["image_id"]].masks.append(_mask(each, found[each["image_id"]].size))
     except OSError as error:
         raise DisaError(f"{path}: cannot be read ({error.strerror}); {REMEDY_59}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
@@ -79,7 +83,7 @@ def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
         raise DisaError(f"{path}: is damaged or no trainval_merged.json ({reason}); fetch it again") from None
     if not found:
         raise DisaError(f"{path}: knows none of the {len(ids):,} val images; is it trainval_merged.json?")
-    return dict(found.values())
+    return {each.image: each for each in found.values()}
 
 
 def decode(annotations: Annotations) -> Values:
@@ -89,7 +93,8 @@ def decode(annotations: Annotations) -> Values:
         try:
             values[decode_rle(counts, annotations.size)] = category
         except ValueError as error:
-            raise DisaError(f"trainval_merged.json: a mask of category {category} is damaged: {error}") from None
+            reason = f"{annotations.image}, category {category}: {error}"
+            raise DisaError(f"trainval_merged.json: a mask is damaged ({reason}); fetch it again") from None
     return values
 
 

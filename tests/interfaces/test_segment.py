@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import disa
+from disa.data.vocabulary import load_vocabulary
 from disa.interfaces.cli import app
 
 LABELS = "House, sea|ocean, grass"
@@ -241,3 +242,38 @@ def test_protocols_from_the_command_line(pictures: Path, tmp_path: Path, segment
     fails(segment(pictures, *out, "--protocol", "tiles"), "use whole, windows, cat-seg")
     fails(segment(pictures, *out, "--protocol", "windows", "--overlap", "1"), "overlap 1:", "below 1")
     fails(segment(pictures, *out, "--protocol", "cat-seg", "--size", "640"), "size 640", "leave it out")
+
+
+def test_a_vocabulary_in_place_of_labels(pictures: Path, tmp_path: Path, model_folder: Path):
+    classes = tmp_path / "classes.txt"
+    classes.write_text("boat|vessel|sea\nsea\nship\nSea\n")
+    arguments = ["segment", str(pictures / "p0.png"), "--model", str(model_folder), "--device", "cpu", "--out"]
+    expected = {(): ["boat", "sea", "ship"], ("--synonyms",): ["boat|vessel", "sea", "ship"]}
+    for options, words in expected.items():
+        out = tmp_path / f"out{len(options)}"
+        result = CliRunner().invoke(app, [*arguments, str(out), "--vocabulary", str(classes), *options])
+        assert result.exit_code == 0, result.stderr
+        assert [label["word"] for label in json.loads((out / "p0.json").read_text())["words"]] == words
+
+
+@pytest.mark.parametrize("name", ["pas20b", "a847"])
+def test_a_published_vocabulary_by_name(pictures: Path, tmp_path: Path, model_folder: Path, name: str):
+    arguments = ["segment", str(pictures / "p0.png"), "--model", str(model_folder), "--device", "cpu"]
+    options = ["--out", str(tmp_path / "out"), "--vocabulary", name, "--synonyms"]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.stderr
+    words = [label["word"] for label in json.loads((tmp_path / "out" / "p0.json").read_text())["words"]]
+    assert words == list(load_vocabulary(name).labels(synonyms=True))
+
+
+def test_labels_or_a_vocabulary_but_not_both(pictures: Path, tmp_path: Path):
+    arguments = ["segment", str(pictures), "--out", str(tmp_path / "out")]
+    for options, part in (
+        ([], 'give either --labels "house, sea" or --vocabulary a150'),
+        (["--labels", "sea", "--vocabulary", "a150"], "give either"),
+        (["--labels", "sea", "--synonyms"], "--synonyms belongs to --vocabulary"),
+        (["--vocabulary", "ade"], 'unknown vocabulary "ade"'),
+        (["--vocabulary", str(tmp_path / "missing.txt")], "missing.txt: cannot be read"),
+    ):
+        fails(CliRunner().invoke(app, [*arguments, *options]), part)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,209 @@
+"""`disa data` and `disa vocabulary` as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import miniatures
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from disa.data.benchmarks import BENCHMARKS
+from disa.data.vocabulary import VOCABULARIES, load_vocabulary
+from disa.interfaces.cli import app
+
+
+def disa(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def fails(result: Result, *parts: str) -> None:
+    """One clear line on stderr, exit code 2."""
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_from_archives_to_label_maps(tmp_path: Path, name: str):
+    """As a process of its own, so that what `prepare` starts is real."""
+    expected = miniatures.build(name, tmp_path / "archives")
+    command = [sys.executable, "-m", "disa", "data"]
+    arguments = [name, str(tmp_path / "archives")]
+    made = subprocess.run(
+        [*command, "prepare", *arguments, "--workers", "2"], capture_output=True, text=True, check=True
+    )
+    assert made.stderr == ""
+    if BENCHMARKS[name].prepared:
+        count = len(expected)
+        place = tmp_path / "archives" / "disa-prepared" / name / "val"
+        assert made.stdout == f"{count} images are prepared ({count} of them now), in {place}\n"
+    else:
+        assert made.stdout.startswith(f"nothing to prepare: {name} is read directly (3 images)")
+    result = disa("data", "labels", *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{image}.png" for image in expected}
+    for image, labels in expected.items():
+        with Image.open(tmp_path / "out" / f"{image}.png") as written:
+            assert written.mode == ("I;16" if name in ("a847", "pc459") else "L")
+            np.testing.assert_array_equal(np.asarray(written), labels)
+
+
+def test_labels_of_the_first_images(tmp_path: Path):
+    miniatures.build("coco-stuff", tmp_path, "train")
+    result = disa("data", "labels", "coco-stuff", tmp_path, "--split", "train", "-o", tmp_path / "out", "--limit", 2)
+    assert result.stdout == f"2 label maps in {tmp_path / 'out'}; ignored pixels are 255\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000000000.png", "000000000139.png"]
+
+
+def test_label_maps_never_replace_the_data_sets_own_files(tmp_path: Path):
+    miniatures.build("a150", tmp_path)
+    masks = tmp_path / "ADEChallengeData2016" / "annotations" / "validation"
+    before = {path.name: path.read_bytes() for path in masks.iterdir()}
+    fails(disa("data", "labels", "a150", tmp_path, "--out", masks), "holds the data set's own files")
+    assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
+
+
+def test_check_prints_the_histogram_and_what_is_wrong(tmp_path: Path):
+    miniatures.build("pas20", tmp_path)
+    result = disa("data", "check", "pas20", tmp_path, "--workers", 1)
+    fails(result, f"{tmp_path}: 2 problems in pas20, listed above")
+    lines = result.stdout.splitlines()
+    assert lines[1].split() == ["0", "aeroplane", "1", f"{7 / 167:.3%}"]  # 7 of 140 - 13 and 40 labelled pixels
+    assert "pas20, val: 3 images of 1,449" in lines
+    assert "1 without any label, which count for nothing: 2007_000042" in lines
+    assert f"problem: {tmp_path}: 3 images, published are 1,449; unpack the archives again" in lines
+    assert any(line.startswith("problem: ") and "2011_003276.png: holds 21 (40 pixels)" in line for line in lines)
+
+
+def test_check_of_a_folder_that_is_right(tmp_path: Path):
+    for number in range(3):
+        miniatures.photograph(tmp_path / "images" / f"p{number}.jpg", 4, 5, number)
+        miniatures.save_png(tmp_path / "masks" / f"p{number}.png", np.array([[0, 1, 1, 1, 255]] * 4, np.uint8))
+    (tmp_path / "classes.txt").write_text("sky\nsea\nland")
+    result = disa("data", "check", "folder", tmp_path, "--workers", 1)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[1:4] == [["0", "sky", "3", "25.000%"], ["1", "sea", "3", "75.000%"], ["2", "land", "0", "0.000%"]]
+    assert result.stdout.splitlines()[4] == "2 of 3 categories occur; 20.00% of 60 pixels are ignored"
+    assert result.stdout.endswith(": 3 images\nnothing is wrong\n")
+
+
+@pytest.mark.parametrize("command", ["check", "prepare"])
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_a_missing_folder(tmp_path: Path, command: str, name: str):
+    fails(disa("data", command, name, tmp_path / "nowhere"), str(tmp_path / "nowhere"), "`disa data list ")
+
+
+def test_other_mistakes(tmp_path: Path):
+    fails(disa("data", "check", "ade", tmp_path), 'unknown data set "ade"; use coco-stuff')
+    fails(disa("data", "list", "ade"), 'unknown data set "ade"; use coco-stuff')
+    fails(disa("data", "prepare", "pc59", tmp_path, "--split", "train"), 'pc59 has no split "train"; use val')
+    fails(disa("data", "labels", "pc59", tmp_path, "--out", tmp_path / "o"), "not prepared yet; run: disa data prepare")
+    assert not (tmp_path / "o").exists()
+    fails(disa("data", "check", "folder", tmp_path), "classes.txt: no such file")
+
+
+def test_prepare_says_what_could_not_be_prepared(tmp_path: Path):
+    miniatures.build("pc459", tmp_path)
+    (tmp_path / "VOCdevkit" / "VOC2010" / "trainval" / "2009_000001.mat").write_bytes(b"no")
+    result = disa("data", "prepare", "pc459", tmp_path, "--workers", 1)
+    assert result.exit_code == 2
+    problem, error = result.stderr.splitlines()
+    assert "2009_000001.mat: is damaged or no .mat file" in problem
+    assert error == "error: 1 image could not be prepared; mend the files and run this again"
+
+
+def test_list_shows_every_data_set(tmp_path: Path):
+    result = disa("data", "list")
+    assert result.exit_code == 0
+    for name, benchmark in BENCHMARKS.items():
+        assert f"{name}: {benchmark.title}\n" in result.stdout
+        assert f"val {benchmark.images['val']:,}" in result.stdout
+    assert "DIR/\n    VOCdevkit/\n      VOC2010/\n" in disa("data", "list", "pc459").stdout
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_the_tree_that_list_shows_is_the_one_that_is_read(tmp_path: Path, name: str):
+    """Every folder and file name in it (but for ellipses and notes) exists in the miniature or is optional."""
+    miniatures.build(name, tmp_path)
+    if name == "coco-stuff":
+        miniatures.build(name, tmp_path, "train")
+    places: list[str] = []
+    for line in BENCHMARKS[name].tree.splitlines():
+        depth, text = (len(line) - len(line.lstrip())) // 2, line.strip()
+        entry = text.split()[0].rstrip(",").rstrip("/")
+        places = [*places[:depth], entry]
+        folder = tmp_path.joinpath(*places[:-1], *Path(entry).parts[:-1])
+        if "SCENE" not in entry:
+            assert folder.is_dir(), line
+            assert list(folder.glob("*" + Path(entry).suffix)), line
+
+
+def test_interrupted_and_run_again(tmp_path: Path):
+    """Ctrl-C reaches every process of the group; what is written stays, and the next run does the rest."""
+    from scipy.io import savemat
+
+    miniatures.build("pc459", tmp_path)
+    voc = tmp_path / "VOCdevkit" / "VOC2010"
+    ids = [f"2009_{number:06d}" for number in range(400)]
+    miniatures.photograph(voc / "JPEGImages" / f"{ids[0]}.jpg", 300, 400, 0)
+    savemat(voc / "trainval" / f"{ids[0]}.mat", {"LabelMap": np.ones((300, 400), np.uint16)})
+    for name in ids[1:]:
+        for folder, suffix in (("JPEGImages", ".jpg"), ("trainval", ".mat")):
+            (voc / folder / f"{name}{suffix}").unlink(missing_ok=True)
+            (voc / folder / f"{name}{suffix}").hardlink_to(voc / folder / f"{ids[0]}{suffix}")
+    (voc / "pascalcontext_val.txt").write_text("\n".join(ids))
+    command = [sys.executable, "-m", "disa", "data", "prepare", "pc459", str(tmp_path), "--workers", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    labels = tmp_path / "disa-prepared" / "pc459" / "val" / "labels"
+    while process.poll() is None and not list(labels.glob("*.png")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted: files already written are whole and kept\n"
+    done = {path.name: path.stat().st_mtime_ns for path in labels.iterdir()}
+    assert 0 < len(done) < len(ids)
+    assert all(name.endswith(".png") and not name.startswith(".") for name in done)
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout.startswith(f"400 images are prepared ({400 - len(done)} of them now)")
+    after = {path.name: path.stat().st_mtime_ns for path in labels.iterdir()}
+    assert done.items() <= after.items()
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_a_vocabulary_as_json_is_a_vocabulary_file(tmp_path: Path, name: str):
+    result = disa("vocabulary", name, "--json")
+    printed = json.loads(result.stdout)
+    assert tuple(printed["prompts"]) == load_vocabulary(name).prompts()
+    (tmp_path / "own.json").write_text(result.stdout)
+    assert load_vocabulary(tmp_path / "own.json").categories == load_vocabulary(name).categories
+
+
+def test_a_vocabulary_as_a_table(tmp_path: Path):
+    lines = disa("vocabulary", "pas20b").stdout.splitlines()
+    assert lines[0].split() == ["0", "aeroplane", "thing"]
+    assert lines[20].split() == ["20", "bag", "counts", "as", "background"]
+    assert lines[-1] == "59 prompts, 21 categories scored"
+    assert "boat|ship" not in disa("vocabulary", "a847").stdout
+    lines = disa("vocabulary", "a847", "--synonyms").stdout.splitlines()
+    assert lines[1].split() == ["1", "building|edifice", "stuff"]
+    assert not lines[-1].startswith("identical")
+    lines = disa("vocabulary", "a847").stdout.splitlines()
+    assert 'identical prompts: "bag" at 114, 191, 252' in lines
+    assert sum(line.startswith("identical prompts") for line in lines) == 9
+    (tmp_path / "classes.txt").write_text("boat|ship\nsea")
+    assert disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()[0].split() == ["0", "boat"]
+    fails(disa("vocabulary", "nothing"), 'unknown vocabulary "nothing"')
