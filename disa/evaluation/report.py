@@ -3,18 +3,13 @@
 Signature: numbers of `picturebook.evaluate` -> rich table; (numbers, model folder) -> JSON.
 """
 
-import hashlib
 import json
-import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from disa.evaluation.provenance import provenance
 from disa.files import write_whole
 
 COLUMNS = ("all", "seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
@@ -45,34 +40,6 @@ def write_report(path: Path, numbers: dict[str, Any], model: str, folder: Path) 
     """Write the numbers as JSON together with `provenance`. Raises `DisaError` if the file cannot be written."""
     text = json.dumps(numbers | provenance(model, folder), indent=2) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
-
-
-def provenance(model: str, folder: Path) -> dict[str, Any]:
-    """Return what makes numbers repeatable: weights, command, versions, commit (None outside a checkout), date."""
-    return {
-        "model": model,
-        "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
-        "command": ["disa", *sys.argv[1:]],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy", "pillow")}
-        | {"python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def commit() -> str | None:
-    """Return the checkout's commit, with a + if files have changed since; None for an installed package."""
-    here = Path(__file__).parent
-    try:
-        asked = [["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", str(here.parent)]]
-        head, changes = (
-            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
-            for words in asked
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changes else "")
 
 
 def _caption(numbers: dict[str, Any]) -> str:

@@ -171,38 +171,98 @@ def segment(
 @app.command()
 def evaluate(
     dataset: Annotated[
-        str, typer.Argument(help="What to measure on: `picturebook`, the drawn world with exact masks.")
+        str,
+        typer.Argument(
+            help="What to measure on: `picturebook`, the drawn world with exact masks; a benchmark (`disa data list`); "
+            "`folder`, your own pictures and masks; `all`, the six benchmarks of the papers' table."
+        ),
     ],
     model: Model = "mini",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the benchmarks' official trees side by side, or with your own data set."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of the data set: `val`, or `train` where there is one. Default: val.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for result.json, report.md and what an interrupted run has counted. "
+            "Default: runs/evaluate/DATASET-MODEL.",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of test scenes; they are always the same ones.")] = 500,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="The first images only, for a quick look. Default: all; 500 scenes of picturebook."),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="How a picture is shown to the model: `cat-seg`, as published results are measured; `whole`; "
+            "`windows`, sliding. Default: cat-seg for the benchmarks, whole for a folder."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of the picture's short side. Default: the protocol's own.")
+    ] = None,
+    synonyms: Annotated[
+        bool,
+        typer.Option(
+            "--synonyms", help="Prompt all names of a category, averaged; published results use the first only."
+        ),
+    ] = False,
+    save_predictions: Annotated[
+        Path | None, typer.Option(help="Save every predicted label map to this folder: index PNG, named by image id.")
+    ] = None,
     save_worst: Annotated[
-        Path | None, typer.Option(help="Save the scenes with the lowest score to this folder.")
+        Path | None, typer.Option(help="Save the 20 images with the lowest score to this folder, as pictures.")
     ] = None,
     dense_clip: Annotated[
         bool, typer.Option("--dense-clip", help="Measure the model's CLIP alone, without the head: the floor.")
     ] = False,
     device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16: numbers inside the model.")] = "fp32",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read pictures ahead. Default: 2.")] = None,
 ) -> None:
-    """Measure a model: mIoU over all categories, and for things and stuff, seen and unseen in training.
+    """Measure a model: mIoU and its companions, per category, for things and stuff, beside published results.
+
+    Interrupted with Ctrl-C, or killed, the same command goes on where it was; no image is counted twice. Several
+    processes share the work: `torchrun --nproc-per-node 4 -m disa evaluate ...`, one GPU each.
 
     Examples:
 
-    - `disa evaluate picturebook --model mini --json numbers.json --save-worst failures`
+    - `disa evaluate a150 --data datasets --model models/large --out runs/a150`
 
-    - `disa evaluate picturebook --model mini --dense-clip`
+    - `disa evaluate all --data datasets --model models/large`
+
+    - `disa evaluate folder --data my-pictures --save-predictions maps --save-worst failures`
+
+    - `disa evaluate picturebook --model mini --json numbers.json --dense-clip`
     """
-    from disa.interfaces.evaluate import run
+    from disa.interfaces.evaluate import Options, run
 
-    run(
-        dataset=dataset,
+    options = Options(
         model=model,
+        data=data,
+        split=split,
+        out=out,
         json=json,
         limit=limit,
         device=device,
+        dtype=dtype,
+        protocol=protocol,
+        size=size,
+        synonyms=synonyms,
+        workers=workers,
+        save_predictions=save_predictions,
         save_worst=save_worst,
         dense_clip=dense_clip,
     )
+    run(dataset, options)
 
 
 @app.command()

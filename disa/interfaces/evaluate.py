@@ -1,68 +1,91 @@
-"""`disa evaluate`: a benchmark's name and a model -> a table, a JSON file, the worst scenes as pictures."""
+"""`disa evaluate`: a data set's name, options and a model -> tables on the terminal, JSON, Markdown, pictures."""
 
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from disa.data.picturebook import WORDS
 from disa.errors import DisaError
-from disa.evaluation.picturebook import Failure, evaluate
+from disa.evaluation.picturebook import SCENES, Failure, evaluate
+from disa.evaluation.pictures import save_both
+from disa.evaluation.predictor import DTYPES
 from disa.evaluation.report import table, write_report
-from disa.files import prepare_folder, write_whole
+from disa.files import prepare_folder
 from disa.inference.bundle import load
 from disa.inference.catalogue import model_folder
-from disa.inference.render import overlay
 from disa.model.dense import DenseClip
 
-DATASETS = ("picturebook",)
+PICTUREBOOK, ALL = "picturebook", "all"
 
 
-def run(
-    dataset: str,
-    model: str,
-    *,
-    json: Path | None,
-    limit: int,
-    device: str,
-    save_worst: Path | None,
-    dense_clip: bool = False,
-) -> None:
-    """Measure a model on the first `limit` test scenes; `dense_clip`: its CLIP alone, without the head.
+@dataclass(frozen=True)
+class Options:
+    """What the command line was given; None and False: not given."""
 
-    `save_worst` receives the 20 worst scenes, truth and prediction. Raises `DisaError`; what can be refused is refused
-    before the model is loaded.
+    model: str
+    data: Path | None = None
+    split: str | None = None
+    out: Path | None = None
+    json: Path | None = None
+    limit: int | None = None
+    device: str = "auto"
+    dtype: str = "fp32"
+    protocol: str | None = None
+    size: int | None = None
+    synonyms: bool = False
+    workers: int | None = None
+    save_predictions: Path | None = None
+    save_worst: Path | None = None
+    dense_clip: bool = False
+
+    def refuse(self, dataset: str, *names: str) -> None:
+        """Raise `DisaError` if one of these options was given: it means nothing for this data set."""
+        for name in names:
+            if getattr(self, name) not in (None, False):
+                raise DisaError(f"--{name.replace('_', '-')} does not apply to {dataset}; leave it out")
+
+
+def run(dataset: str, options: Options) -> None:
+    """Measure a model. Raises `DisaError`; what can be refused is refused before the model is loaded."""
+    if options.dtype not in DTYPES:
+        raise DisaError(f'unknown --dtype "{options.dtype}"; use {", ".join(DTYPES)}')
+    if dataset == PICTUREBOOK:
+        options.refuse(dataset, "data", "split", "out", "protocol", "size", "synonyms", "workers", "save_predictions")
+        return picturebook(options)
+    from disa.interfaces.benchmarks import run_all, run_one
+
+    return run_all(options) if dataset == ALL else run_one(dataset, options)
+
+
+def picturebook(options: Options) -> None:
+    """Measure on the first `limit` test scenes of the drawn world; `dense_clip`: the model's CLIP without the head.
+
+    `save_worst` receives the 20 worst scenes, truth and prediction. Raises `DisaError`.
     """
-    if dataset not in DATASETS:
-        raise DisaError(f'unknown data set "{dataset}"; use {", ".join(DATASETS)}')
-    folder = model_folder(model)
-    for place in (save_worst, None if json is None else json.parent):
+    scenes, folder = SCENES if options.limit is None else options.limit, model_folder(options.model)
+    for place in (options.save_worst, None if options.json is None else options.json.parent):
         if place is not None:
             prepare_folder(place)
-    segmenter = load(model, device)
-    measured = DenseClip(segmenter.model.backbone, segmenter.model.config).eval() if dense_clip else segmenter.model
+    segmenter = load(options.model, options.device, DTYPES[options.dtype])
+    measured = (
+        DenseClip(segmenter.model.backbone, segmenter.model.config).eval() if options.dense_clip else segmenter.model
+    )
     size = segmenter.model.config.backbone_image_size
-    worst: list[Failure] | None = None if save_worst is None else []
+    worst: list[Failure] | None = None if options.save_worst is None else []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scenes", total=limit)
+        task = progress.add_task("scenes", total=scenes)
         numbers = evaluate(
-            measured, segmenter.text(WORDS), scenes=limit, size=size, worst=worst,
+            measured, segmenter.text(WORDS), scenes=scenes, size=size, worst=worst,
             progress=lambda done: progress.update(task, completed=done),
         )  # fmt: skip
-    name = f"{model}, CLIP alone" if dense_clip else model
-    if json is not None:
-        write_report(json, {"dataset": dataset, "dense_clip": dense_clip} | numbers, model, folder)
-    if save_worst is not None:
+    name = f"{options.model}, CLIP alone" if options.dense_clip else options.model
+    if options.json is not None:
+        found = {"dataset": PICTUREBOOK, "dense_clip": options.dense_clip} | numbers
+        write_report(options.json, found, options.model, folder)
+    if options.save_worst is not None:
         for rank, failure in enumerate(worst or [], start=1):
-            _save(failure, save_worst / f"{rank:02d}_scene{failure.number:05d}")
-    Console().print(table(numbers, f"{dataset}: {name}"))
-
-
-def _save(failure: Failure, stem: Path) -> None:
-    for kind, labels in (("truth", failure.scene.labels), ("prediction", failure.labels)):
-        shown, index = np.unique(labels, return_inverse=True)
-        words = [WORDS[category] for category in shown]
-        drawn = overlay(failure.scene.image, index.reshape(labels.shape), words, beside=True)
-        write_whole(stem.with_name(f"{stem.name}_{kind}.png"), partial(drawn.save, format="PNG"))
+            stem = options.save_worst / f"{rank:02d}_scene{failure.number:05d}"
+            save_both(stem, failure.scene.image, failure.scene.labels, failure.labels, WORDS)
+    Console().print(table(numbers, f"{PICTUREBOOK}: {name}"))

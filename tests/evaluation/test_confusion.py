@@ -21,8 +21,8 @@ def random_maps(seed: int, count: int = 300) -> tuple[torch.Tensor, torch.Tensor
     return torch.from_numpy(prediction), torch.from_numpy(target)
 
 
-def counted(prediction: torch.Tensor, target: torch.Tensor) -> Confusion:
-    confusion = Confusion(CATEGORIES)
+def counted(prediction: torch.Tensor, target: torch.Tensor, ignored: int = IGNORED) -> Confusion:
+    confusion = Confusion(CATEGORIES, ignored)
     confusion.update(prediction, target)
     return confusion
 
@@ -54,6 +54,45 @@ def test_splitting_changes_nothing(seed: int, cut: int) -> None:
     streamed = counted(prediction[cut:], target[cut:])
     streamed.update(prediction[:cut], target[:cut])
     assert torch.equal(whole.counts, streamed.counts)
+
+
+@settings(max_examples=15, deadline=None)
+@given(maps, st.permutations(range(6)), st.integers(1, 6))
+def test_neither_the_images_order_nor_their_processes_change_the_counts(
+    seed: int, order: list[int], processes: int
+) -> None:
+    images = [random_maps(seed + index, 40) for index in range(6)]
+    whole = counted(*(torch.cat(maps) for maps in zip(*images, strict=True)))
+    parts = [Confusion(CATEGORIES) for _ in range(processes)]
+    for place, index in enumerate(order):
+        parts[place % processes].update(*images[index])
+    merged = Confusion(CATEGORIES)
+    for part in reversed(parts):
+        merged.merge(part)
+    assert torch.equal(whole.counts, merged.counts)
+    assert whole.miou == merged.miou
+
+
+@settings(max_examples=10, deadline=None)
+@given(maps)
+def test_sixteen_bits_count_as_eight(seed: int) -> None:
+    prediction, target = random_maps(seed)
+    wide = target.int().masked_fill(target == IGNORED, 65535)
+    assert torch.equal(counted(prediction, wide, 65535).counts, counted(prediction, target).counts)
+
+
+def test_255_is_a_category_where_65535_is_ignored() -> None:
+    confusion = Confusion(256, 65535)
+    confusion.update(torch.tensor([255, 0]), torch.tensor([255, 65535], dtype=torch.int32))
+    assert confusion.counts.nonzero().tolist() == [[255, 255]]
+    assert confusion.miou == 1
+
+
+def test_mean_over_all_counts_absent_categories_as_nothing() -> None:
+    confusion = Confusion(4)
+    confusion.update(torch.tensor([0, 0, 1, 3]), torch.tensor([0, 0, 1, 1]))
+    assert confusion.miou == pytest.approx((1 + 1 / 2) / 2)
+    assert confusion.miou_all == pytest.approx((1 + 1 / 2) / 4)
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,0 +1,237 @@
+"""`disa evaluate` from the command line on data sets on disk, with a small untrained model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from on_disk import WORDS, build, save_folder
+from PIL import Image
+from sklearn.metrics import jaccard_score
+from typer.testing import CliRunner
+
+from disa.data.vocabulary import load_vocabulary
+from disa.interfaces.cli import app
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+CHANGING = ("sittings", "command", "date")  # between two runs of the same thing
+
+
+def evaluate(*words: object) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *map(str, words), "--device", "cpu"])
+
+
+def result(out: Path) -> dict[str, Any]:
+    return {
+        name: value for name, value in json.loads((out / "result.json").read_text()).items() if name not in CHANGING
+    }
+
+
+def test_own_folder_from_pictures_to_every_file(model_folder: Path, tmp_path: Path) -> None:
+    data, out, maps, worst = save_folder(tmp_path / "data"), tmp_path / "out", tmp_path / "maps", tmp_path / "worst"
+    words = ["folder", "--data", data, "--model", model_folder, "--out", out, "--save-predictions", maps]
+    said = evaluate(*words, "--save-worst", worst, "--json", tmp_path / "json" / "numbers.json")
+    assert said.exit_code == 0, said.output
+    assert "mIoU over the 3 categories present" in said.output
+    numbers = json.loads((out / "result.json").read_text())
+    assert numbers == json.loads((tmp_path / "json" / "numbers.json").read_text())
+
+    names = [path.stem for path in sorted((data / "masks").iterdir())]
+    true, found = (
+        np.concatenate([np.asarray(Image.open(folder / f"{name}.png")).ravel() for name in names])
+        for folder in (data / "masks", maps)
+    )
+    valid = true != 255
+    ious = jaccard_score(true[valid], found[valid], labels=[0, 1, 2], average=None)
+    assert [entry["iou"] for entry in numbers["per_category"]][:3] == pytest.approx(100 * ious)
+    assert numbers["per_category"][3]["iou"] is None
+    assert numbers["miou"] == pytest.approx(100 * ious.mean())
+    assert numbers["miou_all"] == pytest.approx(100 * ious.sum() / len(WORDS))
+    assert numbers["pixel_accuracy"] == pytest.approx(100 * (true == found)[valid].mean())
+
+    for name in ("weights_sha256", "command", "versions", "commit", "date", "mean_accuracy", "fwiou", "boundary_iou"):
+        assert name in numbers
+    assert numbers["protocol"] == "whole"
+    assert numbers["prompts"]["templates"] == ["a picture of a {}"]
+    assert numbers["sittings"][0]["images"] == 4
+    assert "There are none" in (out / "report.md").read_text()
+    assert len(list(worst.glob("*_truth.png"))) == len(list(worst.glob("*_prediction.png"))) == 4
+    assert json.loads((maps / "run.json").read_text())["categories"] == list(WORDS)
+
+
+def test_benchmark_beside_published_results(model_folder: Path, tmp_path: Path) -> None:
+    build("a150", tmp_path)
+    out = tmp_path / "out"
+    said = evaluate("a150", "--data", tmp_path, "--model", model_folder, "--out", out, "--limit", 1)
+    assert said.exit_code == 0, said.output
+    assert "1 of the 2000 images: not comparable" in " ".join(said.output.split())
+    assert result(out)["protocol"] == "cat-seg"
+    report = (out / "report.md").read_text()
+    for line in (
+        "| ESC-Net | 41.8 | as published, CVPR 2025, trained on COCO-Stuff |",
+        "| CAT-Seg | 37.9 | as published, CVPR 2024, trained on COCO-Stuff |",
+        "**1 of the 2000 images: not comparable with published results.**",
+        "| 149 | flag | thing |",
+    ):
+        assert line in report
+
+
+def test_pc459_is_given_on_both_scales(model_folder: Path, tmp_path: Path) -> None:
+    build("pc459", tmp_path)
+    assert CliRunner().invoke(app, ["data", "prepare", "pc459", str(tmp_path)]).exit_code == 0
+    out = tmp_path / "out"
+    said = evaluate("pc459", "--data", tmp_path, "--model", model_folder, "--out", out, "--limit=1", "--protocol=whole")
+    assert said.exit_code == 0, said.output
+    numbers, report = result(out), (out / "report.md").read_text()
+    present = numbers["categories_present"]
+    assert 0 < present < 459
+    assert numbers["miou_all"] == pytest.approx(numbers["miou"] * present / 459)
+    assert f"| mIoU over the {present} categories present |" in report
+    assert "| mIoU over all 459 categories |" in report
+    assert "| SAN | 15.7 | as published, CVPR 2023, trained on COCO-Stuff; over all categories |" in report
+    assert "| CAT-Seg | 23.8 | as published, CVPR 2024, trained on COCO-Stuff; over the categories present |" in report
+    assert "Published results of PC-459 are on two scales" in report
+
+
+def test_pas20b_prompts_59_words_and_scores_21_categories(model_folder: Path, tmp_path: Path) -> None:
+    expected = build("pas20b", tmp_path)
+    out, maps = tmp_path / "out", tmp_path / "maps"
+    words = ["pas20b", "--data", tmp_path, "--model", model_folder, "--out", out, "--save-predictions", maps]
+    said = evaluate(*words, "--synonyms")
+    assert said.exit_code == 0, said.output
+    numbers = result(out)
+    assert numbers["categories"] == len(numbers["per_category"]) == 21
+    assert numbers["prompts"]["count"] == len(load_vocabulary("pas20b").prompted) == 59
+    assert numbers["prompts"]["synonyms"] is True
+    assert "All synonyms were prompted" in (out / "report.md").read_text()
+    found = np.concatenate([np.asarray(Image.open(maps / f"{name}.png")).ravel() for name in expected])
+    assert found.max() == 20  # 39 of the 59 words count as background, so an untrained model says it
+
+
+def test_two_processes_give_exactly_what_one_gives(model_folder: Path, tmp_path: Path) -> None:
+    words = ["folder", "--data", str(save_folder(tmp_path / "data", images=5)), "--model", str(model_folder), "--out"]
+    assert evaluate(*words, tmp_path / "one").exit_code == 0
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "disa", "evaluate"]
+    command = [sys.executable, "-m", *launch, *words, str(tmp_path / "two"), "--device", "cpu"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "one") == result(tmp_path / "two")
+    sittings = json.loads((tmp_path / "two" / "result.json").read_text())["sittings"]
+    assert sorted((sitting["process"], sitting["images"]) for sitting in sittings) == [("1 of 2", 3), ("2 of 2", 2)]
+    assert done.stdout.count("report.md") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 130), ("SIGKILL", -9)])
+def test_an_interrupted_command_goes_on(model_folder: Path, tmp_path: Path, name: str, code: int) -> None:
+    data, maps, out = save_folder(tmp_path / "data", images=60, size=(20, 28)), tmp_path / "maps", tmp_path / "out"
+    words = ["folder", "--data", str(data), "--model", str(model_folder), "--device", "cpu"]
+    kept = [*words, "--out", str(out), "--save-predictions", str(maps)]
+    with subprocess.Popen([sys.executable, "-m", "disa", "evaluate", *kept], env=ENVIRONMENT) as process:
+        while len(list(maps.glob("*.png"))) < 3:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(getattr(signal, name))
+        assert process.wait(60) == code
+    assert not (out / "result.json").exists()
+    said = evaluate(*kept)
+    assert said.exit_code == 0, said.output
+    assert evaluate(*words, "--out", tmp_path / "whole").exit_code == 0
+    assert result(out) == result(tmp_path / "whole")
+    sittings = json.loads((out / "result.json").read_text())["sittings"]
+    assert sum(sitting["images"] for sitting in sittings) == 60
+    assert len(sittings) == (1 if name == "SIGKILL" else 2)
+
+
+def test_all_leaves_out_loudly_what_is_not_there_and_goes_on(model_folder: Path, tmp_path: Path) -> None:
+    build("pas20", tmp_path)
+    build("a150", tmp_path)
+    out = tmp_path / "out"
+    words = ["all", "--data", tmp_path, "--model", model_folder, "--out", out, "--protocol", "whole"]
+    said = evaluate(*words, "--save-worst", tmp_path / "worst")
+    assert said.exit_code == 0, said.output
+    for name in ("a847", "pc459", "pc59"):
+        assert f"LEFT OUT {name}: " in said.output
+    table = (out / "table.md").read_text()
+    assert "| CAT-Seg (as published) | 16.0 | 23.8 | 37.9 | 63.3 | 97.0 | 82.5 |" in table
+    assert "| DiSa (as published) | 16.3 | 24.9 | 38.9 | 64.7 | 98.7 | 84.7 |" in table
+    assert "| ESC-Net (as published) | 18.1 | 27.0 | 41.8 | 65.6 | 98.3 | - |" in table
+    numbers = json.loads((out / "result.json").read_text())
+    assert set(numbers["benchmarks"]) == {"a150", "pas20", "pas20b"}
+    assert set(numbers["left_out"]) == {"a847", "pc459", "pc59"}
+    a150 = f"{numbers['benchmarks']['a150']['miou']:.2f}*"
+    assert (
+        f"small (measured here) | left out | left out | {a150} | left out |".replace("small", str(model_folder))
+        in table
+    )
+    assert {path.name for path in (tmp_path / "worst").iterdir()} == {"a150", "pas20", "pas20b"}
+    again = evaluate(*words)
+    assert again.exit_code == 0, again.output
+    assert "are counted already" in again.output
+    assert (out / "table.md").read_text() == table
+
+
+def test_all_exits_with_1_where_a_benchmark_fails(model_folder: Path, tmp_path: Path) -> None:
+    build("a150", tmp_path)
+    build("pas20", tmp_path)
+    broken = next((tmp_path / "ADEChallengeData2016" / "annotations" / "validation").iterdir())
+    broken.write_bytes(b"no picture")
+    said = evaluate("all", "--data", tmp_path, "--model", model_folder, "--out", tmp_path / "out", "--protocol=whole")
+    assert said.exit_code == 1, said.output
+    assert "FAILED a150: " in said.output
+    assert broken.name in said.output
+    assert "left out" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("cityscapes", 'unknown data set "cityscapes"; use picturebook, coco-stuff, '),
+        ("a150", "a150 needs --data DIR"),
+        ("all", "all needs --data DIR"),
+        ("a150 --data HERE/none", "none: no such folder"),
+        ("a150 --data HERE", "ADEChallengeData2016"),
+        ("all --data HERE", "holds none of a847, pc459, a150, pc59, pas20, pas20b"),
+        ("folder --data HERE", "classes.txt: no such file"),
+        ("folder --data HERE/data --protocol best", 'unknown protocol "best"'),
+        ("folder --data HERE/data --protocol cat-seg --size 64", "size 64"),
+        ("folder --data HERE/data --dtype int8", 'unknown --dtype "int8"'),
+        ("folder --data HERE/data --out HERE/file", "file: is a file, not a folder"),
+        ("folder --data HERE/data --json HERE/file/x.json", "file: is a file, not a folder"),
+        ("folder --data HERE/data --save-predictions HERE/data/masks", "is not empty"),
+        ("coco-stuff --data HERE/data --split test", 'coco-stuff has no split "test"'),
+        ("folder --data HERE/data --size 3", "size 3 is smaller than one patch"),
+        ("a150 --data HERE/data --model no-such", 'unknown model "no-such"'),
+        ("picturebook --protocol whole", "--protocol does not apply to picturebook"),
+        ("picturebook --save-predictions x", "--save-predictions does not apply to picturebook"),
+        ("all --data HERE --split train", "--split does not apply to all"),
+    ],
+)
+def test_bad_input_is_one_line(model_folder: Path, tmp_path: Path, words: str, said: str) -> None:
+    save_folder(tmp_path / "data")
+    (tmp_path / "file").write_text("a file")
+    given = words.replace("HERE", str(tmp_path)).split()
+    if "--out" not in given and given[0] not in ("picturebook", "cityscapes"):
+        given += ["--out", str(tmp_path / "out")]
+    spoken = evaluate(*given, *([] if "--model" in given else ["--model", model_folder]))
+    assert spoken.exit_code == 2, spoken.output
+    assert said in spoken.output
+    assert len(spoken.output.strip().splitlines()) == 1
+
+
+def test_a_folder_of_another_run_is_refused_in_one_line(model_folder: Path, tmp_path: Path) -> None:
+    words = ["folder", "--data", save_folder(tmp_path / "data"), "--model", model_folder, "--out", tmp_path / "out"]
+    assert evaluate(*words).exit_code == 0
+    assert evaluate(*words).exit_code == 0
+    for change, said in (("--synonyms", "synonyms False, not True"), ("--limit=2", "images 4, not 2")):
+        spoken = evaluate(*words, change)
+        assert spoken.exit_code == 2
+        assert f"holds another run ({said})" in spoken.output
+        assert len(spoken.output.strip().splitlines()) == 1
