@@ -6,9 +6,8 @@ import torch
 
 from disa.errors import DisaError
 from disa.inference.catalogue import model_folder
-from disa.inference.published import tokenizer_beside
 from disa.inference.segmenter import Segmenter
-from disa.inference.text import load_tokenizer
+from disa.inference.text import load_tokenizer, tokenizer_beside
 from disa.model.clip_files import is_clip_folder
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa

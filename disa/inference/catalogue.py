@@ -26,16 +26,16 @@ class ModelEntry(NamedTuple):
 class Published(NamedTuple):
     """A model that its authors published on the Hub; fetched when it is first asked for."""
 
-    clip: str  # repository of the CLIP, or of the tokenizer that goes with the checkpoint
-    checkpoint: str | None = None  # file of CAT-Seg's Space
+    repository: str  # of a CLIP, or CAT-Seg's Space
+    checkpoint: str | None = None  # file of the Space
     recipe: str | None = None  # what the checkpoint holds
     knows: str = "photographs, by captions: dense CLIP alone, no head, zero training"
 
 
 _CATSEG_KNOWS = "photographs: CAT-Seg, trained on COCO-Stuff; DiSa's baseline"
 PUBLISHED = {
-    "cat-seg-b": Published("openai/clip-vit-base-patch16", "model_base.pth", "vit-b-16-baseline", _CATSEG_KNOWS),
-    "cat-seg-l": Published("openai/clip-vit-large-patch14-336", "model_large.pth", "vit-l-14-baseline", _CATSEG_KNOWS),
+    "cat-seg-b": Published(CATSEG_SPACE, "model_base.pth", "vit-b-16-baseline", _CATSEG_KNOWS),
+    "cat-seg-l": Published(CATSEG_SPACE, "model_large.pth", "vit-l-14-baseline", _CATSEG_KNOWS),
     "clip-vit-b-16": Published("openai/clip-vit-base-patch16"),
     "clip-vit-b-32": Published("openai/clip-vit-base-patch32"),
     "clip-vit-l-14": Published("openai/clip-vit-large-patch14"),

@@ -16,22 +16,32 @@ from disa.model.disa import Disa
 from disa.model.torch_file import read_torch_file
 
 
-def convert_catseg(checkpoint: Path, out: Path, tokenizer: Path, source: Source) -> Path:
-    """Write the model folder `out` from a CAT-Seg checkpoint and CLIP's `tokenizer.json`; return it.
+def convert_catseg(
+    checkpoint: Path, out: Path, tokenizer: Path, source: Source, must_fit: bool = True
+) -> DisaError | None:
+    """Write the model folder `out` from a CAT-Seg checkpoint and CLIP's `tokenizer.json`.
 
-    The folder appears whole or not at all. Raises `DisaError` naming the file and every tensor that is missing, left
-    over or of another shape; for a file with code in it; for a tokenizer of another model; if `out` holds something.
+    The folder appears whole or not at all. A tokenizer that does not fit the text tower is an error, or, unless it
+    `must_fit`, left out: the reason is returned then. Raises `DisaError` naming the file and every tensor that is
+    missing, left over or of another shape; for a file with code in it; if `out` holds something.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DisaError(f"{out}: exists already; choose another folder, or delete it")
     model = read_catseg(checkpoint)
     text = model.backbone.clip.config.text_config
-    words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
+    words, unfit = None, None
+    try:
+        words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
+    except DisaError as error:
+        if must_fit:
+            raise
+        unfit = error
     prepare_folder(out.parent)
     draft = out.with_name(f".{out.name[:100]}.{os.getpid()}.part")
     try:
         model.save_pretrained(draft, model_card_kwargs={"source": source})
-        words.save(str(draft / "tokenizer.json"))
+        if words is not None:
+            words.save(str(draft / "tokenizer.json"))
         if out.exists():
             out.rmdir()  # empty, or this fails
         draft.rename(out)
@@ -39,7 +49,7 @@ def convert_catseg(checkpoint: Path, out: Path, tokenizer: Path, source: Source)
         raise DisaError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return out
+    return unfit
 
 
 def read_catseg(checkpoint: Path) -> Disa:

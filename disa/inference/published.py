@@ -12,8 +12,9 @@ from transformers import CLIPConfig
 
 from disa.errors import DisaError
 from disa.files import prepare_folder, write_whole
-from disa.inference.catalogue import CATSEG_SPACE, FILES, PUBLISHED, Published
+from disa.inference.catalogue import FILES, PUBLISHED, Published
 from disa.inference.convert import convert_catseg, sha256_of
+from disa.inference.text import CLIP_TOKENIZER
 from disa.model.card import Source
 from disa.model.clip_files import PARTS, WHOLE, is_clip_folder, read_clip_config
 from disa.model.hub import commit_of, fetch_first
@@ -36,13 +37,7 @@ def fetch_model(name: str) -> Path:
     entry = PUBLISHED.get(name)
     if entry is not None and entry.checkpoint is not None:
         return _converted(name, entry)
-    return _fetch_folder(name if entry is None else entry.clip)
-
-
-def tokenizer_beside(path: Path) -> Path:
-    """Return the tokenizer of OpenAI's weights file: the one beside it, else the Hub's, the same for all of them."""
-    beside = path.with_name("tokenizer.json")
-    return beside if beside.is_file() else fetch_first(PUBLISHED["clip-vit-b-16"].clip, ("tokenizer.json",))
+    return _fetch_folder(name if entry is None else entry.repository)
 
 
 def _fetch_folder(repository: str) -> Path:
@@ -79,12 +74,12 @@ def _converted(name: str, entry: Published) -> Path:
         return folder
     assert entry.checkpoint is not None
     prepare_folder(folder.parent)
-    checkpoint = fetch_first(CATSEG_SPACE, (entry.checkpoint,), kind="space")
-    tokenizer = fetch_first(entry.clip, ("tokenizer.json",))
-    place = f"{CATSEG_SPACE}/{entry.checkpoint} (Space on the Hugging Face Hub)"
+    checkpoint = fetch_first(entry.repository, (entry.checkpoint,), kind="space")
+    place = f"{entry.repository}/{entry.checkpoint} (Space on the Hugging Face Hub)"
     source = Source(f"CAT-Seg ({name})", place, LICENCE, sha256_of(checkpoint), commit_of(checkpoint))
-    _remember(f"{CATSEG_SPACE}/{entry.checkpoint}", source.sha256)
-    return convert_catseg(checkpoint, folder, tokenizer, source)
+    _remember(f"{entry.repository}/{entry.checkpoint}", source.sha256)
+    convert_catseg(checkpoint, folder, CLIP_TOKENIZER, source)
+    return folder
 
 
 def _remember(file: str, sha256: str) -> None:

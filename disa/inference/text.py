@@ -21,6 +21,7 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
 TEXTS_PER_BATCH = 256
+CLIP_TOKENIZER = Path(__file__).with_name("clip_tokenizer.json")  # OpenAI's byte-pair merges (NOTICE, decision D59)
 LEGACY_END = 2  # configs of OpenAI's CLIP name this id; transformers then takes the highest id as the end
 
 
@@ -90,6 +91,12 @@ class TextEncoder:
         return [
             normalize(embedded[end - len(group) : end].mean(0), dim=-1) for end, group in zip(ends, names, strict=True)
         ]
+
+
+def tokenizer_beside(path: Path) -> Path:
+    """Return the tokenizer of a weights file: the one beside it, else that of OpenAI's CLIPs, the same for all."""
+    beside = path.with_name("tokenizer.json")
+    return beside if beside.is_file() else CLIP_TOKENIZER
 
 
 def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:

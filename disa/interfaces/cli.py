@@ -367,8 +367,8 @@ def convert(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="CLIP's tokenizer.json. Default: the one beside the checkpoint, else that of "
-            "openai/clip-vit-base-patch16 on the Hub; it is the same for all of OpenAI's CLIPs."
+            help="CLIP's tokenizer.json. Default: the one beside the checkpoint, else that of OpenAI's CLIPs, which "
+            "comes with disa."
         ),
     ] = None,
 ) -> None:

@@ -6,7 +6,8 @@ import typer
 
 from disa.errors import DisaError
 from disa.inference.convert import convert_catseg, sha256_of
-from disa.inference.published import LICENCE, tokenizer_beside
+from disa.inference.published import LICENCE
+from disa.inference.text import tokenizer_beside
 from disa.model.card import Source
 
 KINDS = ("cat-seg",)
@@ -19,5 +20,8 @@ def run(kind: str, checkpoint: Path, out: Path, *, tokenizer: Path | None) -> No
     if not checkpoint.is_file():
         raise DisaError(f"{checkpoint}: no such file; CAT-Seg publishes model_base.pth and model_large.pth")
     source = Source("CAT-Seg", checkpoint.name, LICENCE, sha256_of(checkpoint))
-    convert_catseg(checkpoint, out, tokenizer or tokenizer_beside(checkpoint), source)
+    given = tokenizer is not None
+    unfit = convert_catseg(checkpoint, out, tokenizer or tokenizer_beside(checkpoint), source, must_fit=given)
     typer.echo(f"{out}: written; sha256 of the checkpoint {source.sha256}")
+    if unfit is not None:  # no published model, and nobody here knows the words it was trained with
+        typer.echo(f"warning: {out} has no tokenizer.json yet, copy the right one there: {unfit}", err=True)

@@ -3,7 +3,7 @@
 import typer
 
 from disa.errors import DisaError
-from disa.inference.catalogue import CATSEG_SPACE, PUBLISHED, WEIGHTS, models
+from disa.inference.catalogue import PUBLISHED, WEIGHTS, models
 
 
 def run() -> None:
@@ -14,7 +14,7 @@ def run() -> None:
     for entry in entries:
         typer.echo(f"{entry.name}  {entry.size / 1e6:.1f} MB\n  knows: {entry.knows}\n  where: {entry.folder}")
     for name, published in PUBLISHED.items():
-        place = f"{CATSEG_SPACE}/{published.checkpoint}" if published.checkpoint else published.clip
+        place = "/".join(part for part in (published.repository, published.checkpoint) if part)
         typer.echo(f"{name}  fetched when first used\n  knows: {published.knows}\n  where: {place} on the Hub")
     typer.echo(
         "--model also takes a folder that disa or transformers (CLIP) wrote, OpenAI's .pt, or a Hub id. No weights of "

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.inference.published import tokenizer_beside
-from disa.inference.text import TextEncoder, load_tokenizer
+from disa.inference.text import TextEncoder, load_tokenizer, tokenizer_beside
 from disa.model.disa import Disa
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,18 @@ import numpy as np
 import pytest
 import torch
 from fake_hub import COMMIT, Hub, hub
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import disa
 from disa.errors import DisaError
-from disa.inference.catalogue import CATSEG_SPACE, PUBLISHED
+from disa.inference.catalogue import CATSEG_SPACE
+from disa.inference.text import CLIP_TOKENIZER, load_tokenizer
+from disa.interfaces.cli import app
 from disa.model.disa import Disa
 from disa.model.pretrained import read_config
-from disa.training.tokenizer import train_tokenizer
 
+FULL = {"words": 49_408, "context": 77}  # CLIP's own text tower reads
 PICTURE = np.arange(3 * 40 * 50, dtype=np.uint8).reshape(40, 50, 3)
 
 
@@ -45,22 +50,10 @@ def command(*words: object, hub: Hub, cache: Path, **more: str) -> subprocess.Co
 
 
 def clip_repository(folder: Path, form: str) -> Path:
-    """A CLIP folder with a tokenizer that ends texts as the text tower expects."""
-    formats.write_folder(formats.small_clip(words=600, context=40), folder, form)
-    tokenizer(folder / "tokenizer.json")
+    """A small CLIP with CLIP's own words and tokenizer, as a transformers folder."""
+    formats.write_folder(formats.small_clip(**FULL), folder, form)
+    shutil.copyfile(CLIP_TOKENIZER, folder / "tokenizer.json")
     return folder
-
-
-def tokenizer(path: Path) -> None:
-    """A tokenizer of 600 entries whose end of text is the highest id, as CLIP's."""
-    data = json.loads(train_tokenizer(["a photo of a house in the scene"] * 30, 598).to_str())
-    moved = {"<|startoftext|>": 598, "<|endoftext|>": 599}
-    data["model"]["vocab"] |= moved
-    for token in data["added_tokens"]:
-        token["id"] = moved[token["content"]]
-    for name, index in moved.items():
-        data["post_processor"]["special_tokens"][name]["ids"] = [index]
-    path.write_text(json.dumps(data))
 
 
 @pytest.mark.parametrize("form", ["safetensors", "bin", "sharded"])
@@ -91,32 +84,25 @@ def test_openais_weights_with_another_activation_are_refused(
     assert disa.load(folder, "cpu")  # somebody's own CLIP may well use it
 
 
-def test_openais_file_takes_the_tokenizer_beside_it_or_the_hubs(
-    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    clip = clip_repository(served.root / "models" / PUBLISHED["clip-vit-b-16"].clip, "safetensors")
-    torch.save(formats.openai_state(formats.small_clip(words=600, context=40)), tmp_path / "ViT.pt")
-    served.use(monkeypatch, tmp_path / "cache")
-    expected = scores(clip)
-    np.testing.assert_array_equal(scores(tmp_path / "ViT.pt"), expected)
-    (tmp_path / "tokenizer.json").write_bytes((clip / "tokenizer.json").read_bytes())
-    asked = len(served.asked)
-    served.use(monkeypatch, tmp_path / "other")
-    np.testing.assert_array_equal(scores(tmp_path / "ViT.pt"), expected)
-    assert len(served.asked) == asked
+def test_openais_file_takes_clips_own_tokenizer_or_the_one_beside_it(tmp_path: Path, model_folder: Path):
+    clip = clip_repository(tmp_path / "clip", "safetensors")
+    torch.save(formats.openai_state(formats.small_clip(**FULL)), tmp_path / "ViT.pt")
+    np.testing.assert_array_equal(scores(tmp_path / "ViT.pt"), scores(clip))
+    shutil.copyfile(model_folder / "tokenizer.json", tmp_path / "tokenizer.json")
+    with pytest.raises(DisaError, match="ends texts with token"):
+        scores(tmp_path / "ViT.pt")
 
 
 def catseg_checkpoint(path: Path, seed: int = 0) -> Path:
     """A small baseline in the published form: detectron2's file with the official names, some of it in 16 bit."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": catseg_formats.official_state(seed, words=600, context=40), "iteration": 80_000}, path)
+    torch.save({"model": catseg_formats.official_state(seed, **FULL), "iteration": 80_000}, path)
     return path
 
 
 @pytest.fixture
 def space(served: Hub) -> Path:
-    """CAT-Seg's Space with a small model_base.pth, and the CLIP whose tokenizer goes with it."""
-    clip_repository(served.root / "models" / PUBLISHED["cat-seg-b"].clip, "safetensors")
+    """CAT-Seg's Space with a small model_base.pth."""
     return catseg_checkpoint(served.root / "spaces" / CATSEG_SPACE / "model_base.pth")
 
 
@@ -236,3 +222,55 @@ numpy.save(out, disa.load(folder, "cpu")(numpy.load(picture), ["a", "b"], scores
     files = [tmp_path / "again", tmp_path / "picture.npy", tmp_path / "scores.npy"]
     subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, timeout=300)
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), segmenter(PICTURE, ["a", "b"], scores=True).scores)
+
+
+def test_a_checkpoint_with_words_of_its_own_is_converted_and_the_missing_tokenizer_said(tmp_path: Path):
+    torch.save(catseg_formats.official_state(words=60), tmp_path / "small.pth")
+    runner, words = CliRunner(), ["convert", "cat-seg", str(tmp_path / "small.pth"), str(tmp_path / "out")]
+    done = runner.invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "warning" in done.stderr and "has no tokenizer.json yet" in done.stderr
+    assert Disa.from_pretrained(tmp_path / "out").config.backbone_clip["text_config"]["vocab_size"] == 60
+    with pytest.raises(DisaError, match=r"lacks tokenizer\.json"):
+        disa.load(tmp_path / "out", "cpu")
+    again = runner.invoke(app, words)
+    assert again.exit_code == 2 and "exists already" in again.stderr
+    given = runner.invoke(app, [*words[:-1], str(tmp_path / "new"), "--tokenizer", str(CLIP_TOKENIZER)])
+    assert given.exit_code == 2 and "has token 49407, the model knows 60 tokens" in given.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_checkpoints_that_do_not_fit_are_refused_by_the_tensors_name(tmp_path: Path):
+    state = catseg_formats.official_state(words=60)
+    name = "sem_seg_head.predictor.transformer.layers.1.attention.MLP.0.weight"
+    path, out = tmp_path / "m.pth", tmp_path / "out"
+    for changed, message in (
+        (
+            {key: value for key, value in state.items() if key != name},
+            r"missing refine\.levels\.1\.category\.attention\.mlp",
+        ),
+        (state | {"criterion.weight": torch.zeros(3)}, r"left over criterion\.weight"),
+        (state | {name: state[name][:5]}, r"layers\.1\.attention\.MLP\.0\.weight has shape \(5, 16\), expected"),
+        ({"state": 3}, "holds no tensors named"),
+        ([1, 2], "holds no tensors named"),
+        (state | {name: "text"}, "is no tensor"),
+        ({key: value for key, value in state.items() if "conv1.weight" not in key}, r"lacks .*conv1\.weight"),
+    ):
+        torch.save(changed, path)
+        failed = CliRunner().invoke(app, ["convert", "cat-seg", str(path), str(out)])
+        assert failed.exit_code == 2 and failed.stderr.count("\n") == 1, failed.output
+        assert re.search(message, failed.stderr), failed.stderr
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_clips_tokenizer_gives_the_published_ids():
+    golden = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "golden"
+    if not golden.is_dir():
+        pytest.skip("golden tensors not at hand (DISA_SHARED)")
+    tokenizer = load_tokenizer(CLIP_TOKENIZER, 49_407, 49_408)
+    for name in ("a", "c"):
+        facts = json.loads((golden / name / "meta.json").read_text())["config"]
+        expected = load_file(golden / name / "io.safetensors")["in.tokens_official"]
+        prompts = [facts["template"].replace("{}", words.split(", ")[0]) for words in facts["class_names"]]
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(prompts)]
+        assert [row + [0] * (77 - len(row)) for row in rows] == expected.tolist()
