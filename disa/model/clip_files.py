@@ -16,6 +16,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.openai import from_openai, is_openai, openai_config, widened
 from disa.model.torch_file import read_torch_file
+from disa.recipes import BASELINE
 
 CONFIG = "config.json"
 WHOLE = {"model.safetensors": load_file, "pytorch_model.bin": read_torch_file}  # file -> its reader, best first
@@ -60,7 +61,8 @@ def dense_config(clip: Mapping[str, Any]) -> ModelConfig:
     native, patch = vision.get("image_size", 224), vision.get("patch_size", 32)  # transformers' defaults
     depth = vision.get("num_hidden_layers", 12)
     size = GRID * patch if native >= 224 else native // patch * patch
-    return ModelConfig(dict(clip), backbone_image_size=size, backbone_guidance_blocks=guidance_blocks(depth))
+    config = ModelConfig(dict(clip), backbone_image_size=size, backbone_guidance_blocks=guidance_blocks(depth))
+    return config.replace(**BASELINE)
 
 
 def guidance_blocks(depth: int) -> tuple[int, int]:

@@ -79,7 +79,7 @@ class Step(nn.Module):
 
 
 def _image_stem(channels: int) -> nn.Sequential:
-    """Return two small convolutions on the image itself: edges that no token grid holds (decision D-image)."""
+    """Return two small convolutions on the image itself: edges that no token grid holds (decision D18)."""
     return nn.Sequential(
         nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
     )

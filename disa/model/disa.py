@@ -133,7 +133,9 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
     def from_clip(cls, config: ModelConfig, source: str | Path) -> "Disa":
         """Return a fresh head on a CLIP (`clip_files.load_clip`), whose own config replaces `backbone_clip`."""
         clip, state = load_clip(source)
-        model = cls(config.replace(backbone_clip=clip))
+        config = config.replace(backbone_clip=clip)
+        pretrained.build(source, lambda: cls(config), config)  # refuses numbers that fit no network, in one line
+        model = cls(config)
         model.backbone.load(state, Path(source))
         return model
 

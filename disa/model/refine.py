@@ -104,7 +104,7 @@ class CategoryRefine(nn.Module):
 
 
 class CategoryReweight(nn.Module):
-    """A weight in 0..2 per category, from its own pooled feature; 1 at the start (paper, HRM; decision D-identity)."""
+    """A weight in 0..2 per category, from its own pooled feature; 1 at the start (paper, HRM; decision D21)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class CategoryReweight(nn.Module):
 
 
 class SemanticReweight(nn.Module):
-    """A weight in 0..2 per channel, pooled over space and categories; 1 at the start (paper, HRM; D-identity)."""
+    """A weight in 0..2 per channel, pooled over space and categories; 1 at the start (paper, HRM; decision D21)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
