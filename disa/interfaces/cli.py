@@ -271,6 +271,14 @@ def train(
         str, typer.Argument(help="What to train: `mini`, `mini-baseline`, ... (a function of disa/recipes.py).")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, log and, at the end, the model.")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="What to train on: `picturebook`, `coco-stuff`, another of `disa data list`, or `folder`."),
+    ] = "picturebook",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the official trees side by side, or with your own data set.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which part of the data set. Default: train.")] = None,
     clip: Annotated[
         str | None,
         typer.Option(
@@ -294,19 +302,26 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
     device: Device = "auto",
 ) -> None:
-    """Train a segmentation model on picturebook; interrupt it with Ctrl-C and run it again to go on.
+    """Train a segmentation model; interrupt it with Ctrl-C and run it again to go on.
 
     Examples:
 
     - `disa train mini --clip runs/clip --out runs/mini`
 
     - `disa train mini --clip runs/clip --out runs/soft --set saliency_split=soft --steps 2000`
+
+    - `disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets --out runs/disa-l`
+
+    - `disa train mini --init mini --dataset folder --data my-pictures --out runs/mine`
     """
     from disa.interfaces.train import run
 
     run(
         recipe=recipe,
         out=out,
+        dataset=dataset,
+        data=data,
+        split=split,
         clip=clip,
         init=init,
         steps=steps,

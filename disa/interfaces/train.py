@@ -13,6 +13,7 @@ from disa.inference.bundle import choose_device
 from disa.inference.catalogue import model_folder
 from disa.interfaces.cli import INTERRUPTED
 from disa.recipes import RECIPES
+from disa.training.samples import PICTUREBOOK, Source, dataset_source
 from disa.training.segmentation import train
 from disa.training.settings import TrainConfig, by_name, changed, recipe_settings, settable
 
@@ -21,6 +22,9 @@ def run(
     recipe: str,
     out: Path,
     *,
+    dataset: str,
+    data: Path | None,
+    split: str | None,
     clip: str | None,
     init: str | None,
     steps: int | None,
@@ -31,7 +35,7 @@ def run(
     resume: bool,
     device: str,
 ) -> None:
-    """Train a recipe on picturebook; None keeps the recipe's own number.
+    """Train a recipe on picturebook or a data set on disk; None keeps the recipe's own number.
 
     `settings` are "name=value" for any field of `ModelConfig` or `TrainConfig`. Exits with 130 after an interruption.
     Raises `DisaError`.
@@ -43,11 +47,28 @@ def run(
     given: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr, "seed": seed}
     training = replace(recipe_settings(recipe), **{name: value for name, value in given.items() if value is not None})
     training = changed(training, training_changes)
-    start, source = (None if name is None else model_folder(name) for name in (init, clip))
-    trained = train(config, training, out, source, start, resume=resume, device=str(choose_device(device)))
+    source = _source(dataset, data, split)
+    start, begin = (None if name is None else model_folder(name) for name in (init, clip))
+    where = str(choose_device(device))
+    trained = train(config, training, out, begin, start, source=source, resume=resume, device=where)
     if trained is None:
         raise typer.Exit(INTERRUPTED)
     typer.echo(f"trained {training.steps} steps; the model is in {trained}")
+    if source is not PICTUREBOOK:
+        typer.echo(f"measure it: disa evaluate {dataset} --data {data} --model {trained}")
+
+
+def _source(dataset: str, data: Path | None, split: str | None) -> Source:
+    """Return what to train on. Raises `DisaError` for options that contradict each other and unusable data."""
+    if dataset == PICTUREBOOK.name:
+        if data is not None or split is not None:
+            raise DisaError("picturebook is drawn, not read: leave out --data and --split, or name another --dataset")
+        return PICTUREBOOK
+    if data is None:
+        raise DisaError(
+            f"{dataset} needs --data DIR, the folder that holds it; disa data list shows what it looks like"
+        )
+    return dataset_source(dataset, data, split or "train")
 
 
 def split_changes(settings: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from disa.data.picturebook import IGNORED, SEEN, TRAIN_SEED, WORDS, render
+from disa.errors import DisaError
 from disa.training.settings import TrainConfig
 
 LABELS = tuple(word for word in WORDS if word in SEEN)  # the words with masks for training, in the order of WORDS
@@ -48,10 +49,15 @@ class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
         return pixels, torch.from_numpy(target.astype(np.int64))
 
 
-def training_batches(settings: TrainConfig, size: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of the steps from `start` on, rendered ahead by `settings.workers` processes."""
+def training_batches(
+    samples: Dataset[tuple[Tensor, Tensor]], settings: TrainConfig, start: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of the steps from `start` on, made ahead by `settings.workers` processes.
+
+    Raises `DisaError` for a sample that cannot be read.
+    """
     loader: DataLoader[Any] = DataLoader(
-        TrainingScenes(settings, size),
+        samples,
         batch_sampler=[
             list(range(step * settings.batch, (step + 1) * settings.batch)) for step in range(start, settings.steps)
         ],
@@ -59,12 +65,14 @@ def training_batches(settings: TrainConfig, size: int, start: int) -> Iterator[t
         worker_init_fn=_leave_signals_to_parent,
         prefetch_factor=4 if settings.workers else None,
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except DisaError as error:  # of a worker: the loader puts its traceback before what it says
+        raise DisaError(str(error).strip().splitlines()[-1].removeprefix("disa.errors.DisaError: ")) from None
 
 
-def choose_labels(target: Tensor, step: int, settings: TrainConfig) -> Tensor:
-    """Return the indices into `LABELS` that take part in a step, ascending: those present, then random absent ones."""
-    count = len(LABELS)
+def choose_labels(target: Tensor, step: int, settings: TrainConfig, count: int = len(LABELS)) -> Tensor:
+    """Return which of `count` labels take part in a step, ascending: those present, then random absent ones."""
     if settings.categories == 0 or settings.categories >= count:
         return torch.arange(count)
     present = target[target != IGNORED].unique().cpu()

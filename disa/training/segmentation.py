@@ -1,6 +1,6 @@
-"""The training loop of segmentation on picturebook: from CLIP's weights to a model folder.
+"""The training loop of segmentation: from CLIP's weights and a source of samples to a model folder.
 
-Signature: (ModelConfig, TrainConfig, run folder) -> run folder/model, loadable by `disa.load`.
+Signature: (ModelConfig, TrainConfig, Source, run folder) -> run folder/model, loadable by `disa.load`.
 """
 
 import time
@@ -31,7 +31,8 @@ from disa.training.checkpoint import (
 from disa.training.interruption import Interruption
 from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.progress import RunLog
-from disa.training.scenes import LABELS, choose_labels, relabel, step_generator, training_batches
+from disa.training.samples import PICTUREBOOK, Source
+from disa.training.scenes import choose_labels, relabel, step_generator, training_batches
 from disa.training.settings import TrainConfig
 from disa.training.start import copy_tokenizer, start_model
 
@@ -43,11 +44,12 @@ def train(
     clip: Path | None = None,
     init: Path | None = None,
     *,
+    source: Source = PICTUREBOOK,
     resume: bool = False,
     device: str = "cpu",
     console: Console | None = None,
 ) -> Path | None:
-    """Train on picturebook and return `out/model`, or None after an interruption, which leaves a checkpoint.
+    """Train on `source` and return `out/model`, or None after an interruption, which leaves a checkpoint.
 
     `out` also gets log.jsonl and the last two checkpoints.
     `clip` is a CLIP folder in transformers' format: it decides the backbone (`config.backbone_clip`) and the
@@ -56,13 +58,15 @@ def train(
     disk and a loss that is not a number.
     """
     torch.manual_seed(settings.seed)
-    run = Run(config, settings, clip, init, torch.device(device))
+    run = Run(config, settings, clip, init, torch.device(device), source)
     start, earlier = _begin(run, out, resume)
     size = settings.image_size or run.config.backbone_image_size
     begun, done = time.monotonic(), start
     log = RunLog(out / "log.jsonl", settings.steps, start, settings.log_every, console)
     with Interruption() as interruption, log:
-        for step, (pixels, target) in enumerate(training_batches(settings, size, start), start):
+        for step, (pixels, target) in enumerate(
+            training_batches(source.samples(settings, size), settings, start), start
+        ):
             try:
                 numbers = run.step(step, pixels, target)
             except FloatingPointError as error:
@@ -104,10 +108,16 @@ class Run:
     """The moving parts of a run: model, optimizer, averaged weights, prompts."""
 
     def __init__(
-        self, config: ModelConfig, settings: TrainConfig, clip: Path | None, init: Path | None, device: torch.device
+        self,
+        config: ModelConfig,
+        settings: TrainConfig,
+        clip: Path | None,
+        init: Path | None,
+        device: torch.device,
+        source: Source = PICTUREBOOK,
     ) -> None:
         """Build the model, from CLIP's weights or from a whole model's."""
-        self.settings, self.device = settings, device
+        self.settings, self.device, self.source = settings, device, source
         self.model, self.words, self.tokenizer = start_model(config, clip, init)
         self.config = self.model.config
         self.model.to(device).train()
@@ -115,7 +125,7 @@ class Run:
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.averages = {n: p.detach().clone() for n, p in self.trained.items()} if settings.ema else {}
         templates = settings.templates or self.config.backbone_templates
-        ids = self.words.tokenize(LABELS, templates)  # t, templates, l
+        ids = self.words.tokenize(source.labels, templates)  # t, templates, l
         used = int(ids.flatten(0, 1).any(0).nonzero().max()) + 1
         self.prompts = ids[..., :used].to(device)  # the tower is causal: padding behind the end changes nothing
         self.text: Tensor | None = None  # of a text tower that does not train
@@ -125,7 +135,7 @@ class Run:
 
         Raises `FloatingPointError` when loss or gradient is not finite; the weights are then still those before.
         """
-        chosen = choose_labels(target, step, self.settings)
+        chosen = choose_labels(target, step, self.settings, len(self.source.labels))
         target = relabel(target.to(self.device), chosen)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
             text = self.embed(step)[chosen]
@@ -166,6 +176,7 @@ class Run:
             "seconds": seconds,
             "model": self.config.to_dict(),
             "training": self.settings.to_dict(),
+            "source": self.source.facts,
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -176,6 +187,11 @@ class Run:
         """Go back to a checkpoint and return its step. Raises `DisaError` if it is of another run."""
         if ModelConfig.from_dict(checkpoint.state["model"]) != self.config:
             raise DisaError(f"{path}: is of another model configuration; give the same one, or choose another --out")
+        if (there := checkpoint.state.get("source", PICTUREBOOK.facts)) != self.source.facts:
+            said = f"{there['name']} ({there.get('images', 'drawn')} images)"
+            raise DisaError(
+                f"{path}: was trained on {said}, as it was then; give the same data, or choose another --out"
+            )
         there = checkpoint.state["training"]
         if names := self.settings.conflicts(TrainConfig.from_dict(there)):
             said = ", ".join(f"{name}={there[name]}" for name in names)
@@ -193,8 +209,11 @@ class Run:
                 raise DisaError(f"{folder}: cannot be written ({error.strerror}); free space, then --resume") from error
 
     def evaluate(self, log: RunLog, done: int) -> None:
-        """Measure the model on test scenes and log the result; training goes on as if nothing had happened."""
-        if not self.settings.evaluate_scenes:
+        """Measure the model on test scenes and log the result; training goes on as if nothing had happened.
+
+        Data sets on disk have an evaluator of their own, `disa evaluate`.
+        """
+        if not self.settings.evaluate_scenes or self.source is not PICTUREBOOK:
             return
         with self.averaged():
             self.model.eval()

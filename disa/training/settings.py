@@ -27,7 +27,9 @@ class TrainConfig:
 
     image_size: int = 0  # pixels per side of a training crop; 0: the model's `backbone_image_size`
     flip: bool = True  # mirror every other scene
-    scale_jitter: float = 0.0  # scenes are drawn up to this share larger, then cropped; 0: off
+    scale_jitter: float = 0.0  # scenes and images are up to this share larger, then cropped; 0: off
+    colour_jitter: bool = False  # change brightness, contrast, saturation and hue of images (not of scenes) [B]
+    largest_share: float = 1.0  # crops of images in which one category has more are drawn again; 1: off [B]
     categories: int = 0  # labels per step: those present in the batch, then absent ones at random; 0: all
     templates: tuple[str, ...] = ()  # prompts drawn from these at each step; empty: the model's own, always
 
@@ -54,6 +56,8 @@ class TrainConfig:
         for name in ("clip_lr_scale", "weight_decay", "scale_jitter"):
             if not getattr(self, name) >= 0:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
+        if not 0 < self.largest_share <= 1:
+            raise DisaError(f"largest_share={self.largest_share}: must be above 0 and at most 1")
         if not 0 <= self.ema < 1:
             raise DisaError(f"ema={self.ema}: must be at least 0 and below 1, e.g. 0.999")
 
@@ -78,7 +82,9 @@ class TrainConfig:
 _FROM_SCRATCH = TrainConfig(
     steps=1000, batch=8, lr=3e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100, categories=12, bf16=True
 )
-_PUBLISHED = TrainConfig(steps=80_000, batch=4, lr=2e-4, clip_lr_scale=0.01, clip_norm=0.01, warmup=0)
+_PUBLISHED = TrainConfig(
+    steps=80_000, batch=4, lr=2e-4, clip_lr_scale=0.01, clip_norm=0.01, warmup=0, colour_jitter=True
+)
 
 
 def recipe_settings(recipe: str) -> TrainConfig:

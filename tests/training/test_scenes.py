@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,19 @@ from small_run import small_settings
 
 from disa.data.picturebook import IGNORED, SEEN, TRAIN_SEED, WORDS, render
 from disa.training.scenes import LABELS, TrainingScenes, choose_labels, relabel, training_batches
+from disa.training.settings import TrainConfig
 
 SETTINGS = small_settings(steps=3, batch=3)
 
 
+def batches(settings: TrainConfig, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return training_batches(TrainingScenes(settings, 32), settings, start)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_what_is_seen(workers: int) -> None:
-    alone = list(training_batches(SETTINGS, 32, 0))
-    shared = list(training_batches(replace(SETTINGS, workers=workers), 32, 0))
+    alone = list(batches(SETTINGS, 0))
+    shared = list(batches(replace(SETTINGS, workers=workers), 0))
     assert len(alone) == len(shared) == 3
     for (pixels, target), (same_pixels, same_target) in zip(alone, shared, strict=True):
         assert pixels.shape == (3, 3, 32, 32)
@@ -24,7 +30,7 @@ def test_workers_do_not_change_what_is_seen(workers: int) -> None:
 
 
 def test_starting_later_gives_the_later_batches() -> None:
-    whole, later = list(training_batches(SETTINGS, 32, 0)), list(training_batches(SETTINGS, 32, 2))
+    whole, later = list(batches(SETTINGS, 0)), list(batches(SETTINGS, 2))
     assert len(later) == 1
     assert torch.equal(later[0][0], whole[2][0])
 

@@ -218,7 +218,7 @@ def test_text_has_a_gradient_if_its_tower_trains(mode: str, clip_folder: Path) -
     run = Run(small_config(backbone_finetune=mode), SETTINGS, clip_folder, None, torch.device("cpu"))
     assert run.embed(0).requires_grad == (mode == "qv")
     assert (run.embed(0) is run.embed(1)) == (mode == "frozen")
-    assert torch.allclose(run.embed(0), run.words(segmentation.LABELS), atol=1e-6)
+    assert torch.allclose(run.embed(0), run.words(run.source.labels), atol=1e-6)
 
 
 def test_evaluation_on_the_way_is_logged_and_changes_nothing(
