@@ -15,7 +15,7 @@ from disa.interfaces.cli import INTERRUPTED
 from disa.recipes import RECIPES
 from disa.training.samples import PICTUREBOOK, Source, dataset_source
 from disa.training.segmentation import train
-from disa.training.settings import TrainConfig, by_name, changed, recipe_settings, settable
+from disa.training.settings import TrainConfig, bf16_warning, by_name, changed, recipe_settings, settable
 
 
 def run(
@@ -50,6 +50,8 @@ def run(
     source = _source(dataset, data, split)
     start, begin = (None if name is None else model_folder(name) for name in (init, clip))
     where = str(choose_device(device))
+    if warning := bf16_warning(training.bf16, where):
+        typer.echo(warning, err=True)
     trained = train(config, training, out, begin, start, source=source, resume=resume, device=where)
     if trained is None:
         raise typer.Exit(INTERRUPTED)

@@ -5,7 +5,7 @@ import pytest
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.recipes import RECIPES, mini
-from disa.training.settings import TrainConfig, changed, recipe_settings
+from disa.training.settings import TrainConfig, bf16_warning, changed, recipe_settings
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,20 @@ def test_wrong_text_is_refused(config: TrainConfig | ModelConfig, name: str, tex
 
 def test_every_recipe_has_settings() -> None:
     assert {recipe_settings(name).steps for name in RECIPES} == {recipe_settings("mini").steps, 80_000}
+
+
+@pytest.mark.parametrize(
+    ("bf16", "device", "capability", "warned"),
+    [
+        (True, "cpu", "AVX2", True),
+        (True, "cpu", "DEFAULT", True),
+        (True, "cpu", "AVX512", False),
+        (True, "cuda:0", "AVX2", False),
+        (False, "cpu", "AVX2", False),
+    ],
+)
+def test_emulated_bf16_is_said(
+    bf16: bool, device: str, capability: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    assert (bf16_warning(bf16, device) is not None) == warned
