@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 import disa
 from disa.errors import DisaError
 from disa.interfaces.cli import app
+from disa.interfaces.training_cli import training
 
 COMMANDS = ("segment", "evaluate", "train", "pretrain-clip", "info", "models")
 runner = CliRunner()
@@ -40,7 +41,8 @@ def test_help_lists_every_command():
 def test_every_command_has_help_for_every_option(command: str):
     result = runner.invoke(app, [command, "--help"], terminal_width=200, env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    (parsed,) = [c for c in app.registered_commands if (c.name or c.callback.__name__) == command]
+    registered = (*app.registered_commands, *training.registered_commands)
+    (parsed,) = [c for c in registered if (c.name or c.callback.__name__) == command]
     for name, hint in parsed.callback.__annotations__.items():
         if name != "return":
             assert hint.__metadata__[0].help, f"{command}: {name} has no help"
