@@ -150,7 +150,7 @@ def test_config_of_something_else(folder, content, message):
     ("changes", "message"),
     [
         ({"cost_channels": "eight"}, "no network can be built"),
-        ({"cost_channels": -8}, "no network can be built"),
+        ({"cost_channels": -8}, "cost_channels=-8: must be at least 1"),
         ({"refine_levels": 10**9}, "more than 200 layers"),
         ({"cost_channels": 10**6}, "has shape"),  # petabytes: refused before memory is taken
     ],

@@ -42,7 +42,7 @@ def test_parts_add_up(recipe):
 
 def test_overrides_reach_every_recipe():
     for recipe, build in RECIPES.items():
-        assert build(cost_channels=24).cost_channels == 24
+        assert build(cost_channels=40).cost_channels == 40
         assert build().disentangle is not recipe.endswith("baseline")
     with pytest.raises(TypeError, match="cost_chanels"):
         mini(cost_chanels=3)
