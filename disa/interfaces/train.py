@@ -1,5 +1,6 @@
 """`disa train`: a recipe's name and changes as text -> a run folder with a model."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,8 @@ def run(
     `settings` are "name=value" for any field of `ModelConfig` or `TrainConfig`. Exits with 130 after an interruption.
     Raises `DisaError`.
     """
+    # RMSNorm of bf16 by 32-bit weights takes torch's slower path, and says so once: nothing a user could mend
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
     if recipe not in RECIPES:
         raise DisaError(f'unknown recipe "{recipe}"; use one of {", ".join(RECIPES)}')
     model_changes, training_changes = split_changes(settings)
@@ -55,7 +58,7 @@ def run(
     trained = train(config, training, out, begin, start, source=source, resume=resume, device=where)
     if trained is None:
         raise typer.Exit(INTERRUPTED)
-    typer.echo(f"trained {training.steps} steps; the model is in {trained}")
+    typer.echo(f"trained {training.steps} step{'s' * (training.steps > 1)}; the model is in {trained}")
     if source is not PICTUREBOOK:
         typer.echo(f"measure it: disa evaluate {dataset} --data {data} --model {trained}")
 
