@@ -8,7 +8,7 @@ import disa
 from disa.errors import DisaError
 from disa.interfaces.cli import app
 
-COMMANDS = ("segment", "evaluate", "train", "pretrain-clip", "info", "models")
+COMMANDS = tuple(command.name or command.callback.__name__ for command in app.registered_commands)
 runner = CliRunner()
 
 
