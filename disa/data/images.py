@@ -42,7 +42,10 @@ def read_image(source: object, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(source, (str, PathLike)):
         return read_file(Path(fspath(source)), max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pillow(source, "the PIL image")
+        try:
+            return _from_pillow(source, "the PIL image")
+        except (OSError, ValueError, SyntaxError) as error:  # `Image.open` reads no pixel: what is damaged shows here
+            raise DisaError(f"the PIL image is closed, damaged or truncated ({_one_line(error)})") from None
     if _is_tensor(source):
         return _from_array(_from_tensor(source), "the tensor")
     if isinstance(source, np.ndarray):
@@ -173,8 +176,11 @@ def _is_tensor(source: object) -> bool:
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:
     """Return a tensor as an array (H, W) or (H, W, C); three axes are channels first where that is possible."""
-    tensor = tensor.detach().cpu()
-    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    try:
+        tensor = tensor.detach().cpu()
+        array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, without values (NotImplementedError is the first)
+        raise DisaError(f"the tensor is no plain one of numbers ({_one_line(error)})") from None
     return np.moveaxis(array, 0, -1) if array.ndim == 3 and array.shape[0] in (1, 3, 4) else array
 
 

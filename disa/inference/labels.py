@@ -3,7 +3,9 @@
 Free of torch, so that the command line can refuse bad labels before the heavy imports.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from numbers import Real
 
 from disa.errors import DisaError
 from disa.inference.templates import template_sets
@@ -17,6 +19,8 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
 
     Raises `DisaError` for no label, an empty one, and two that are the same but for case, spaces or synonyms.
     """
+    if not isinstance(labels, Iterable):
+        raise DisaError(f'{name}s are text ("house, sea") or a list of texts; got {type(labels).__name__}')
     words = tuple(part.strip() for part in labels.split(",")) if isinstance(labels, str) else tuple(labels)
     if not words or (isinstance(labels, str) and not labels.strip()):
         raise DisaError(f'no {name} given; name at least one, such as "house, sea, grass"')
@@ -46,6 +50,8 @@ def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
     Raises `DisaError` for none, an unknown name, or a prompt that has no place for the word.
     """
+    if not isinstance(templates, Iterable):
+        raise DisaError(f"templates are a text or a list of texts; got {type(templates).__name__}")
     known = template_sets()
     checked: tuple[str, ...] = ()
     for given in (templates,) if isinstance(templates, str) else templates:
@@ -79,14 +85,18 @@ def parse_background(background: int | float | str | Sequence[str] | None, words
         try:
             background = float(text)
         except ValueError:
+            if re.fullmatch(r"\d+,\d+", text):
+                point = text.replace(",", ".")
+                raise DisaError(f'background "{text}": write the number with a point, {point}') from None
             return _background_words(text, words)
-    if isinstance(background, bool) or not isinstance(background, (int, float)):
+    if isinstance(background, bool) or not isinstance(background, Real):
         if isinstance(background, Sequence):
             return _background_words(background, words)
         raise DisaError(f'background is "none", a number, "saliency" or words; got {background!r}')
+    background = float(background)
     if not 0 <= background <= 1:
         raise DisaError(f"the background threshold {background:g} is not between 0 and 1")
-    return float(background)
+    return background
 
 
 def _background_words(background: str | Sequence[str], words: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from disa.inference.colours import word_colours
 
 LEGEND_ROWS = 28  # more labels than this are summed up in the last line
+ABSENT_ROWS = 8  # and so are more labels that were found nowhere than this
 PAPER, INK, FAINT = (255, 255, 255), (25, 25, 30), (125, 125, 130)
 NOTHING = (70, 70, 75)  # colour of background
 
@@ -27,11 +28,17 @@ class Entry(NamedTuple):
 
 
 def legend(labels: Array, words: Sequence[str]) -> list[Entry]:
-    """Return the legend's lines, largest share first; labels found nowhere come last, background after them."""
+    """Return the legend's lines, largest share first; labels found nowhere come last, background after them.
+
+    Many labels found nowhere take one line: they would hide what was found.
+    """
     counts = np.bincount(labels[labels >= 0], minlength=len(words))
     colours = word_colours(words)
     order = np.argsort(-counts, kind="stable")
     entries = [Entry(" ".join(words[i].split()), counts[i] / labels.size, _colour(colours[i])) for i in order]
+    absent = sum(entry.share == 0 for entry in entries)
+    if absent > ABSENT_ROWS:
+        entries = [*entries[:-absent], Entry(f"{absent} labels found nowhere", 0, FAINT)]
     if len(entries) > LEGEND_ROWS:
         rest = entries[LEGEND_ROWS - 1 :]
         more = Entry(f"and {len(rest)} other labels", sum(entry.share for entry in rest), FAINT)

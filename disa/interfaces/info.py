@@ -19,6 +19,7 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.recipes import RECIPES
 
+LONGEST_SIDE = 8192  # pixels; beyond it even the shapes overflow
 # recipe -> millions of parameters and of trainable ones, and GFLOPs, as its authors published them
 AS_PUBLISHED: dict[str, dict[str, float]] = {
     "vit-l-14": {"parameters": 456.2},
@@ -51,7 +52,11 @@ def facts(model: str, labels: int, size: int | None) -> dict[str, Any]:
     """Return what `disa info --json` prints: parameters, trainable parameters and operations, by part, with totals."""
     built, recipe = _on_meta(model)
     config, counted = built.config, parameters(built)
-    done = operations(built, labels, size)
+    side, patch = size or config.backbone_image_size, built.backbone.patch_size
+    if not patch <= side <= LONGEST_SIDE:
+        raise DisaError(f"--size {side}: choose {patch} (a patch of this model) to {LONGEST_SIDE} pixels")
+    side -= side % patch
+    done = operations(built, labels, side)
     views = Protocol("cat-seg").layout(CATSEG_WINDOW, CATSEG_WINDOW, config.backbone_image_size, 1).views
     return {
         "model": model,
@@ -59,7 +64,7 @@ def facts(model: str, labels: int, size: int | None) -> dict[str, Any]:
         "total_millions": round(counted["total"] / 1e6, 3),
         "trainable": trainable(config) if isinstance(built, Disa) else None,
         "labels": labels,
-        "size": size or config.backbone_image_size,
+        "size": side,
         "operations": done,
         "cat_seg_protocol": {"views": views, "operations": views * (done["total"] - done["CLIP text"])},
         "as_published": AS_PUBLISHED.get(recipe or ""),

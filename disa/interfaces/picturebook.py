@@ -8,7 +8,7 @@ import typer
 from PIL import Image
 from rich.progress import track
 
-from disa.data.picturebook import WORDS, render
+from disa.data.picturebook import LARGEST, SMALLEST, WORDS, render
 from disa.errors import DisaError
 from disa.files import prepare_folder, write_whole
 
@@ -18,8 +18,8 @@ def run(out: Path, *, count: int, size: int, seed: int, masks: bool) -> None:
 
     Raises `DisaError` for a size that cannot be drawn and a folder that cannot be written.
     """
-    if not 8 <= size <= 4096:
-        raise DisaError(f"--size {size}: choose 8 to 4096 pixels")
+    if not SMALLEST <= size <= LARGEST:
+        raise DisaError(f"--size {size}: choose {SMALLEST} to {LARGEST} pixels")
     prepare_folder(out)
     if masks:
         prepare_folder(out / "masks")
@@ -33,7 +33,8 @@ def run(out: Path, *, count: int, size: int, seed: int, masks: bool) -> None:
     if masks:
         text = json.dumps({"seed": seed, "words": WORDS, "scenes": captions}, indent=1) + "\n"
         write_whole(out / "scenes.json", lambda file: file.write(text.encode()))
-    typer.echo(f"{count} scenes are in {out}" + (f", masks in {out / 'masks'}" if masks else ""))
+    drawn = "1 scene is" if count == 1 else f"{count} scenes are"
+    typer.echo(f"{drawn} in {out}" + (f", masks in {out / 'masks'}" if masks else ""))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

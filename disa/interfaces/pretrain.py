@@ -8,7 +8,7 @@ import typer
 from disa.inference.bundle import choose_device
 from disa.interfaces.cli import INTERRUPTED
 from disa.training.pretrain import PretrainConfig, pretrain
-from disa.training.settings import bf16_warning, by_name, changed
+from disa.training.settings import by_name, changed
 
 
 def run(out: Path, *, steps: int | None, seed: int, settings: Sequence[str], resume: bool, device: str) -> None:
@@ -20,8 +20,6 @@ def run(out: Path, *, steps: int | None, seed: int, settings: Sequence[str], res
     changes = {"seed": str(seed)} | ({} if steps is None else {"steps": str(steps)})
     config = changed(PretrainConfig(), changes | by_name(settings))
     where = str(choose_device(device))
-    if warning := bf16_warning(config.bf16, where):
-        typer.echo(warning, err=True)
     clip = pretrain(config, out, resume=resume, device=where)
     if clip is None:
         raise typer.Exit(INTERRUPTED)

@@ -1,5 +1,6 @@
 """`disa segment`: pictures and labels in, overlay, palette PNG and JSON per picture out."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from disa.inference.labels import check_templates, parse_background, parse_label
 from disa.interfaces.progress import file_progress, stderr_console
 
 DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
+LONGEST_STEM = 200  # bytes; file systems take names of 255
 
 
 def run(
@@ -105,15 +107,23 @@ def _keep_apart(files: Sequence[Path], out: Path) -> None:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """Return a name for each file's results: its stem, with a number where two files share one."""
-    stems = {file.stem.casefold() for file in files}
+    """Return a name for each file's results: its stem, cut if need be, with a number where two files share one."""
+    stems = [_cut(file.stem) for file in files]
+    given = {stem.casefold() for stem in stems}
     taken: set[str] = set()
     names = []
-    for file in files:
-        name, number = file.stem, 1
-        while name.casefold() in taken or (number > 1 and name.casefold() in stems):
+    for stem in stems:
+        name, number = stem, 1
+        while name.casefold() in taken or (number > 1 and name.casefold() in given):
             number += 1
-            name = f"{file.stem}-{number}"
+            name = f"{stem}-{number}"
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _cut(stem: str) -> str:
+    """Shorten a name until a file system takes it with everything that results append to it."""
+    while len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = stem[:-1]
+    return stem

@@ -51,9 +51,9 @@ def train(
 
     Examples:
 
-    - `disa train mini --clip runs/clip --out runs/mini`
+    - `disa train mini --clip runs/clip/clip --out runs/mini`
 
-    - `disa train mini --clip runs/clip --out runs/soft --set saliency_split=soft --steps 2000`
+    - `disa train mini --clip runs/clip/clip --out runs/soft --set saliency_split=soft --steps 2000`
 
     - `disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets --out runs/disa-l`
 
@@ -95,7 +95,7 @@ def pretrain_clip(
 ) -> None:
     """Train the tiny CLIP of the bundled model from scratch on picturebook's captions.
 
-    Example: `disa pretrain-clip --out runs`, then `disa train mini --clip runs/clip --out runs/mini`
+    Example: `disa pretrain-clip --out runs/clip`, then `disa train mini --clip runs/clip/clip --out runs/mini`
     """
     from disa.interfaces.pretrain import run
 

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ from disa.training.interruption import Interruption
 from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.pool import Pictures, render_pictures
 from disa.training.progress import RunLog
+from disa.training.settings import bf16_warning
 from disa.training.tokenizer import caption_ids, save_tokenizer, train_tokenizer
+
+_MOST_BYTES = 16e9  # of pictures in memory; the bundled model's take 0.9 GB
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,22 @@ class PretrainConfig:
         for name in ("steps", "mosaics", "scenes", "scene_every", "cards", "pool_scenes", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise DisaError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("warmup", "seed", "weight_decay"):
-            if not getattr(self, name) >= 0:
+        for name in ("warmup", "seed", "weight_decay", "clip_lr_scale", "local_sharpness"):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
+        for name in ("lr", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise DisaError(f"{name}={getattr(self, name)}: must be above 0")
+        if not 0 < self.keep_tokens <= 1:
+            raise DisaError(f"keep_tokens={self.keep_tokens}: must be above 0 and at most 1")
+        if not 0 <= self.all_tokens_from <= 1:
+            raise DisaError(f"all_tokens_from={self.all_tokens_from}: must be 0 to 1")
+        held = 3 * SIZE**2 * (self.cards / 4 + self.pool_scenes)
+        if held > _MOST_BYTES:
+            raise DisaError(
+                f"cards={self.cards}, pool_scenes={self.pool_scenes}: the pictures would take {held / 1e9:,.0f} GB of "
+                f"memory; at most {_MOST_BYTES / 1e9:.0f} GB are allowed"
+            )
         for tower in ("vision", "text"):
             width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
             if heads < 1 or width < 1 or width % heads:
@@ -126,6 +143,8 @@ def pretrain(
     adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
     start = _restore(backbone, adam, out)
     with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start, console=console) as log:
+        if warning := bf16_warning(settings.bf16, device):
+            log.say(warning)
         for step in range(start, settings.steps):
             rate = set_learning_rate(adam, step, settings)
             loss = _step(backbone, adam, cards, scenes, ids, step, settings, torch.device(device))
@@ -137,7 +156,7 @@ def pretrain(
                 state = {"step": done, "settings": asdict(settings)}
                 write_checkpoint(out / "checkpoints", Checkpoint(run_tensors(backbone, adam, {}), state))
             if interruption.asked and not last:
-                log.say(f"stopped after step {done}; the same command with --resume goes on")
+                log.say(f"stopped after step {done}; the same command goes on from there")
                 return None
     _save_clip(backbone, config, out / "clip")
     return out / "clip"

@@ -4,7 +4,7 @@ Signature: (seed, indices) -> pixels `b 3 H W` uint8, target `b H W` (index into
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from disa.data.picturebook import IGNORED, SEEN, TRAIN_SEED, WORDS, render
+from disa.data.picturebook import IGNORED, LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.errors import DisaError
 from disa.training.settings import TrainConfig
 
@@ -28,7 +28,13 @@ class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, settings: TrainConfig, size: int) -> None:
-        """Yield crops of `size` pixels a side."""
+        """Yield crops of `size` pixels a side. Raises `DisaError` for scenes that cannot be drawn."""
+        largest = size * (1 + settings.scale_jitter)
+        if not SMALLEST <= size <= largest <= LARGEST:
+            raise DisaError(
+                f"scenes of {size} to {largest:.0f} pixels a side (image_size, scale_jitter): {SMALLEST} to {LARGEST} "
+                "can be drawn"
+            )
         self.seed, self.size = settings.seed, size
         self.flip, self.scale_jitter = settings.flip, settings.scale_jitter
         self.to_label = np.full(256, IGNORED, dtype=np.uint8)
@@ -51,24 +57,29 @@ class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
 
 def training_batches(
     samples: Dataset[tuple[Tensor, Tensor]], settings: TrainConfig, start: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Yield the batches of the steps from `start` on, made ahead by `settings.workers` processes.
 
+    Close the iterator to end the processes: they ignore signals, and a kept traceback would keep them for ever.
     Raises `DisaError` for a sample that cannot be read.
     """
     loader: DataLoader[Any] = DataLoader(
         samples,
-        batch_sampler=[
+        batch_sampler=(
             list(range(step * settings.batch, (step + 1) * settings.batch)) for step in range(start, settings.steps)
-        ],
+        ),
         num_workers=settings.workers,
         worker_init_fn=_leave_signals_to_parent,
         prefetch_factor=4 if settings.workers else None,
     )
+    batches = iter(loader)
     try:
-        yield from loader
+        yield from batches
     except DisaError as error:  # of a worker: the loader puts its traceback before what it says
         raise DisaError(str(error).strip().splitlines()[-1].removeprefix("disa.errors.DisaError: ")) from None
+    finally:
+        if settings.workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def choose_labels(target: Tensor, step: int, settings: TrainConfig, count: int = len(LABELS)) -> Tensor:

@@ -5,7 +5,7 @@ Signature: (ModelConfig, TrainConfig, Source, run folder) -> run folder/model, l
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.progress import RunLog
 from disa.training.samples import PICTUREBOOK, Source
 from disa.training.scenes import choose_labels, relabel, step_generator, training_batches
-from disa.training.settings import TrainConfig
+from disa.training.settings import TrainConfig, bf16_warning
 from disa.training.start import copy_tokenizer, start_model
 
 
@@ -63,10 +63,11 @@ def train(
     size = settings.image_size or run.config.backbone_image_size
     begun, done = time.monotonic(), start
     log = RunLog(out / "log.jsonl", settings.steps, start, settings.log_every, console)
-    with Interruption() as interruption, log:
-        for step, (pixels, target) in enumerate(
-            training_batches(source.samples(settings, size), settings, start), start
-        ):
+    batches = training_batches(source.samples(settings, size), settings, start)
+    with Interruption() as interruption, log, closing(batches):
+        if warning := bf16_warning(settings.bf16, device):
+            log.say(warning)
+        for step, (pixels, target) in enumerate(batches, start):
             try:
                 numbers = run.step(step, pixels, target)
             except FloatingPointError as error:
@@ -79,7 +80,7 @@ def train(
                 seconds = earlier + time.monotonic() - begun
                 write_checkpoint(out / "checkpoints", Checkpoint(run.tensors(), run.state(done, seconds)))
             if interruption.asked and not last:
-                log.say(f"stopped after step {done}; the same command with --resume goes on")
+                log.say(f"stopped after step {done}; the same command goes on from there")
                 return None
         run.export(out / "model")
         run.evaluate(log, done)

@@ -3,6 +3,7 @@
 [B] marks what the published baseline does, [D] a decision of this project (docs/decisions.md).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -53,13 +54,18 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
         for name in ("lr", "clip_norm"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise DisaError(f"{name}={getattr(self, name)}: must be above 0")
         for name in ("clip_lr_scale", "weight_decay", "scale_jitter"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
         if not 0 < self.largest_share <= 1:
             raise DisaError(f"largest_share={self.largest_share}: must be above 0 and at most 1")
+        for name, most in (("batch", 4096), ("image_size", 8192), ("scale_jitter", 9.0)):
+            if getattr(self, name) > most:  # a slip of the hand that would fill the memory
+                raise DisaError(f"{name}={getattr(self, name)}: must be at most {most}")
+        if broken := [template for template in self.templates if template.count("{}") != 1]:
+            raise DisaError(f'templates: "{broken[0]}" must have {{}} once, as in "a picture of a {{}}"')
         if not 0 <= self.ema < 1:
             raise DisaError(f"ema={self.ema}: must be at least 0 and below 1, e.g. 0.999")
 
@@ -145,7 +151,7 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
                 return values
             raise ValueError
     except (KeyError, ValueError):
-        wanted = "true or false" if kind is bool else getattr(kind, "__name__", str(kind))
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "")
         wanted = f"{len(choices)} values with a comma between" if get_origin(kind) is tuple else wanted
         raise DisaError(f"--set {name}={text}: the value must be {wanted}") from None
     if text in choices:

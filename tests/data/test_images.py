@@ -109,6 +109,23 @@ def test_what_is_no_image_at_all_is_refused():
         read_image([[1, 2], [3, 4]])
 
 
+def test_tensors_without_plain_values_are_refused():
+    for tensor in (torch.zeros(8, 8).to_sparse(), torch.zeros(3, 8, 8, device="meta")):
+        with pytest.raises(DisaError, match="no plain one of numbers"):
+            read_image(tensor)
+
+
+def test_pil_images_that_cannot_be_decoded_any_more_are_refused(tmp_path: Path):
+    path = tmp_path / "half.jpg"
+    path.write_bytes(whole_jpeg()[:-500])
+    with Image.open(path) as image, pytest.raises(DisaError, match="PIL image is closed, damaged or truncated"):
+        read_image(image)
+    image = Image.new("RGB", (4, 4))
+    image.close()
+    with pytest.raises(DisaError, match="PIL image is closed"):
+        read_image(image)
+
+
 def whole_jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(buffer, "JPEG")

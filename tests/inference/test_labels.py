@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +65,27 @@ def test_bad_labels_are_refused(labels: str | list[str], reason: str):
         parse_labels(labels)
 
 
+WRONG_KINDS = """
+import numpy as np
+from disa.errors import DisaError
+from disa.inference.labels import check_templates, parse_background, parse_labels
+
+print(parse_background(np.float32(0.5), ("sea",)))
+for call in (parse_labels, check_templates, lambda value: parse_background(value, ("sea",))):
+    for value in (5j, {"a": 1}.values, [5]):
+        try:
+            print("taken:", call(value))
+        except DisaError as error:
+            print("refused" if "\\n" not in str(error) else error)
+"""
+
+
+def test_values_of_other_kinds_are_refused_or_understood():
+    """In a process of its own: the checker of types in this one would raise first."""
+    done = subprocess.run([sys.executable, "-c", WRONG_KINDS], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["0.5", *["refused"] * 9], done.stderr
+
+
 def test_synonyms_are_separated_by_bars():
     assert parse_labels("boat | sailing  ship, sea") == ("boat | sailing  ship", "sea")
     assert synonyms("boat | sailing  ship") == ("boat", "sailing ship")
@@ -85,7 +109,9 @@ def test_background_policies():
     assert parse_background(["saliency"], words) == ("saliency",)
 
 
-@pytest.mark.parametrize("background", [1.5, -0.1, "2", "nan", True, "wall, Sea", ["house"], [], "", "wall,,floor"])
+@pytest.mark.parametrize(
+    "background", [1.5, -0.1, "2", "nan", True, "wall, Sea", ["house"], [], "", "wall,,floor", "0,5"]
+)
 def test_bad_background_is_refused(background: object):
     with pytest.raises(DisaError):
         parse_background(background, ("house", "sea"))

@@ -85,6 +85,17 @@ def test_a_legend_of_many_labels_is_summed_up():
     assert sum(entry.share for entry in entries) == pytest.approx(1)
 
 
+def test_many_labels_found_nowhere_take_one_line():
+    labels = np.array([[0, 0, 0, 1]], np.int32)
+    words = [f"word {i}" for i in range(34)]
+    assert [(entry.text, entry.share) for entry in legend(labels, words)] == [
+        ("word 0", 3 / 4),
+        ("word 1", 1 / 4),
+        ("32 labels found nowhere", 0),
+    ]
+    assert len(legend(labels, words[:10])) == 10
+
+
 def test_long_words_are_cut_to_their_room():
     font = ImageFont.load_default(20)
     cut = fitting("a very long label " * 9, font, 200)

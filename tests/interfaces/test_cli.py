@@ -9,7 +9,7 @@ from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.interfaces.training_cli import training
 
-COMMANDS = ("segment", "evaluate", "train", "pretrain-clip", "info", "models")
+COMMANDS = tuple(command.name or command.callback.__name__ for command in app.registered_commands)
 runner = CliRunner()
 
 

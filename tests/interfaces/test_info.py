@@ -84,6 +84,16 @@ def test_a_clip_alone_is_counted_in_every_form(tmp_path: Path):
         assert data["trainable"] is None and data["operations"]["SDM"] == data["operations"]["decode"] == 0
 
 
+def test_the_size_is_in_whole_patches_and_of_a_size_that_can_be(model_folder: Path):
+    assert info(str(model_folder), "--size", "50")["size"] == 48
+    for size in ("7", "1000000"):
+        result = CliRunner().invoke(app, ["info", str(model_folder), "--size", size])
+        assert (result.exit_code, result.stderr) == (
+            2,
+            f"error: --size {size}: choose 8 (a patch of this model) to 8192 pixels\n",
+        )
+
+
 def test_unknown_models_name_recipes_too():
     result = CliRunner().invoke(app, ["info", "vit-h-14"])
     assert result.exit_code == 2

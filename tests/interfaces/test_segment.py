@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,14 @@ def test_a_file_name_that_is_no_utf8_is_kept(pictures: Path, tmp_path: Path, seg
     assert segment(name, "--out", tmp_path / "out").exit_code == 0
     (written,) = (tmp_path / "out").glob("*.json")
     assert json.loads(written.read_text(encoding="utf-8"))["image"] == str(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count characters")
+def test_results_of_files_with_the_longest_names(pictures: Path, tmp_path: Path, segment):
+    for end in ("a", "b"):
+        shutil.copy(pictures / "p0.png", pictures / f"{'語' * 80}{end}.png")
+    assert segment(pictures, "--out", tmp_path / "out").exit_code == 0
+    assert len(list((tmp_path / "out").glob("*.json"))) == 5
 
 
 def bad_file(folder: Path, content: bytes) -> Path:

@@ -71,7 +71,7 @@ def test_interrupted_command_saves_says_so_exits_with_130_and_goes_on(finished, 
         patch.setattr(module, "_step", interrupted)
         stopped = CliRunner().invoke(app, words)
     assert stopped.exit_code == 130
-    assert "stopped after step 1; the same command with --resume goes on\n" in stopped.stderr
+    assert "stopped after step 1; the same command goes on from there\n" in stopped.stderr
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000001"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0 and f"--clip {tmp_path / 'clip'}" in done.stdout
@@ -101,7 +101,20 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"patch": 7}, {"patch": 0}, {"seed": -1}, {"vision_heads": 7}, {"vision_layers": 1}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"patch": 7},
+        {"patch": 0},
+        {"seed": -1},
+        {"vision_heads": 7},
+        {"vision_layers": 1},
+        {"lr": float("nan")},
+        {"clip_norm": -1.0},
+        {"keep_tokens": 0.0},
+        {"all_tokens_from": 2.0},
+        {"cards": 10**12},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     ((name, value),) = wrong.items()

@@ -18,6 +18,10 @@ from disa.training.settings import TrainConfig, bf16_warning, changed, recipe_se
         {"ema": 1.0},
         {"workers": -1},
         {"scale_jitter": -0.1},
+        {"scale_jitter": float("inf")},
+        {"scale_jitter": 10.0},
+        {"batch": 10**9},
+        {"image_size": 10**5},
     ],
 )
 def test_refuses_impossible_numbers_naming_them(wrong: dict[str, Any]) -> None:
@@ -40,15 +44,17 @@ def test_a_resumed_run_may_log_more_often_but_not_learn_faster() -> None:
 def test_changes_given_as_text() -> None:
     given = {"steps": "7", "lr": "1e-2", "bf16": "true", "templates": "a {}, the {}"}
     assert changed(TrainConfig(), given) == TrainConfig(steps=7, lr=1e-2, bf16=True, templates=("a {}", "the {}"))
-    model = changed(mini(), {"saliency_split": "soft", "decode_channels": "8,4", "refine_pixel": "false"})
-    assert model == mini(saliency_split="soft", decode_channels=(8, 4), refine_pixel=False)
+    model = changed(mini(), {"saliency_split": "soft", "decode_channels": "16,8", "refine_pixel": "false"})
+    assert model == mini(saliency_split="soft", decode_channels=(16, 8), refine_pixel=False)
 
 
 @pytest.mark.parametrize(
     ("config", "name", "text", "said"),
     [
-        (TrainConfig(), "steps", "many", "int"),
+        (TrainConfig(), "steps", "many", "a whole number"),
         (TrainConfig(), "steps", "0", "at least 1"),
+        (TrainConfig(), "lr", "fast", "a number"),
+        (TrainConfig(), "templates", "a picture", "must have {} once"),
         (TrainConfig(), "flip", "perhaps", "true or false"),
         (TrainConfig(), "speed", "1", "no such setting"),
         (mini(), "saliency_split", "sharp", "top_k"),

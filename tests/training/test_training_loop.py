@@ -1,5 +1,6 @@
 import io
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from disa.data.picturebook import WORDS
 from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.model.disa import Disa
-from disa.training import checkpoint, segmentation
+from disa.training import checkpoint, scenes, segmentation
 from disa.training.checkpoint import checkpoints
 from disa.training.progress import read_log
 from disa.training.segmentation import Run, train
@@ -62,7 +63,7 @@ DYING = """
 import json, os, signal, sys, torch
 from pathlib import Path
 from disa.config import ModelConfig
-from disa.training import checkpoint, segmentation
+from disa.training import checkpoint, scenes, segmentation
 from disa.training.settings import TrainConfig
 torch.set_num_threads(1)
 config, settings, out, clip, moment = sys.argv[1:]
@@ -118,12 +119,27 @@ def test_a_signal_saves_and_leaves(
         patch.setattr(Run, "step", interrupted)
         stopped = train(CONFIG, SETTINGS, tmp_path, clip_folder, console=Console(file=said))
     assert stopped is None
-    assert "--resume" in said.getvalue()
+    assert "the same command goes on" in said.getvalue()
     assert checkpoints(tmp_path / "checkpoints")[-1].name == "step-00000003"
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == handlers
     train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True)
     assert losses(tmp_path) == losses(reference)
     assert same_weights(tmp_path, reference)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start processes that know nothing of the patch")
+def test_an_error_in_a_process_that_draws_scenes_ends_all_of_them(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no scene")
+
+    monkeypatch.setattr(scenes, "render", broken)
+    settings = replace(SETTINGS, steps=100, workers=2)
+    with pytest.raises(RuntimeError, match="no scene") as kept:  # a kept traceback keeps what its frames hold
+        train(CONFIG, settings, tmp_path, clip_folder)
+    assert kept.traceback
+    assert multiprocessing.active_children() == []
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
@@ -275,6 +291,8 @@ def test_interrupted_command_exits_with_130_and_goes_on(
         (["mini"], "one of two"),
         (["mini", "--set", "nothing=1"], "no such setting"),
         (["mini", "--set", "nothing"], "write name=value"),
+        (["mini", "--init", "mini", "--set", "image_size=5000"], "can be drawn"),
+        (["mini", "--init", "mini", "--batch", "1000000000"], "batch=1000000000: must be at most 4096"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:

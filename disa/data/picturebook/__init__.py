@@ -4,10 +4,10 @@ Scenes show one to four things before one to three backgrounds, with a caption a
 all nouns; masks for training cover `SEEN` only, so that `UNSEEN` measures open-vocabulary segmentation.
 """
 
-from disa.data.picturebook.scenes import SIZE, TEST_SEED, TRAIN_SEED, Scene, render, render_card
+from disa.data.picturebook.scenes import LARGEST, SIZE, SMALLEST, TEST_SEED, TRAIN_SEED, Scene, render, render_card
 from disa.data.picturebook.vocabulary import IGNORED, SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, WORDS, Group, group
 
 __all__ = [
-    "IGNORED", "SEEN", "SIZE", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS", "TRAIN_SEED", "UNSEEN", "WORDS",
-    "Group", "Scene", "group", "render", "render_card",
+    "IGNORED", "LARGEST", "SEEN", "SIZE", "SMALLEST", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS", "TRAIN_SEED",
+    "UNSEEN", "WORDS", "Group", "Scene", "group", "render", "render_card",
 ]  # fmt: skip

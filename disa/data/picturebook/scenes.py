@@ -17,8 +17,10 @@ TRAIN_SEED, TEST_SEED = 1, 2
 SIZE = 96
 """Side of a scene in pixels, where nothing else is asked for."""
 
+SMALLEST, LARGEST = 8, 4096
+"""Sides of a scene in pixels that can be drawn; a larger one would take gigabytes."""
+
 _OVERSAMPLING = 3  # things are painted at this multiple and averaged down: anti-aliased edges
-_LARGEST = 4096  # pixels per side: beyond this a scene would take gigabytes
 
 
 class Scene(NamedTuple):
@@ -67,8 +69,8 @@ def render_card(seed: int, index: int, size: int = SIZE // 2) -> Scene:
 def _compose(
     rng: np.random.Generator, nouns: list[str], stuff: list[str], halves: np.ndarray, size: int, extent: float = 1.0
 ) -> Scene:
-    if not 8 <= size <= _LARGEST:
-        raise ValueError(f"a scene of {size} pixels per side: choose 8 to {_LARGEST}")
+    if not SMALLEST <= size <= LARGEST:
+        raise ValueError(f"a scene of {size} pixels per side: choose {SMALLEST} to {LARGEST}")
     image, labels = _paint_background(stuff, size, extent, rng)
     placed = _place(nouns, halves, rng)
     for item in placed:
