@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
-from threading import current_thread, main_thread
+from multiprocessing import get_context, parent_process
+from threading import Thread, current_thread, main_thread
 from typing import TypeVar
 
 from disa.data.pairs import PairedDataset
 from disa.errors import DisaError
 
 Result = TypeVar("Result")
-PART = 16  # images that one process takes at a time
+PART = 4  # images that one process takes at a time; few, so that an interruption is answered soon
 
 
 def each_part(
@@ -32,10 +32,7 @@ def each_part(
     if workers <= 1:
         yield from ((len(part), function(dataset.part(part))) for part in parts)
         return
-    pool = ProcessPoolExecutor(
-        workers,
-        get_context("spawn"),
-    )
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_the_parent)
     try:
         with _interruption_ignored():  # the first submission starts all processes, and they inherit this
             first = pool.submit(function, dataset.part(parts[0]))
@@ -47,6 +44,17 @@ def each_part(
         raise DisaError("a process died, perhaps for lack of memory; try fewer with --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_the_parent() -> None:
+    """Make this process end when its parent is killed, or it would wait for work for ever."""
+
+    def wait() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

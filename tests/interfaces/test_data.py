@@ -157,13 +157,13 @@ def test_the_tree_that_list_shows_is_the_one_that_is_read(tmp_path: Path, name: 
             assert list(folder.glob("*" + Path(entry).suffix)), line
 
 
-def test_interrupted_and_run_again(tmp_path: Path):
-    """Ctrl-C reaches every process of the group; what is written stays, and the next run does the rest."""
+def many_images(root: Path) -> Path:
+    """Build a `pc459` of one image under 200 names, which takes a while to prepare; return the folder of label maps."""
     from scipy.io import savemat
 
-    miniatures.build("pc459", tmp_path)
-    voc = tmp_path / "VOCdevkit" / "VOC2010"
-    ids = [f"2009_{number:06d}" for number in range(400)]
+    miniatures.build("pc459", root)
+    voc = root / "VOCdevkit" / "VOC2010"
+    ids = [f"2009_{number:06d}" for number in range(200)]
     miniatures.photograph(voc / "JPEGImages" / f"{ids[0]}.jpg", 300, 400, 0)
     savemat(voc / "trainval" / f"{ids[0]}.mat", {"LabelMap": np.ones((300, 400), np.uint16)})
     for name in ids[1:]:
@@ -171,24 +171,52 @@ def test_interrupted_and_run_again(tmp_path: Path):
             (voc / folder / f"{name}{suffix}").unlink(missing_ok=True)
             (voc / folder / f"{name}{suffix}").hardlink_to(voc / folder / f"{ids[0]}{suffix}")
     (voc / "pascalcontext_val.txt").write_text("\n".join(ids))
-    command = [sys.executable, "-m", "disa", "data", "prepare", "pc459", str(tmp_path), "--workers", "2"]
+    return root / "disa-prepared" / "pc459" / "val" / "labels"
+
+
+def started(command: list[str], labels: Path) -> subprocess.Popen:
+    """Start it in a process group of its own and wait for its first label map."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    labels = tmp_path / "disa-prepared" / "pc459" / "val" / "labels"
     while process.poll() is None and not list(labels.glob("*.png")):
         time.sleep(0.01)
+    return process
+
+
+def times(labels: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in labels.glob("*.png")}
+
+
+def test_interrupted_and_run_again(tmp_path: Path):
+    """Ctrl-C reaches every process of the group; what is written stays, and the next run does the rest."""
+    labels = many_images(tmp_path)
+    command = [sys.executable, "-m", "disa", "data", "prepare", "pc459", str(tmp_path), "--workers", "2"]
+    process = started(command, labels)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert err == "interrupted: files already written are whole and kept\n"
-    done = {path.name: path.stat().st_mtime_ns for path in labels.iterdir()}
-    assert 0 < len(done) < len(ids)
-    assert all(name.endswith(".png") and not name.startswith(".") for name in done)
+    done = times(labels)
+    assert 0 < len(done) < 200
+    assert len(done) == len(list(labels.iterdir()))
     again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert again.stdout.startswith(f"400 images are prepared ({400 - len(done)} of them now)")
-    after = {path.name: path.stat().st_mtime_ns for path in labels.iterdir()}
-    assert done.items() <= after.items()
+    assert again.stdout.startswith(f"200 images are prepared ({200 - len(done)} of them now)")
+    assert done.items() <= times(labels).items()
+
+
+def test_killed_it_leaves_no_process_behind(tmp_path: Path):
+    """The pipes reach their end only when all processes that hold them have gone."""
+    labels = many_images(tmp_path)
+    command = [sys.executable, "-m", "disa", "data", "prepare", "pc459", str(tmp_path), "--workers", "2"]
+    process = started(command, labels)
+    process.kill()
+    out, err = process.communicate(timeout=120)
+    assert (out, "Traceback" in err) == ("", False)
+    assert 0 < len(times(labels)) < 200
+    for path in labels.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
