@@ -19,6 +19,7 @@ from disa.inference.windows import Layout, Window, cut, tile
 
 NAMES = ("whole", "windows", "cat-seg")
 MAX_ASPECT = 8  # a longer picture is squeezed to this in one view, or its long side would not fit into memory
+MOST_TOKENS = 2**16  # of one view: attention between tokens grows with their square
 CATSEG_SHORT_SIDE, CATSEG_LONGEST_SIDE = 640, 2560  # pixels that pictures are resized to before anything else [B]
 CATSEG_CANVAS, CATSEG_WINDOW, CATSEG_STRIDE = 640, 384, 256  # pixels [B]
 
@@ -67,6 +68,11 @@ class Protocol:
         high, wide = (
             max(1, round(min(length * scale, short * MAX_ASPECT) / patch)) * patch for length in (height, width)
         )
+        if (high // patch) * (wide // patch) > MOST_TOKENS:
+            raise DisaError(
+                f"one view of {wide} x {high} pixels would take hours; choose a smaller size or sliding windows "
+                '(--protocol windows, protocol="windows")'
+            )
         return high, wide
 
     def _canvas(self, height: int, width: int, side: int, patch: int) -> tuple[int, int]:

@@ -303,7 +303,7 @@ def verify(
 @app.command()
 def info(
     model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")],
-    labels: Annotated[int, typer.Option(min=1, help="Number of labels at which to count operations.")] = 20,
+    labels: Annotated[int, typer.Option(min=1, max=10**6, help="Number of labels at which to count operations.")] = 20,
     size: Annotated[
         int | None, typer.Option(min=1, help="Pixels of the picture's side inside the model. Default: the model's own.")
     ] = None,

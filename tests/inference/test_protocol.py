@@ -62,6 +62,7 @@ def test_values_that_make_no_sense_are_refused(segmenter: Segmenter, monkeypatch
     for wrong, message in (
         ({"protocol": "sliding"}, "use whole, windows, cat-seg"),
         ({"protocol": "cat-seg", "size": 640}, "leave it out"),
+        ({"size": 50_000}, "would take hours"),
         ({"protocol": "windows", "overlap": 1.0}, "below 1"),
         ({"protocol": "windows", "overlap": float("nan")}, "below 1"),
         ({"protocol": "windows", "size": 20}, "smaller than a window"),
