@@ -12,8 +12,8 @@ demo: .venv/core  ## draw six scenes and segment them with the bundled model; lo
 	$(BIN)/disa segment demo-out/scenes --labels "$(LABELS)" --out demo-out --beside --saliency
 	@echo "look at demo-out/*_overlay.png"
 
-test: .venv/dev  ## all tests, on all cores
-	$(BIN)/python -m pytest -n auto -q
+test: .venv/dev  ## all tests, on all cores, one thread each: torch's own would fight for the same cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
 
 lint: .venv/dev  ## style, types, and which part may import which
 	$(BIN)/ruff check .

@@ -1,10 +1,14 @@
 """What several test folders need: a whole model, small and untrained, in a folder."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background, where programs ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what the tests start must not inherit that
 
 settings.register_profile("disa", deadline=None)  # a busy machine is no mistake of the code
 settings.load_profile("disa")
