@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as Samples
 
@@ -26,7 +26,7 @@ from disa.training.settings import TrainConfig
 
 PADDING = 128  # grey level right of and below a picture that is smaller than the crop [B]
 CROPS = 10  # tries to find a crop in which no category has too large a share
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 32, 0.5, 0.5, 18  # largest changes: grey levels, shares, shares, degrees [B]
+BRIGHTNESS, CONTRAST, SATURATION, HUE = 32, 0.5, 0.5, 36  # largest changes: grey levels, shares, shares, degrees [B]
 
 Sample = tuple[Tensor, Tensor]
 
@@ -133,21 +133,27 @@ def pad(image: Pixels, target: NDArray[np.uint8], size: int) -> tuple[Pixels, ND
 
 
 def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
-    """Return the image with brightness, contrast, saturation and hue each changed in half of the cases [B]."""
-    changed, chances = Image.fromarray(image), draw.random(4) < 0.5
+    """Return the image with brightness, contrast, saturation and hue each changed in half of the cases, as SSD [B].
+
+    Contrast comes before saturation and hue or after them, at random. Values are rounded, where the baseline cuts.
+    """
+    values, chances, first = image.astype(np.float32), draw.random(4) < 0.5, draw.random() < 0.5
     brightness, contrast, saturation, hue = draw.uniform(-1, 1, 4)
-    if chances[0]:
-        lighter = np.asarray(changed, np.int16) + round(BRIGHTNESS * brightness)
-        changed = Image.fromarray(lighter.clip(0, 255).astype(np.uint8))
-    if chances[1]:
-        changed = ImageEnhance.Contrast(changed).enhance(1 + CONTRAST * contrast)
-    if chances[2]:
-        changed = ImageEnhance.Color(changed).enhance(1 + SATURATION * saturation)
-    if chances[3]:
-        turned = np.asarray(changed.convert("HSV")).copy()
-        turned[..., 0] += np.uint8(round(HUE * hue * 256 / 360) % 256)  # hue is a circle, and bytes wrap
-        changed = Image.fromarray(turned, "HSV").convert("RGB")
-    return np.asarray(changed)
+    factor = np.float32(1 + CONTRAST * contrast if chances[1] else 1)
+    changed = _bytes(values + np.float32(BRIGHTNESS * brightness)) if chances[0] else image
+    changed = _bytes(changed * factor) if first else changed
+    if chances[2] or chances[3]:
+        hsv = np.array(Image.fromarray(changed).convert("HSV"))
+        if chances[2]:
+            hsv[..., 1] = _bytes(hsv[..., 1] * np.float32(1 + SATURATION * saturation))
+        if chances[3]:
+            hsv[..., 0] += np.uint8(round(HUE * hue * 256 / 360) % 256)  # hue is a circle, and bytes wrap
+        changed = np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
+    return changed if first else _bytes(changed * factor)
+
+
+def _bytes(values: NDArray[np.float32]) -> Pixels:
+    return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=4)

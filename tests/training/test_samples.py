@@ -104,6 +104,21 @@ def test_colours_change_and_places_do_not():
         assert len(np.unique(jitter_colours(flat, np.random.default_rng(seed)).reshape(-1, 3), axis=0)) == 1
 
 
+def test_contrast_multiplies_and_hue_turns_by_at_most_36_degrees():
+    """One grey and one red pixel tell the operations apart: grey has no hue and no saturation to change."""
+    image = np.array([[[100, 100, 100], [200, 20, 20]]], np.uint8)
+    greys, hues = [], []
+    for seed in range(2000):
+        changed = jitter_colours(image, np.random.default_rng(seed))
+        assert len(set(changed[0, 0].tolist())) == 1
+        greys.append(int(changed[0, 0, 0]))
+        hues.append(int(np.array(Image.fromarray(changed).convert("HSV"))[0, 1, 0]))
+    # brightness +-32, then a factor of 0.5 to 1.5: not a pull towards the mean, which would leave grey near itself
+    assert 34 <= min(greys) < 45 and 180 < max(greys) <= 198
+    degrees = [(hue if hue < 128 else hue - 256) * 360 / 256 for hue in hues]
+    assert -40 < min(degrees) < -30 and 30 < max(degrees) < 40
+
+
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
     dataset, seen = open_dataset("folder", folder, "train"), []
     real = type(dataset).image
