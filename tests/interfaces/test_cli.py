@@ -9,7 +9,8 @@ from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.interfaces.training_cli import training
 
-COMMANDS = tuple(command.name or command.callback.__name__ for command in app.registered_commands)
+REGISTERED = (*app.registered_commands, *training.registered_commands)
+COMMANDS = tuple(command.name or command.callback.__name__ for command in REGISTERED)
 runner = CliRunner()
 
 
@@ -41,8 +42,7 @@ def test_help_lists_every_command():
 def test_every_command_has_help_for_every_option(command: str):
     result = runner.invoke(app, [command, "--help"], terminal_width=200, env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    registered = (*app.registered_commands, *training.registered_commands)
-    (parsed,) = [c for c in registered if (c.name or c.callback.__name__) == command]
+    (parsed,) = [c for c in REGISTERED if (c.name or c.callback.__name__) == command]
     for name, hint in parsed.callback.__annotations__.items():
         if name != "return":
             assert hint.__metadata__[0].help, f"{command}: {name} has no help"
