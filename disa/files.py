@@ -24,6 +24,13 @@ def prepare_folder(folder: Path) -> None:
         raise DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
+def prepare_file(path: Path) -> None:
+    """Make the folder that a file will be written to. Raises `DisaError` if it cannot be, or if `path` is a folder."""
+    if path.is_dir():
+        raise DisaError(f"{path}: is a folder; name the file to write, such as {path / 'result.json'}")
+    prepare_folder(path.parent)
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file that appears at `path` in one step. Raises `DisaError` if the disk refuses."""
 

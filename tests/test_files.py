@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from disa.errors import DisaError
-from disa.files import prepare_folder, replace_file, write_whole
+from disa.files import prepare_file, prepare_folder, replace_file, write_whole
 
 
 def test_a_file_appears_whole_and_leaves_no_draft(tmp_path: Path):
@@ -63,3 +63,10 @@ def test_folders_are_tried_before_any_work(tmp_path: Path):
         (tmp_path / "a").chmod(0o500)
         with pytest.raises(DisaError, match="Permission denied"):
             prepare_folder(tmp_path / "a" / "c")
+
+
+def test_a_file_to_be_written_is_no_folder(tmp_path: Path):
+    prepare_file(tmp_path / "new" / "result.json")
+    assert (tmp_path / "new").is_dir() and not list((tmp_path / "new").iterdir())
+    with pytest.raises(DisaError, match="is a folder; name the file"):
+        prepare_file(tmp_path)

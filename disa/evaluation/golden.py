@@ -134,7 +134,7 @@ class GoldenSet:
     def slide(self) -> dict[str, Tensor]:
         """Return the stages of the published sliding-window protocol; the first axis of most is the view."""
         model = self.model
-        height, width = self.facts["slide_crop"]
+        height, width = self.facts.get("slide_crop", self.image.shape[1:])  # the whole image, unless said
         layout = Protocol("cat-seg").layout(height, width, self.config.backbone_image_size, model.backbone.patch_size)
         views = torch.cat(list(cut(layout, self.image[:, :height, :width], layout.views)))
         text = model.encode_text(self.ids)[:, None]

@@ -14,7 +14,9 @@ from disa.model.disa import Disa
 
 
 def load(
-    name_or_folder: str | PathLike[str] = "mini", device: str = "auto", dtype: torch.dtype = torch.float32
+    name_or_folder: str | PathLike[str] = "mini",
+    device: str | torch.device = "auto",
+    dtype: torch.dtype = torch.float32,
 ) -> Segmenter:
     """Return a segmenter for a model, whatever it is given by.
 
@@ -33,10 +35,11 @@ def load(
     return Segmenter(model, load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size), where, dtype)
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(device: str | torch.device = "auto") -> torch.device:
     """Return the device of that name; "auto" takes the fastest there is. Raises `DisaError` if it is not there."""
     there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     there += (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
+    name = str(device)
     if name == "auto":
         return torch.device(there[0])
     full_name = "cuda:0" if name == "cuda" else name

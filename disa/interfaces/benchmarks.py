@@ -21,7 +21,7 @@ from disa.evaluation.predictor import DTYPES, Predictor, Settings
 from disa.evaluation.processes import Processes, join
 from disa.evaluation.published import PAPER
 from disa.evaluation.resume import State
-from disa.files import prepare_folder, write_whole
+from disa.files import prepare_file, prepare_folder, write_whole
 from disa.inference.bundle import choose_device, load
 from disa.inference.catalogue import model_folder
 from disa.inference.protocol import Protocol
@@ -95,7 +95,7 @@ class Job:
         self.options, self.settings, self.path, self.processes = options, settings, path, processes
         choose_device(processes.device(options.device))
         if options.json is not None:
-            prepare_folder(options.json.parent)
+            prepare_file(options.json)
         self.load: Callable[[], Segmenter] = cache(self._load)
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=processes.rank > 0)
 

@@ -12,7 +12,7 @@ from disa.evaluation.picturebook import SCENES, Failure, evaluate
 from disa.evaluation.pictures import save_both
 from disa.evaluation.predictor import DTYPES
 from disa.evaluation.report import table, write_report
-from disa.files import prepare_folder
+from disa.files import prepare_file, prepare_folder
 from disa.inference.bundle import load
 from disa.inference.catalogue import model_folder
 from disa.model.dense import DenseClip
@@ -65,9 +65,10 @@ def picturebook(options: Options) -> None:
     `save_worst` receives the 20 worst scenes, truth and prediction. Raises `DisaError`.
     """
     scenes, folder = SCENES if options.limit is None else options.limit, model_folder(options.model)
-    for place in (options.save_worst, None if options.json is None else options.json.parent):
-        if place is not None:
-            prepare_folder(place)
+    if options.save_worst is not None:
+        prepare_folder(options.save_worst)
+    if options.json is not None:
+        prepare_file(options.json)
     segmenter = load(options.model, options.device, DTYPES[options.dtype])
     measured = (
         DenseClip(segmenter.model.backbone, segmenter.model.config).eval() if options.dense_clip else segmenter.model

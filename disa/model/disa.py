@@ -133,9 +133,7 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
     def from_clip(cls, config: ModelConfig, source: str | Path) -> "Disa":
         """Return a fresh head on a CLIP (`clip_files.load_clip`), whose own config replaces `backbone_clip`."""
         clip, state = load_clip(source)
-        config = config.replace(backbone_clip=clip)
-        pretrained.build(source, lambda: cls(config), config)  # refuses numbers that fit no network, in one line
-        model = cls(config)
+        model = cls(config.replace(backbone_clip=clip))
         model.backbone.load(state, Path(source))
         return model
 

@@ -6,10 +6,14 @@ Signature: (ModelConfig, CLIP | model folder) -> (Disa, TextEncoder, the tokeniz
 import shutil
 from pathlib import Path
 
+import torch
+
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.inference.text import TextEncoder, load_tokenizer, tokenizer_beside
+from disa.model.clip_files import read_clip_config
 from disa.model.disa import Disa
+from disa.model.pretrained import read_config
 
 
 def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tuple[Disa, TextEncoder, Path]:
@@ -19,8 +23,10 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     that a model folder lacks (the SDM of a baseline, say) start at random. Raises `DisaError` for what does not fit.
     """
     if clip is not None and init is None:
+        try_out(config.replace(backbone_clip=read_clip_config(clip)))
         model, source = Disa.from_clip(config, clip), clip
     elif init is not None and clip is None:
+        try_out(config.replace(backbone_clip=read_config(init).backbone_clip))
         model, source = _from_model(config, init), init
     else:
         raise DisaError("training starts from one of two: --clip (`disa pretrain-clip` makes one) or --init (a model)")
@@ -28,6 +34,25 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     tokenizer = tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
     words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
     return model, TextEncoder(model, words), tokenizer
+
+
+def try_out(config: ModelConfig) -> None:
+    """Build the network on the meta device and send a picture through it: nothing is computed, no memory is taken.
+
+    Raises `DisaError` for numbers that fit no network, whichever they are, before any weights are read.
+    """
+    try:
+        with torch.device("meta"):
+            model = Disa(config).train()
+            side, prompts = config.backbone_image_size, len(config.backbone_templates)
+            model(torch.empty(1, 3, side, side), torch.empty(2, prompts, model.backbone.embedding_width))
+    except DisaError:
+        raise
+    except Exception as error:  # torch, einops and transformers raise many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise DisaError(
+            f"no network has these settings ({reason}); change the last --set, or the CLIP's config.json"
+        ) from None
 
 
 def copy_tokenizer(tokenizer: Path, folder: Path) -> None:

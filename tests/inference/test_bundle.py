@@ -61,7 +61,7 @@ def test_weights_of_another_model_are_refused(model_folder: Path, baseline_folde
 
 
 def test_devices_that_are_not_there_are_refused():
-    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cpu") == choose_device(torch.device("cpu")) == torch.device("cpu")
     for name in ("gpu", "cuda:99", "", "CPU"):
         with pytest.raises(DisaError, match=r"not available here; use .*cpu"):
             choose_device(name)
