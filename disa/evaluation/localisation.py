@@ -26,7 +26,7 @@ class Localisation:
         self.present: list[Tensor] = []
         self.precision: list[Tensor] = []
         self.split: list[Tensor] = []
-        self.overlap = torch.zeros(2, dtype=torch.int64)  # foreground: pixels in both, in either
+        self.overlap = torch.zeros(2, 2, dtype=torch.int64)  # foreground, background: pixels in both, in either
 
     def update(self, prediction: Prediction, labels: Int[Tensor, "b H W"]) -> None:
         """Add one batch of a model that has the SDM."""
@@ -43,7 +43,8 @@ class Localisation:
         self.split.append(nothing.masked_scatter(present, soft_iou(flat[1], flat[2])))
         density = F.interpolate(foreground_density(saliency, matched)[:, None], labels.shape[-2:], mode="bilinear")
         found, true = density[:, 0] > FOREGROUND_DENSITY, self.things[labels.long()]
-        self.overlap += torch.stack([(found & true).sum(), (found | true).sum()])
+        pairs = ((found, true), (~found, ~true))
+        self.overlap += torch.stack([torch.stack([(one & two).sum(), (one | two).sum()]) for one, two in pairs])
 
     def auc(self) -> Float[Tensor, " t"]:
         """Return per category the share of (present, absent) image pairs that the matched logit ranks rightly."""
@@ -60,7 +61,11 @@ class Localisation:
 
     def foreground_iou(self) -> float:
         """Return the IoU, over all pixels, of the class-agnostic foreground mask with the things."""
-        return float(self.overlap[0].double() / self.overlap[1])
+        return float(self.overlap[0, 0].double() / self.overlap[0, 1])
+
+    def background_iou(self) -> float:
+        """Return the IoU, over all pixels, of what the foreground mask leaves out with the stuff."""
+        return float(self.overlap[1, 0].double() / self.overlap[1, 1])
 
 
 def token_shares(labels: Int[Tensor, "b H W"], categories: int, grid: tuple[int, int]) -> Float[Tensor, "b t h w"]:

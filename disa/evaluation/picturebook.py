@@ -106,6 +106,7 @@ def _numbers(confusion: Confusion, boundary: Boundary, localisation: Localisatio
         "saliency_ap": means.get("saliency_ap"),
         "split_iou": means.get("split_iou"),
         "foreground_iou": None if localisation is None else 100 * localisation.foreground_iou(),
+        "background_iou": None if localisation is None else 100 * localisation.background_iou(),
         "per_class": {
             word: {"group": group(word)} | {name: _plain(values[index]) for name, values in per_class.items()}
             for index, word in enumerate(WORDS)

@@ -21,6 +21,7 @@ from disa.model.decode import Decode
 from disa.model.disentangle import Disentangle
 from disa.model.refine import Refine
 from disa.model.saliency import Saliency, SaliencyModule
+from disa.model.starts import Starts
 
 
 class Prediction(NamedTuple):
@@ -44,13 +45,14 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
         if config.max_categories_by == "itm" and not config.disentangle:
             raise DisaError("max_categories_by='itm' ranks by the SDM's matched logit: turn disentangle on")
         self.config = config
+        start = Starts()
         self.backbone = Backbone(config)
         d = self.backbone.embedding_width
-        self.cost = Cost(config)
-        self.saliency = SaliencyModule(config, d) if config.disentangle else None
-        self.disentangle = Disentangle(config, d) if config.disentangle else None
-        self.refine = Refine(config, d)
-        self.decode = Decode(config, self.backbone.vision_width)
+        self.cost = start("cost", lambda: Cost(config))
+        self.saliency = start("saliency", lambda: SaliencyModule(config, d)) if config.disentangle else None
+        self.disentangle = start("disentangle", lambda: Disentangle(config, d)) if config.disentangle else None
+        self.refine = start("refine", lambda: Refine(config, d))
+        self.decode = start("decode", lambda: Decode(config, self.backbone.vision_width))
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits, and what the SDM found, for 0..255 RGB pixels and L2-normalised prompt embeddings.

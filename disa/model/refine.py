@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.model.attention import CategoryAttention
+from disa.model.starts import Starts
 from disa.model.window import WindowBlock
 
 
@@ -18,9 +19,9 @@ class Refine(nn.Module):
 
     def __init__(self, config: ModelConfig, d: int) -> None:
         super().__init__()
-        guidance = config.refine_guidance_channels
-        self.visual = nn.Conv2d(d, guidance, 3, padding=1) if config.refine_pixel else None
-        self.text = nn.Linear(d, guidance) if config.refine_category else None
+        guidance, start = config.refine_guidance_channels, Starts()
+        self.visual = start("visual", lambda: nn.Conv2d(d, guidance, 3, padding=1)) if config.refine_pixel else None
+        self.text = start("text", lambda: nn.Linear(d, guidance)) if config.refine_category else None
         self.levels = nn.ModuleList(Level(config) for _ in range(config.refine_levels))
 
     def forward(
@@ -40,10 +41,11 @@ class Level(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.pixel = PixelRefine(config) if config.refine_pixel else None
-        self.category = CategoryRefine(config) if config.refine_category else None
-        self.reweight = CategoryReweight(config.cost_channels) if config.refine_category_reweight else None
-        self.semantic = SemanticReweight(config.cost_channels) if config.refine_semantic else None
+        start, c = Starts(), config.cost_channels
+        self.pixel = start("pixel", lambda: PixelRefine(config)) if config.refine_pixel else None
+        self.category = start("category", lambda: CategoryRefine(config)) if config.refine_category else None
+        self.reweight = start("reweight", lambda: CategoryReweight(c)) if config.refine_category_reweight else None
+        self.semantic = start("semantic", lambda: SemanticReweight(c)) if config.refine_semantic else None
 
     def forward(
         self,

@@ -131,7 +131,8 @@ def test_gradients_reach_exactly_what_the_mode_lists(make, pixels, recipe, mode)
     groups = model.parameter_groups()
     assert reached == set(groups["head"]) | set(groups["clip"])
     assert {name for name, p in model.named_parameters() if not name.startswith("backbone.")} == set(groups["head"])
-    assert all(model.get_parameter(name).grad.abs().max() > 0 for name in reached if "key.bias" not in name)
+    still = [name for name in reached if not model.get_parameter(name).grad.any() and "key.bias" not in name]
+    assert not still
 
 
 @torch.no_grad()

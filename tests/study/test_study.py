@@ -1,0 +1,164 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import small_config
+from typer.testing import CliRunner
+
+from disa.errors import DisaError
+from disa.evaluation.picturebook import GROUPS
+from disa.interfaces.cli import app
+from disa.model.backbone import Backbone
+from disa.study.runner import RESULT, Budget, Job, Study
+from disa.study.table import collect, differences, markdown, verdicts
+from disa.study.variants import QUESTIONS, REFERENCE, VARIANTS, folder_name
+from disa.training.tokenizer import save_tokenizer, train_tokenizer
+
+SMALL = {  # of a run that takes seconds, not minutes
+    "backbone_image_size": "32", "backbone_guidance_blocks": "0,1", "cost_channels": "8", "cost_kernel": "3",
+    "saliency_heads": "2", "disentangle_heads": "2", "refine_levels": "1", "refine_heads": "2", "refine_window": "2",
+    "refine_guidance_channels": "8", "decode_channels": "8,8", "decode_guidance_source": "8,8",
+    "decode_guidance_channels": "4,4", "warmup": "0",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    Backbone(small_config()).clip.save_pretrained(folder)
+    save_tokenizer(train_tokenizer(["a picture of a house by the sea"] * 30, 600), folder, 32)
+    return folder
+
+
+def words(clip: Path, out: Path, *more: str) -> list[str]:
+    settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    fixed = ["--steps", "2", "--batch", "1", "--scenes", "2", "--seeds", "0", "--only", "plain attention", *settings]
+    return ["study", "ablation", "--clip", str(clip), "--out", str(out), *fixed, *more]
+
+
+def result(miou: float, sdm: bool = True) -> dict[str, Any]:
+    means = dict.fromkeys((*GROUPS, "seen", "unseen", "all"), 0.5)
+    own = means if sdm else None
+    numbers = {"miou": miou, "groups": dict.fromkeys(GROUPS, miou), "boundary_iou": means, "itm_auc": own}
+    return numbers | {"split_iou": own, "foreground_iou": 40.0 if sdm else None, "background_iou": 60.0}
+
+
+def test_the_plan_has_every_question_of_the_issue_and_no_name_twice() -> None:
+    names = [folder_name(variant.name) for variant in VARIANTS]
+    assert len(set(names)) == len(names)
+    assert VARIANTS[0] is REFERENCE
+    assert all(variants for variants in QUESTIONS.values())
+
+
+def test_shared_parts_start_alike_in_every_variant(clip: Path) -> None:
+    from disa.interfaces.train import split_changes
+    from disa.recipes import RECIPES
+    from disa.training.settings import changed
+    from disa.training.start import start_model
+
+    def start(recipe: str, changes: dict[str, str], seed: int) -> dict[str, torch.Tensor]:
+        texts = [f"{name}={value}" for name, value in (SMALL | changes).items()]
+        torch.manual_seed(seed)
+        model, _, _ = start_model(changed(RECIPES[recipe](), split_changes(texts)[0]), clip, None)
+        return model.state_dict()
+
+    first = start(REFERENCE.recipe, REFERENCE.changes, 0)
+    for variant in VARIANTS[1:]:
+        other = start(variant.recipe, variant.changes, 0)
+        for name in first.keys() & other.keys():
+            if first[name].shape == other[name].shape and not name.startswith("disentangle.aggregate"):
+                assert torch.equal(first[name], other[name]), (variant.name, name)
+    again = start(REFERENCE.recipe, REFERENCE.changes, 1)
+    assert not torch.equal(first["decode.head.weight"], again["decode.head.weight"])
+
+
+def test_a_study_trains_measures_and_is_not_done_twice(clip: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "disa", *words(clip, tmp_path, "--jobs", "2")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr + "".join(p.read_text() for p in tmp_path.glob("runs/*/*/log.txt"))
+    assert "2 of 2 runs" in run.stdout
+    assert run.stderr.count("mIoU") == 2
+    assert len(list(tmp_path.glob(f"runs/*/seed-*/{RESULT}"))) == 2
+    assert not list(tmp_path.glob("runs/*/*/checkpoints"))
+    assert (tmp_path / "figures" / "saliency.png").is_file()
+    assert len(list((tmp_path / "figures").glob("failure-*_prediction.png"))) == 4
+    text = (tmp_path / "study.md").read_text()
+    assert "### Which saliency?" in text and "### Which refinement?" in text
+    assert "| saliency: plain attention | 1 |" in text
+    again = CliRunner().invoke(app, words(clip, tmp_path, "--plan"))
+    assert again.output.count("done  ") == 2 and "2 runs, 2 done" in again.output
+    other = CliRunner().invoke(app, [*words(clip, tmp_path), "--batch", "2"])
+    assert other.exit_code == 2 and "choose another --out" in other.output
+
+
+def test_interrupted_it_lets_runs_save_and_goes_on(clip: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "disa", *words(clip, tmp_path), "--steps", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "runs" / folder_name(REFERENCE.name) / "seed-0" / "log.jsonl"
+    for _ in range(600):
+        if log.exists() and log.stat().st_size:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said and "Traceback" not in said
+    assert list(log.parent.glob("checkpoints/step-*"))
+    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert str(tmp_path) not in left
+
+
+def test_a_run_that_fails_is_named_and_does_not_stop_the_others(clip: Path, tmp_path: Path) -> None:
+    study = Study(tmp_path, clip, Budget(steps=1, batch=1, scenes=1, settings=("no_such_setting=1",)))
+    jobs = study.jobs([REFERENCE], [0, 1])
+    failed = study.run(jobs, 1, lambda job, minutes: None)
+    assert [each.job.seed for each in failed] == [0, 1]
+    assert "no such setting" in failed[0].log.read_text()
+
+
+def test_tables_pair_by_seed(tmp_path: Path) -> None:
+    other = QUESTIONS["Which saliency?"][0]
+    baseline = QUESTIONS["What does each part bring?"][0]
+    table = {REFERENCE.name: (50.0, 60.0), other.name: (51.0, 61.5), baseline.name: (52.0, 58.0)}
+    jobs = [
+        Job(variant, seed, tmp_path / folder_name(variant.name) / f"seed-{seed}")
+        for variant in (REFERENCE, other, baseline)
+        for seed in (0, 1)
+    ]
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+        numbers = result(table[job.variant.name][job.seed], sdm=job.variant is not baseline)
+        (job.folder / RESULT).write_text(json.dumps(numbers))
+    results = collect(jobs)
+    assert differences(other.name, results) == [1.0, 1.5]
+    assert [(name, word) for name, _, _, word in verdicts(results)] == [(other.name, "better"), (baseline.name, "open")]
+    lines = [line for line in markdown(results).splitlines() if line.startswith(f"| {other.name}")]
+    assert lines == [line for line in lines if "| 56.2 ± 7.4 | +1.2 ± 0.4 |" in line] and len(lines) == 1
+    assert len({line.count("|") for line in markdown(results).splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seeds", "a"], "whole numbers"),
+        (["--only", "nothing like it"], "no variant is called so"),
+        (["--set", "cost_channels=0"], "no network has these settings"),
+        (["--set", "nonsense=0"], "no such setting"),
+    ],
+)
+def test_bad_input_is_one_line(more: list[str], said: str, clip: Path, tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, [*words(clip, tmp_path / "out"), *more])
+    assert answer.exit_code == 2
+    assert said in answer.output and len(answer.output.strip().splitlines()) == 1
+
+
+def test_impossible_budgets_are_refused() -> None:
+    with pytest.raises(DisaError, match="steps=0: must be at least 1"):
+        Budget(steps=0)
