@@ -5,6 +5,7 @@ The augmentation is the baseline's [B] (quirk 3), with one stream of random numb
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset as Samples
 
-from disa.data.dataset import Dataset, open_dataset
+from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.errors import DisaError
 from disa.training.augment import crop, jitter_colours, pad, scaled_to
 from disa.training.scenes import LABELS, TrainingScenes
@@ -32,6 +35,7 @@ class Source(NamedTuple):
     labels: tuple[str, ...]  # what is prompted, in the order of the targets
     samples: Callable[[TrainConfig, int], Samples[Sample]]  # (settings, pixels a side)
     facts: dict[str, Any]
+    check: Callable[[Console | None], None] = lambda console: None  # what is read before the first step, or refused
 
 
 PICTUREBOOK = Source("picturebook", LABELS, TrainingScenes, {"name": "picturebook"})
@@ -50,7 +54,23 @@ def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
         raise DisaError(f"{name} prompts other words than it scores, so it is no data set to train on; use pas20")
     ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
     facts = {"name": name, "split": split, "images": len(dataset.ids), "ids": ids, "labels": list(labels)}
-    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts)
+    check = partial(check_masks, dataset, _check_command(root, split)) if name == FOLDER else PICTUREBOOK.check
+    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check)
+
+
+def check_masks(dataset: Dataset, command: str, console: Console | None = None) -> None:
+    """Read every mask of a folder of one's own once, under a bar on stderr.
+
+    Raises `DisaError` for the first that is damaged, of another size than its picture, or holds a value that no
+    category has; it names `command`, which lists them all (decision D84).
+    """
+    console = console or Console(stderr=True)
+    quiet, positions = not console.is_terminal, range(len(dataset.ids))
+    for index in track(positions, "checking masks", console=console, transient=True, disable=quiet):
+        try:
+            dataset.labels(index)
+        except DisaError as error:
+            raise DisaError(f"{error}; `{command}` lists all that is wrong") from None
 
 
 class TrainingImages(Samples[Sample]):
@@ -76,6 +96,11 @@ class TrainingImages(Samples[Sample]):
         image, target = pad(image, target, self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return pixels, torch.from_numpy(np.ascontiguousarray(target))
+
+
+def _check_command(root: str | Path, split: str) -> str:
+    asked = f" --split {split}" if (Path(root) / f"{split}.txt").exists() else ""
+    return f"disa data check {FOLDER} {shlex.quote(str(root))}{asked}"
 
 
 @lru_cache(maxsize=4)

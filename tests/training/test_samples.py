@@ -1,5 +1,6 @@
 """Photographs as training samples: labels belong to their pixels, and nothing depends on workers."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from small_run import small_config, small_settings
 from typer.testing import CliRunner
 
@@ -172,6 +174,67 @@ def test_data_that_cannot_be_trained_on_is_refused_in_one_line(options: list[str
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and message in failed.stderr
     assert not (tmp_path / "out").exists()
+
+
+def _spoil(folder: Path, how: str) -> None:
+    mask = folder / "masks" / "p3.png"
+    if how == "a value that no category has":
+        labels = np.array(Image.open(mask))
+        labels[5, 5] = 7
+        Image.fromarray(labels).save(mask)
+    elif how == "another size":
+        Image.fromarray(np.zeros((80, 79), np.uint8)).save(mask)
+    else:
+        mask.write_bytes(mask.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("a value that no category has", "holds 7, which no category has"),
+        ("another size", "is 79 x 80 pixels, its picture"),
+        ("damaged", "is damaged or truncated"),
+    ],
+)
+def test_a_wrong_mask_is_refused_before_the_first_step(folder: Path, tmp_path: Path, how: str, message: str):
+    _spoil(folder, how)
+    out = tmp_path / "out"
+    options = ["--dataset", "folder", "--data", str(folder), "--out", str(out), "--steps", "1", "--batch", "1"]
+    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options, "--set", "workers=0"])
+    assert failed.exit_code == 2
+    assert failed.stderr.count("\n") == 1 and message in failed.stderr
+    assert str(folder / "masks" / "p3.png") in failed.stderr
+    assert f"`disa data check folder {folder} --split train`" in failed.stderr
+    assert not list(out.iterdir())
+    told = CliRunner().invoke(app, ["data", "check", "folder", str(folder), "--split", "train"])
+    assert told.exit_code == 2 and message in told.stdout
+
+
+def test_masks_are_read_once_and_not_again_on_resuming(
+    folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset, read = type(open_dataset("folder", folder, "train")), []
+    real = dataset.labels
+    monkeypatch.setattr(dataset, "labels", lambda self, index: read.append(index) or real(self, index))
+    some = small_settings(steps=2, batch=1, checkpoint_every=1)
+    source = dataset_source("folder", folder)
+    train(small_config(), some, tmp_path / "out", clip_folder, source=source)
+    assert read[:4] == [0, 1, 2, 3] and len(read) == 4 + 2
+    read.clear()
+    for file in (tmp_path / "out" / "checkpoints" / "step-00000002").iterdir():
+        file.unlink()
+    (tmp_path / "out" / "checkpoints" / "step-00000002").rmdir()
+    train(small_config(), some, tmp_path / "out", clip_folder, source=source, resume=True)
+    assert len(read) == 1
+
+
+def test_masks_are_counted_under_a_bar_on_a_terminal(folder: Path):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    dataset_source("folder", folder).check(terminal)
+    assert "checking masks" in terminal.file.getvalue()
+    plain = Console(file=io.StringIO(), force_terminal=False)
+    dataset_source("folder", folder).check(plain)
+    assert not plain.file.getvalue()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
