@@ -13,8 +13,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from disa.model.losses import IGNORED
-
 WIDTH = 0.02  # of the outline's band, as a share of the picture's diagonal
 NOTHING = -(2**31)  # less than any label and its negative
 
@@ -22,7 +20,7 @@ NOTHING = -(2**31)  # less than any label and its negative
 class Boundary:
     """Counts pixels of the outlines' bands, batch by batch, on their device."""
 
-    def __init__(self, categories: int, ignored: int = IGNORED) -> None:
+    def __init__(self, categories: int, ignored: int = 255) -> None:
         self.categories, self.ignored = categories, ignored
         # pixels of each category in both bands, in the target's, in the prediction's
         self.counts: Int[Tensor, "3 t"] = torch.zeros(3, categories, dtype=torch.int64)

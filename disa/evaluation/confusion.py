@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from disa.model.losses import IGNORED
-
 
 class Confusion:
     """Counts pixels by (true, predicted) category, batch by batch, on their device.
@@ -17,7 +15,7 @@ class Confusion:
     `miou_all`; what is predicted as them still counts against the others, as in the usual benchmarks.
     """
 
-    def __init__(self, categories: int, ignored: int = IGNORED) -> None:
+    def __init__(self, categories: int, ignored: int = 255) -> None:
         self.categories, self.ignored = categories, ignored
         self.counts: Int[Tensor, "t t"] = torch.zeros(categories, categories, dtype=torch.int64)
 

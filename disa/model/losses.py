@@ -5,35 +5,50 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from disa.config import ModelConfig
 from disa.model.disa import Prediction
 
-IGNORED = 255
+IGNORED = -1  # no category's index, however many there are (D82)
+MEANS = ("mask", "itm", "dice")  # each loss is a mean, over what `loss_counts` counts
 
 
 def segmentation_loss(
-    prediction: Prediction, target: Int[Tensor, "b H W"], config: ModelConfig
+    prediction: Prediction,
+    target: Int[Tensor, "b H W"],
+    config: ModelConfig,
+    counts: Float64[Tensor, "3"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return `total` and its parts `mask`, `itm` and `dice`, those that are on; parts are unweighted.
 
     `target` holds the category of every pixel or `IGNORED`. The total is mask + loss_itm_weight * itm +
-    loss_dice_weight * dice. Sources: mask [B] quirk 26, itm [P], dice [D].
+    loss_dice_weight * dice. Sources: mask [B] quirk 26, itm [P], dice [D]. With `counts`, the `loss_counts` of a whole
+    batch that this is a part of, the results of all parts add up to those of the whole (D83).
     """
     logits = F.interpolate(prediction.logits, target.shape[-2:], mode="bilinear", align_corners=False)
-    valid = target != IGNORED
-    counted = valid if config.loss_ignored == "masked" else torch.ones_like(valid)
+    counted = _counted(target, config)
     losses = {"mask": mask_loss(logits, target, counted)}
-    total = losses["mask"]
     if prediction.matched is not None:
         losses["itm"] = itm_loss(prediction.matched, target)
-        total = total + config.loss_itm_weight * losses["itm"]
     if config.loss_dice_weight > 0:
         losses["dice"] = dice_loss(logits, target, counted)
-        total = total + config.loss_dice_weight * losses["dice"]
-    return losses | {"total": total}
+    if counts is not None:
+        shares = (loss_counts(target, logits.shape[1], config) / counts.clamp(min=1)).to(logits.dtype)
+        losses = {name: loss * shares[MEANS.index(name)] for name, loss in losses.items()}
+    weights = {"mask": 1.0, "itm": config.loss_itm_weight, "dice": config.loss_dice_weight}
+    return losses | {"total": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()}
+
+
+def loss_counts(target: Int[Tensor, "b H W"], categories: int, config: ModelConfig) -> Float64[Tensor, "3"]:
+    """Return over how many pixels, images, and (image, category) pairs present the losses in `MEANS` are means.
+
+    The counts of a batch's parts, wherever they are computed, add up to those of the batch.
+    """
+    present = (_pixels(target, categories) > 0).sum()
+    images = torch.full_like(present, len(target))
+    return torch.stack([_counted(target, config).sum(), images, present]).double()
 
 
 def mask_loss(
@@ -53,7 +68,7 @@ def dice_loss(
 ) -> Float[Tensor, ""]:
     """Return one minus the soft dice, averaged over the categories that each image holds; 0 without any."""
     score = logits.sigmoid() * counted[:, None]
-    pixels = _pixels(target, logits.shape[1])
+    pixels = _pixels(target, logits.shape[1]).to(score.dtype)
     own = (_own(score, target) * (target != IGNORED)).flatten(1)
     inside = torch.zeros_like(pixels).scatter_add(1, _index(target).flatten(1), own)
     dice = (2 * inside + 1) / (score.sum((2, 3)) + pixels + 1)
@@ -65,6 +80,12 @@ def itm_loss(matched: Float[Tensor, "b t"], target: Int[Tensor, "b H W"]) -> Flo
     """Return the binary cross-entropy of the matched logit against "this category has pixels in this crop" [D]."""
     present = (_pixels(target, matched.shape[1]) > 0).to(matched.dtype)
     return F.binary_cross_entropy_with_logits(matched, present)
+
+
+def _counted(target: Int[Tensor, "b H W"], config: ModelConfig) -> Bool[Tensor, "b H W"]:
+    """Return which pixels the masks' losses count."""
+    valid = target != IGNORED
+    return valid if config.loss_ignored == "masked" else torch.ones_like(valid)
 
 
 def _index(target: Int[Tensor, "b H W"]) -> Int[Tensor, "b H W"]:

@@ -1,10 +1,11 @@
 """Photographs with masks as training samples, each a function of (seed, sample index) and of nothing else.
 
-Signature: (Dataset, settings, index) -> pixels `3 S S` uint8, target `S S` (index into the labels, or 255: ignored).
+Signature: (Dataset, settings, index) -> pixels `3 S S` uint8, target `S S` (index into the labels, or `IGNORED`).
 The augmentation is the baseline's [B] (quirk 3), with one stream of random numbers per sample (decision D80).
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,20 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset as Samples
 
-from disa.data.dataset import Dataset, open_dataset
-from disa.data.images import Pixels
+from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.errors import DisaError
-from disa.model.losses import IGNORED
+from disa.training.augment import crop, jitter_colours, pad, scaled_to
 from disa.training.scenes import LABELS, TrainingScenes
 from disa.training.settings import TrainConfig
-
-PADDING = 128  # grey level right of and below a picture that is smaller than the crop [B]
-CROPS = 10  # tries to find a crop in which no category has too large a share
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 32, 0.5, 0.5, 36  # largest changes: grey levels, shares, shares, degrees [B]
 
 Sample = tuple[Tensor, Tensor]
 
@@ -38,6 +35,7 @@ class Source(NamedTuple):
     labels: tuple[str, ...]  # what is prompted, in the order of the targets
     samples: Callable[[TrainConfig, int], Samples[Sample]]  # (settings, pixels a side)
     facts: dict[str, Any]
+    check: Callable[[Console | None], None] = lambda console: None  # what is read before the first step, or refused
 
 
 PICTUREBOOK = Source("picturebook", LABELS, TrainingScenes, {"name": "picturebook"})
@@ -46,21 +44,33 @@ PICTUREBOOK = Source("picturebook", LABELS, TrainingScenes, {"name": "pictureboo
 def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
     """Return a data set (`disa data list`) or a folder of one's own as a source.
 
-    Raises `DisaError` for one that cannot be opened, holds no images, or has more categories than a target can tell.
+    Raises `DisaError` for one that cannot be opened, holds no images, or prompts other words than it scores.
     """
     dataset = open_dataset(name, root, split)
     labels = dataset.vocabulary.prompts()
     if not dataset.ids:
         raise DisaError(f"{root}: {name} holds no images of the split {split}; see disa data check")
-    if len(labels) > IGNORED:
-        raise DisaError(
-            f"{name} has {len(labels)} categories; training knows {IGNORED} at most, such as coco-stuff's 171"
-        )
     if len(labels) != len(dataset.vocabulary.categories):
         raise DisaError(f"{name} prompts other words than it scores, so it is no data set to train on; use pas20")
     ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
     facts = {"name": name, "split": split, "images": len(dataset.ids), "ids": ids, "labels": list(labels)}
-    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts)
+    check = partial(check_masks, dataset, _check_command(root, split)) if name == FOLDER else PICTUREBOOK.check
+    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check)
+
+
+def check_masks(dataset: Dataset, command: str, console: Console | None = None) -> None:
+    """Read every mask of a folder of one's own once, under a bar on stderr.
+
+    Raises `DisaError` for the first that is damaged, of another size than its picture, or holds a value that no
+    category has; it names `command`, which lists them all (decision D84).
+    """
+    console = console or Console(stderr=True)
+    quiet, positions = not console.is_terminal, range(len(dataset.ids))
+    for index in track(positions, "checking masks", console=console, transient=True, disable=quiet):
+        try:
+            dataset.labels(index)
+        except DisaError as error:
+            raise DisaError(f"{error}; `{command}` lists all that is wrong") from None
 
 
 class TrainingImages(Samples[Sample]):
@@ -75,85 +85,22 @@ class TrainingImages(Samples[Sample]):
         seed, count = self.settings.seed, len(self.dataset.ids)
         position = int(_order(seed, index // count, count)[index % count])
         draw = np.random.default_rng((seed, index))
-        image, target = self.dataset.image(position), self._target(position)
-        scale = 1 + draw.uniform(0, self.settings.scale_jitter)
-        image, target = resize_short_side(image, target, round(self.size * scale))
-        image, target = crop(image, target, self.size, self.settings.largest_share, draw)
+        image, labels = self.dataset.image(position), self.dataset.labels(position)
+        scale = 1 + draw.uniform(-self.settings.scale_shrink, self.settings.scale_jitter)
+        scaled = scaled_to(image, labels, self.dataset.ignored, max(1, round(self.size * scale)))
+        image, target = crop(scaled, self.size, self.settings.largest_share, draw)
         if self.settings.colour_jitter:
             image = jitter_colours(image, draw)
         if self.settings.flip and draw.random() < 0.5:
             image, target = image[:, ::-1], target[:, ::-1]
         image, target = pad(image, target, self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return pixels, torch.from_numpy(target.astype(np.int64))
-
-    def _target(self, position: int) -> NDArray[np.uint8]:
-        labels = self.dataset.labels(position)
-        return np.where(labels == self.dataset.ignored, IGNORED, labels).astype(np.uint8)
+        return pixels, torch.from_numpy(np.ascontiguousarray(target))
 
 
-def resize_short_side(image: Pixels, target: NDArray[np.uint8], short: int) -> tuple[Pixels, NDArray[np.uint8]]:
-    """Return both with a short side of `short` pixels: the image bilinearly, the target by nearest pixel [B]."""
-    height, width = target.shape
-    scale = short / min(height, width)
-    size = max(short, int(width * scale + 0.5)), max(short, int(height * scale + 0.5))
-    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-    labels = Image.fromarray(target).resize(size, Image.Resampling.NEAREST)
-    return np.asarray(resized), np.asarray(labels)
-
-
-def crop(
-    image: Pixels, target: NDArray[np.uint8], size: int, largest_share: float, draw: np.random.Generator
-) -> tuple[Pixels, NDArray[np.uint8]]:
-    """Return the same random part of both, at most `size` a side.
-
-    Of ten tries the first in which no category has more than `largest_share` of the labelled pixels, else the last [B].
-    """
-    height, width = target.shape
-    for _ in range(CROPS):
-        top = int(draw.integers(0, max(0, height - size) + 1))
-        left = int(draw.integers(0, max(0, width - size) + 1))
-        window = np.s_[top : top + size, left : left + size]
-        part = target[window]
-        counts = np.bincount(part[part != IGNORED], minlength=1)
-        if largest_share >= 1 or (counts.sum() > 0 and counts.max() <= largest_share * counts.sum()):
-            break
-    return image[window], part
-
-
-def pad(image: Pixels, target: NDArray[np.uint8], size: int) -> tuple[Pixels, NDArray[np.uint8]]:
-    """Return both filled up to `size` x `size` to the right and below: grey, and ignored [B]."""
-    below, right = size - target.shape[0], size - target.shape[1]
-    if not below and not right:
-        return image, target
-    return (
-        np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=PADDING),
-        np.pad(target, ((0, below), (0, right)), constant_values=IGNORED),
-    )
-
-
-def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
-    """Return the image with brightness, contrast, saturation and hue each changed in half of the cases, as SSD [B].
-
-    Contrast comes before saturation and hue or after them, at random. Values are rounded, where the baseline cuts.
-    """
-    values, chances, first = image.astype(np.float32), draw.random(4) < 0.5, draw.random() < 0.5
-    brightness, contrast, saturation, hue = draw.uniform(-1, 1, 4)
-    factor = np.float32(1 + CONTRAST * contrast if chances[1] else 1)
-    changed = _bytes(values + np.float32(BRIGHTNESS * brightness)) if chances[0] else image
-    changed = _bytes(changed * factor) if first else changed
-    if chances[2] or chances[3]:
-        hsv = np.array(Image.fromarray(changed).convert("HSV"))
-        if chances[2]:
-            hsv[..., 1] = _bytes(hsv[..., 1] * np.float32(1 + SATURATION * saturation))
-        if chances[3]:
-            hsv[..., 0] += np.uint8(round(HUE * hue * 256 / 360) % 256)  # hue is a circle, and bytes wrap
-        changed = np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
-    return changed if first else _bytes(changed * factor)
-
-
-def _bytes(values: NDArray[np.float32]) -> Pixels:
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+def _check_command(root: str | Path, split: str) -> str:
+    asked = f" --split {split}" if (Path(root) / f"{split}.txt").exists() else ""
+    return f"disa data check {FOLDER} {shlex.quote(str(root))}{asked}"
 
 
 @lru_cache(maxsize=4)

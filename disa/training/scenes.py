@@ -1,6 +1,6 @@
 """Picturebook scenes as training samples, each a function of (seed, sample index) and of nothing else.
 
-Signature: (seed, indices) -> pixels `b 3 H W` uint8, target `b H W` (index into `LABELS`, or 255: ignored).
+Signature: (seed, indices) -> pixels `b 3 H W` uint8, target `b H W` (index into `LABELS`, or `IGNORED`).
 """
 
 import signal
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from disa.data.picturebook import IGNORED, LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
+from disa.data.picturebook import LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.errors import DisaError
+from disa.model.losses import IGNORED
+from disa.training.augment import pad
 from disa.training.settings import TrainConfig
 
 LABELS = tuple(word for word in WORDS if word in SEEN)  # the words with masks for training, in the order of WORDS
@@ -23,36 +25,37 @@ _SPAN = 2**32  # samples apart lie the streams of two seeds: no run is ever that
 class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
     """Scenes without end; item `index` is (pixels uint8 `3 H W`, target int64 `H W`).
 
-    Categories that have no masks in training (`WORDS` outside `SEEN`) are 255 in the target: the protocol of
+    Categories that have no masks in training (`WORDS` outside `SEEN`) are `IGNORED` in the target: the protocol of
     open-vocabulary segmentation.
     """
 
     def __init__(self, settings: TrainConfig, size: int) -> None:
         """Yield crops of `size` pixels a side. Raises `DisaError` for scenes that cannot be drawn."""
-        largest = size * (1 + settings.scale_jitter)
-        if not SMALLEST <= size <= largest <= LARGEST:
+        smallest, largest = (size * scale for scale in (1 - settings.scale_shrink, 1 + settings.scale_jitter))
+        if not SMALLEST <= round(smallest) <= largest <= LARGEST:
             raise DisaError(
-                f"scenes of {size} to {largest:.0f} pixels a side (image_size, scale_jitter): {SMALLEST} to {LARGEST} "
-                "can be drawn"
+                f"scenes of {smallest:.0f} to {largest:.0f} pixels a side (image_size, scale_shrink, scale_jitter): "
+                f"{SMALLEST} to {LARGEST} can be drawn"
             )
-        self.seed, self.size = settings.seed, size
-        self.flip, self.scale_jitter = settings.flip, settings.scale_jitter
-        self.to_label = np.full(256, IGNORED, dtype=np.uint8)
+        self.settings, self.size = settings, size
+        self.to_label = np.full(len(WORDS), IGNORED)
         for label, word in enumerate(LABELS):
             self.to_label[WORDS.index(word)] = label
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Render one sample."""
-        draw = np.random.default_rng((self.seed, index))
-        size = round(self.size * (1 + draw.uniform(0, self.scale_jitter)))
-        scene = render(TRAIN_SEED, self.seed * _SPAN + index, size)
-        top, left = draw.integers(0, size - self.size + 1, size=2)
+        seed, settings = self.settings.seed, self.settings
+        draw = np.random.default_rng((seed, index))
+        size = round(self.size * (1 + draw.uniform(-settings.scale_shrink, settings.scale_jitter)))
+        scene = render(TRAIN_SEED, seed * _SPAN + index, size)
+        top, left = draw.integers(0, max(0, size - self.size) + 1, size=2)
         window = np.s_[top : top + self.size, left : left + self.size]
         image, target = scene.image[window], self.to_label[scene.labels[window]]
-        if self.flip and draw.random() < 0.5:
+        if settings.flip and draw.random() < 0.5:
             image, target = image[:, ::-1], target[:, ::-1]
+        image, target = pad(image, target, self.size)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return pixels, torch.from_numpy(target.astype(np.int64))
+        return pixels, torch.from_numpy(np.ascontiguousarray(target))
 
 
 def training_batches(
@@ -95,10 +98,10 @@ def choose_labels(target: Tensor, step: int, settings: TrainConfig, count: int =
 
 
 def relabel(target: Tensor, chosen: Tensor) -> Tensor:
-    """Return the target with indices into `chosen`; pixels of labels that were not chosen become 255."""
-    table = torch.full((256,), IGNORED, dtype=torch.int64, device=target.device)
-    table[chosen.to(target.device)] = torch.arange(len(chosen), device=target.device)
-    return table[target]
+    """Return the target with indices into `chosen`, ascending; pixels of labels not chosen become `IGNORED`."""
+    chosen = chosen.to(target.device)
+    places = torch.searchsorted(chosen, target).clamp(max=len(chosen) - 1)
+    return torch.where(chosen[places] == target, places, IGNORED)
 
 
 def step_generator(step: int, settings: TrainConfig) -> torch.Generator:

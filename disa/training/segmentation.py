@@ -54,12 +54,14 @@ def train(
     `out` also gets log.jsonl and the last two checkpoints.
     `clip` is a CLIP folder in transformers' format: it decides the backbone (`config.backbone_clip`) and the
     tokenizer. `init` is a model folder to continue from instead. With `resume`, a run that was interrupted in `out`
-    goes on where its last checkpoint left it. Raises `DisaError` for unusable folders, contradicting settings, a full
-    disk and a loss that is not a number.
+    goes on where its last checkpoint left it. Raises `DisaError` for unusable folders or masks, contradicting settings,
+    a full disk and a loss that is not a number.
     """
     torch.manual_seed(settings.seed)
     run = Run(config, settings, clip, init, torch.device(device), source)
     start, earlier = _begin(run, out, resume)
+    if not start:
+        source.check(console)
     size = settings.image_size or run.config.backbone_image_size
     begun, done = time.monotonic(), start
     log = RunLog(out / "log.jsonl", settings.steps, start, settings.log_every, console)

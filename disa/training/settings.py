@@ -31,6 +31,7 @@ class TrainConfig:
     image_size: int = 0  # pixels per side of a training crop; 0: the model's `backbone_image_size`
     flip: bool = True  # mirror every other scene
     scale_jitter: float = 0.0  # scenes and images are up to this share larger, then cropped; 0: off
+    scale_shrink: float = 0.0  # ... or up to this share smaller, then padded with grey that is ignored; 0: off
     colour_jitter: bool = False  # change brightness, contrast, saturation and hue of images (not of scenes) [B]
     largest_share: float = 1.0  # crops of images in which one category has more are drawn again; 1: off [B]
     categories: int = 0  # labels per step: those present in the batch, then absent ones at random; 0: all
@@ -59,6 +60,8 @@ class TrainConfig:
         for name in ("clip_lr_scale", "weight_decay", "scale_jitter"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
+        if not 0 <= self.scale_shrink < 1:
+            raise DisaError(f"scale_shrink={self.scale_shrink}: must be at least 0 and below 1")
         if not 0 < self.largest_share <= 1:
             raise DisaError(f"largest_share={self.largest_share}: must be above 0 and at most 1")
         for name, most in (("batch", 4096), ("image_size", 8192), ("scale_jitter", 9.0)):

@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, jaccard_score
 
 from disa.evaluation.confusion import Confusion
-from disa.model.losses import IGNORED
 
-CATEGORIES = 5
+CATEGORIES, IGNORED = 5, 255
 maps = st.integers(0, 2**31 - 1)
 
 

@@ -1,13 +1,17 @@
 """Losses against loops over pixels."""
 
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from disa.model.disa import Prediction
-from disa.model.losses import IGNORED, dice_loss, itm_loss, mask_loss, segmentation_loss
+from disa.model.losses import IGNORED, dice_loss, itm_loss, loss_counts, mask_loss, segmentation_loss
+from disa.recipes import mini
 
 
 @pytest.fixture
@@ -90,3 +94,46 @@ def test_a_crop_without_any_labelled_pixel_is_finite(small, ignored):
     assert torch.isfinite(losses["total"])
     assert losses["dice"] == 0
     assert (prediction.logits.grad.abs().sum() == 0) == (ignored == "masked")
+
+
+def test_counts_are_those_of_a_loop_and_hold_more_categories_than_a_byte():
+    target = torch.tensor([[[846, 846, IGNORED, 255]], [[IGNORED, IGNORED, IGNORED, IGNORED]], [[255, 0, 1, 2]]])
+    config = mini(loss_ignored="masked")
+    assert loss_counts(target, 847, config).tolist() == [7, 3, 6]
+    assert loss_counts(target, 847, config.replace(loss_ignored="negative")).tolist() == [12, 3, 6]
+    assert loss_counts(target, 847, config).dtype == torch.float64
+    assert loss_counts(target[1:2], 847, config).tolist() == [0, 1, 0]
+
+
+@given(
+    st.lists(st.sampled_from(["labelled", "partly", "ignored"]), min_size=1, max_size=6),
+    st.data(),
+    st.sampled_from(["masked", "negative"]),
+    st.integers(0, 10_000),
+)
+def test_parts_add_up_to_the_whole_batch(kinds: list[str], data: st.DataObject, ignored: str, seed: int):
+    draw = torch.Generator().manual_seed(seed)
+    target = torch.randint(0, 4, (len(kinds), 6, 5), generator=draw)
+    for image, kind in zip(target, kinds, strict=True):
+        if kind == "partly":
+            image[torch.rand(6, 5, generator=draw) < 0.7] = IGNORED
+        elif kind == "ignored":
+            image.fill_(IGNORED)
+    logits = torch.randn(len(kinds), 4, 3, 3, generator=draw, dtype=torch.float64, requires_grad=True)
+    matched = torch.randn(len(kinds), 4, generator=draw, dtype=torch.float64, requires_grad=True)
+    config = mini(loss_ignored=ignored, loss_dice_weight=0.7, loss_itm_weight=0.3)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(kinds)), max_size=5)) | {0, len(kinds)})
+    parts = [slice(*ends) for ends in itertools.pairwise(cuts)]
+
+    def loss(part: slice, counts: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        return segmentation_loss(Prediction(logits[part], None, matched[part], None), target[part], config, counts)
+
+    whole = loss(slice(None), None)
+    expected = torch.autograd.grad(whole["total"], (logits, matched))
+    counts = torch.stack([loss_counts(target[part], 4, config) for part in parts]).sum(0)
+    assert torch.equal(counts, loss_counts(target, 4, config))
+    losses = [loss(part, counts) for part in parts]
+    for name in ("mask", "itm", "dice", "total"):
+        torch.testing.assert_close(sum(each[name] for each in losses), whole[name], rtol=1e-6, atol=1e-6)
+    found = torch.autograd.grad(sum(each["total"] for each in losses), (logits, matched))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

@@ -1,5 +1,6 @@
-"""Photographs as training samples: what happens to a picture happens to its labels, and nothing depends on workers."""
+"""Photographs as training samples: labels belong to their pixels, and nothing depends on workers."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 from small_run import small_config, small_settings
 from typer.testing import CliRunner
 
@@ -17,20 +17,13 @@ from disa.data.dataset import open_dataset
 from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.model.losses import IGNORED
-from disa.training.samples import (
-    PADDING,
-    TrainingImages,
-    crop,
-    dataset_source,
-    jitter_colours,
-    pad,
-    resize_short_side,
-)
+from disa.training.augment import PADDING
+from disa.training.samples import TrainingImages, dataset_source
 from disa.training.scenes import training_batches
 from disa.training.segmentation import train
 
 SETTINGS = small_settings(steps=4, batch=3)
-COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [128, 128, 128]], np.uint8)  # of labels 0, 1, 2, none
+COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [PADDING] * 3], np.uint8)  # of labels 0, 1, 2, none
 
 
 def coded(labels: np.ndarray) -> np.ndarray:
@@ -46,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
         (root / name).mkdir(parents=True)
     generator = np.random.default_rng(0)
     for number, (height, width) in enumerate([(40, 60), (64, 50), (33, 90), (80, 80), (20, 24)]):
-        small = generator.choice([0, 1, 2, IGNORED], (4, 5)).astype(np.uint8)
+        small = generator.choice([0, 1, 2, 255], (4, 5)).astype(np.uint8)
         labels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST))
         Image.fromarray(coded(labels)).save(root / "images" / f"p{number}.png")
         Image.fromarray(labels).save(root / "masks" / f"p{number}.png")
@@ -54,69 +47,6 @@ def folder(tmp_path: Path) -> Path:
     (root / "train.txt").write_text("p0\np1\np2\np3\n")
     (root / "val.txt").write_text("p4\n")
     return root
-
-
-@settings(max_examples=40)
-@given(st.integers(5, 70), st.integers(5, 70), st.integers(0, 10_000))
-def test_labels_follow_their_pixels(height: int, width: int, seed: int):
-    draw = np.random.default_rng(seed)
-    labels = draw.choice([0, 1, 2, IGNORED], (height, width)).astype(np.uint8)
-    image, target = crop(coded(labels), labels, 32, 1.0, draw)
-    assert image.shape[:2] == target.shape and max(target.shape) <= 32
-    image, target = pad(image, target, 32)
-    assert image.shape == (32, 32, 3)
-    np.testing.assert_array_equal(image, coded(target))  # grey padding is the colour of what is ignored
-    assert COLOURS[3][0] == PADDING
-
-
-@settings(max_examples=20)
-@given(st.integers(5, 90), st.integers(5, 90), st.integers(16, 64))
-def test_the_short_side_gets_its_length_and_labels_stay_labels(height: int, width: int, short: int):
-    labels = np.zeros((height, width), np.uint8)
-    labels[height // 2 :] = 2
-    image, target = resize_short_side(coded(labels), labels, short)
-    assert min(target.shape) == short and image.shape[:2] == target.shape
-    assert abs(max(target.shape) - max(height, width) * short / min(height, width)) <= 1
-    assert set(np.unique(target)) <= {0, 2}
-    inner = np.s_[: int(0.4 * target.shape[0])], np.s_[int(0.6 * target.shape[0]) + 1 :]
-    assert (target[inner[0]] == 0).all() and (target[inner[1]] == 2).all()
-
-
-def test_a_crop_full_of_one_category_is_drawn_again():
-    labels = np.zeros((32, 320), np.uint8)
-    labels[:, 160:] = 1
-    share = [
-        np.bincount(crop(coded(labels), labels, 32, limit, np.random.default_rng(seed))[1].ravel()).max() / 32**2
-        for limit in (1.0, 0.75)
-        for seed in range(60)
-    ]
-    assert np.mean(np.array(share[:60]) == 1) > 0.7  # the border is rarely hit
-    assert np.mean(np.array(share[60:]) <= 0.75) > 0.3
-
-
-def test_colours_change_and_places_do_not():
-    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    changed = [jitter_colours(image, np.random.default_rng(seed)) for seed in range(200)]
-    assert all(each.shape == image.shape and each.dtype == np.uint8 for each in changed)
-    assert 0 < sum(np.array_equal(each, image) for each in changed) < 50
-    flat = np.full((8, 8, 3), 90, np.uint8)
-    for seed in range(20):  # one colour stays one colour, whatever it becomes
-        assert len(np.unique(jitter_colours(flat, np.random.default_rng(seed)).reshape(-1, 3), axis=0)) == 1
-
-
-def test_contrast_multiplies_and_hue_turns_by_at_most_36_degrees():
-    """One grey and one red pixel tell the operations apart: grey has no hue and no saturation to change."""
-    image = np.array([[[100, 100, 100], [200, 20, 20]]], np.uint8)
-    greys, hues = [], []
-    for seed in range(2000):
-        changed = jitter_colours(image, np.random.default_rng(seed))
-        assert len(set(changed[0, 0].tolist())) == 1
-        greys.append(int(changed[0, 0, 0]))
-        hues.append(int(np.array(Image.fromarray(changed).convert("HSV"))[0, 1, 0]))
-    # brightness +-32, then a factor of 0.5 to 1.5: not a pull towards the mean, which would leave grey near itself
-    assert 34 <= min(greys) < 45 and 180 < max(greys) <= 198
-    degrees = [(hue if hue < 128 else hue - 256) * 360 / 256 for hue in hues]
-    assert -40 < min(degrees) < -30 and 30 < max(degrees) < 40
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -129,6 +59,36 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(folder: P
     epochs = [tuple(seen[start : start + 4]) for start in range(0, 20, 4)]
     assert all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs)
     assert len(set(epochs)) > 1
+
+
+@pytest.mark.parametrize("shrink", [0.0, 0.5])
+def test_labels_are_those_of_their_pixels(folder: Path, shrink: float):
+    """Scaled, cropped, mirrored, padded: away from borders between labels a pixel's colour says its target."""
+    samples = TrainingImages(open_dataset("folder", folder, "train"), replace(SETTINGS, scale_shrink=shrink), 32)
+    padded = 0
+    for index in range(24):
+        pixels, target = samples[index]
+        assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.uint8 and target.dtype == torch.int64
+        assert set(target.unique().tolist()) <= {IGNORED, 0, 1, 2}
+        agree = (pixels.permute(1, 2, 0).numpy() == COLOURS[target.numpy()]).all(-1)  # -1 is the last colour: none
+        assert agree.mean() > 0.55
+        edge = (pixels[:, -1] == PADDING).all() and (target[-1] == IGNORED).all()
+        padded += bool(edge)
+    assert (padded > 6) == (shrink > 0)
+
+
+def test_more_categories_than_a_byte_can_be_trained_on(folder: Path, clip_folder: Path, tmp_path: Path):
+    (folder / "classes.txt").write_text("".join(f"thing {number}\n" for number in range(847)))
+    labels = np.full((40, 60), 846, np.uint16)
+    labels[:, 20:], labels[:, 40:] = 255, 65535
+    for number, (height, width) in enumerate([(40, 60), (64, 50), (33, 90), (80, 80), (20, 24)]):
+        mask = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+        mask.save(folder / "masks" / f"p{number}.png")
+    source = dataset_source("folder", folder)
+    seen = {int(value) for index in range(8) for value in source.samples(SETTINGS, 32)[index][1].unique()}
+    assert seen == {IGNORED, 255, 846}
+    some = small_settings(steps=1, categories=12)
+    assert train(small_config(), some, tmp_path / "out", clip_folder, source=source) == tmp_path / "out" / "model"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -214,6 +174,67 @@ def test_data_that_cannot_be_trained_on_is_refused_in_one_line(options: list[str
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and message in failed.stderr
     assert not (tmp_path / "out").exists()
+
+
+def _spoil(folder: Path, how: str) -> None:
+    mask = folder / "masks" / "p3.png"
+    if how == "a value that no category has":
+        labels = np.array(Image.open(mask))
+        labels[5, 5] = 7
+        Image.fromarray(labels).save(mask)
+    elif how == "another size":
+        Image.fromarray(np.zeros((80, 79), np.uint8)).save(mask)
+    else:
+        mask.write_bytes(mask.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("a value that no category has", "holds 7, which no category has"),
+        ("another size", "is 79 x 80 pixels, its picture"),
+        ("damaged", "is damaged or truncated"),
+    ],
+)
+def test_a_wrong_mask_is_refused_before_the_first_step(folder: Path, tmp_path: Path, how: str, message: str):
+    _spoil(folder, how)
+    out = tmp_path / "out"
+    options = ["--dataset", "folder", "--data", str(folder), "--out", str(out), "--steps", "1", "--batch", "1"]
+    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options, "--set", "workers=0"])
+    assert failed.exit_code == 2
+    assert failed.stderr.count("\n") == 1 and message in failed.stderr
+    assert str(folder / "masks" / "p3.png") in failed.stderr
+    assert f"`disa data check folder {folder} --split train`" in failed.stderr
+    assert not list(out.iterdir())
+    told = CliRunner().invoke(app, ["data", "check", "folder", str(folder), "--split", "train"])
+    assert told.exit_code == 2 and message in told.stdout
+
+
+def test_masks_are_read_once_and_not_again_on_resuming(
+    folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset, read = type(open_dataset("folder", folder, "train")), []
+    real = dataset.labels
+    monkeypatch.setattr(dataset, "labels", lambda self, index: read.append(index) or real(self, index))
+    some = small_settings(steps=2, batch=1, checkpoint_every=1)
+    source = dataset_source("folder", folder)
+    train(small_config(), some, tmp_path / "out", clip_folder, source=source)
+    assert read[:4] == [0, 1, 2, 3] and len(read) == 4 + 2
+    read.clear()
+    for file in (tmp_path / "out" / "checkpoints" / "step-00000002").iterdir():
+        file.unlink()
+    (tmp_path / "out" / "checkpoints" / "step-00000002").rmdir()
+    train(small_config(), some, tmp_path / "out", clip_folder, source=source, resume=True)
+    assert len(read) == 1
+
+
+def test_masks_are_counted_under_a_bar_on_a_terminal(folder: Path):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    dataset_source("folder", folder).check(terminal)
+    assert "checking masks" in terminal.file.getvalue()
+    plain = Console(file=io.StringIO(), force_terminal=False)
+    dataset_source("folder", folder).check(plain)
+    assert not plain.file.getvalue()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -4,9 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small_run import small_settings
 
-from disa.data.picturebook import IGNORED, SEEN, TRAIN_SEED, WORDS, render
+from disa.data.picturebook import SEEN, SMALLEST, TRAIN_SEED, WORDS, render
+from disa.errors import DisaError
+from disa.model.losses import IGNORED
+from disa.training.augment import PADDING
 from disa.training.scenes import LABELS, TrainingScenes, choose_labels, relabel, training_batches
 from disa.training.settings import TrainConfig
 
@@ -76,6 +81,27 @@ def test_jitter_crops_larger_scenes_and_keeps_image_and_target_together() -> Non
     assert found
 
 
+def test_shrinking_shows_whole_scenes_smaller_and_pads_them() -> None:
+    settings = replace(SETTINGS, scale_shrink=0.5, flip=False)
+    sizes = set()
+    for index in range(8):
+        pixels, target = TrainingScenes(settings, 64)[index]
+        assert pixels.shape == (3, 64, 64)
+        size = next(size for size in range(64, 31, -1) if _is(index, size, pixels))
+        assert (pixels[:, size:] == PADDING).all() and (pixels[:, :, size:] == PADDING).all()
+        assert (target[size:] == IGNORED).all() and (target[:, size:] == IGNORED).all()
+        sizes.add(size)
+    assert len(sizes) > 4
+    with pytest.raises(DisaError, match=f"scenes of 4 to 40 .* {SMALLEST} to"):
+        TrainingScenes(replace(SETTINGS, scale_shrink=0.9), 40)
+
+
+def _is(index: int, size: int, pixels: torch.Tensor) -> bool:
+    """Tell whether a sample's upper left part is the whole scene drawn at this size."""
+    scene = render(TRAIN_SEED, index, size).image
+    return np.array_equal(pixels[:, :size, :size].permute(1, 2, 0), scene)
+
+
 def test_chosen_labels_hold_those_present_and_as_many_absent_as_fit() -> None:
     target = torch.tensor([[3, 3, IGNORED, 17]])
     chosen = choose_labels(target, 4, replace(SETTINGS, categories=6))
@@ -91,3 +117,13 @@ def test_chosen_labels_hold_those_present_and_as_many_absent_as_fit() -> None:
 def test_relabel_counts_among_the_chosen() -> None:
     target = torch.tensor([[3, 17, IGNORED, 5]])
     assert relabel(target, torch.tensor([2, 3, 17])).tolist() == [[1, 2, IGNORED, IGNORED]]
+
+
+@given(st.lists(st.integers(-1, 846), min_size=1, max_size=40), st.integers(1, 900), st.integers(0, 5))
+def test_large_vocabularies_keep_every_pixel_of_what_is_present(values: list[int], categories: int, step: int) -> None:
+    target = torch.tensor([[values]])
+    chosen = choose_labels(target, step, replace(SETTINGS, categories=categories), 847)
+    present = {value for value in values if value != IGNORED}
+    assert len(chosen) == min(847, max(categories, len(present)))
+    found = relabel(target, chosen).flatten().tolist()
+    assert [IGNORED if label == IGNORED else int(chosen[label]) for label in found] == values

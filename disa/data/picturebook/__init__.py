@@ -5,9 +5,9 @@ all nouns; masks for training cover `SEEN` only, so that `UNSEEN` measures open-
 """
 
 from disa.data.picturebook.scenes import LARGEST, SIZE, SMALLEST, TEST_SEED, TRAIN_SEED, Scene, render, render_card
-from disa.data.picturebook.vocabulary import IGNORED, SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, WORDS, Group, group
+from disa.data.picturebook.vocabulary import SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, WORDS, Group, group
 
 __all__ = [
-    "IGNORED", "LARGEST", "SEEN", "SIZE", "SMALLEST", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS", "TRAIN_SEED",
+    "LARGEST", "SEEN", "SIZE", "SMALLEST", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS", "TRAIN_SEED",
     "UNSEEN", "WORDS", "Group", "Scene", "group", "render", "render_card",
 ]  # fmt: skip

@@ -15,9 +15,6 @@ STUFF = (
 WORDS = THINGS + STUFF
 """All categories; a category's index in a label map is its position here."""
 
-IGNORED = 255
-"""Value of pixels without a category in a label map."""
-
 UNSEEN = frozenset(
     {"boat", "moon", "mushroom", "umbrella", "apple", "rocket", "snowman"}
     | {"sea", "snow", "brick wall", "lava", "wheat field"}
