@@ -29,7 +29,7 @@ from disa.model.backbone import PIXEL_MEAN
 from disa.model.catseg import catseg_config, from_catseg
 from disa.model.cost import correlate
 from disa.model.disa import Disa
-from disa.model.losses import segmentation_loss
+from disa.model.losses import IGNORED, segmentation_loss
 
 TOLERANCE = 1e-4  # absolute, of tensors of order 1; of larger ones relative to their largest value
 AGREEMENT = 0.999  # least share of pixels with the same best label
@@ -161,7 +161,7 @@ class GoldenSet:
     def loss(self) -> Float[Tensor, ""]:
         """Return the training loss on the image and its mirror image, with the training setting's pooling."""
         labels = self.tensors["train.labels_12x12"].long()
-        target = repeat(labels, "b h w -> b (h y) (w x)", y=32, x=32)
+        target = repeat(labels.where(labels != 255, IGNORED), "b h w -> b (h y) (w x)", y=32, x=32)
         pixels = self.plain_view()
         self.model.train()
         text = self.model.encode_text(self.ids)[:, None]
