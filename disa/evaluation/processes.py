@@ -53,13 +53,21 @@ class Processes:
 ALONE = Processes(0, 1, 0)
 
 
+def is_first() -> bool:
+    """Whether this process is the first of its like, or alone: the one that speaks after all have left."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
-def join() -> Iterator[Processes]:
-    """Join the other processes, if a launcher started several. Raises `DisaError` if its variables make no sense."""
+def join(backend: str = "gloo") -> Iterator[Processes]:
+    """Join the other processes, if a launcher started several; `backend` as torch names it.
+
+    Raises `DisaError` if the launcher's variables make no sense.
+    """
     try:
         rank, count, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         if count > 1:
-            dist.init_process_group("gloo", rank=rank, world_size=count, timeout=PATIENCE)
+            dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DisaError(f"cannot join the other processes ({reason}); start them with torchrun or accelerate") from None

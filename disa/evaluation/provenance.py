@@ -13,9 +13,12 @@ from typing import Any
 
 def provenance(model: str, path: Path) -> dict[str, Any]:
     """Return what makes numbers repeatable: weights, command, versions, commit (None outside a checkout), date."""
+    return {"model": model, "weights_sha256": weights_sha256(path)} | code_and_machine()
+
+
+def code_and_machine() -> dict[str, Any]:
+    """Return which command of which code ran where and when."""
     return {
-        "model": model,
-        "weights_sha256": weights_sha256(path),
         "command": ["disa", *sys.argv[1:]],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

@@ -10,6 +10,7 @@ import typer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.evaluation.processes import is_first
 from disa.inference.bundle import choose_device
 from disa.inference.catalogue import model_folder
 from disa.interfaces.cli import INTERRUPTED
@@ -17,6 +18,7 @@ from disa.recipes import RECIPES
 from disa.training.samples import PICTUREBOOK, Source, dataset_source
 from disa.training.segmentation import train
 from disa.training.settings import TrainConfig, by_name, changed, recipe_settings, settable
+from disa.training.start import RANDOM
 
 
 def run(
@@ -51,11 +53,14 @@ def run(
     training = replace(recipe_settings(recipe), **{name: value for name, value in given.items() if value is not None})
     training = changed(training, training_changes)
     source = _source(dataset, data, split)
-    start, begin = (None if name is None else model_folder(name) for name in (init, clip))
+    start = None if init is None else model_folder(init)
+    begin = None if clip is None else RANDOM if clip == str(RANDOM) else model_folder(clip)
     where = str(choose_device(device))
     trained = train(config, training, out, begin, start, source=source, resume=resume, device=where)
     if trained is None:
         raise typer.Exit(INTERRUPTED)
+    if not is_first():
+        return
     typer.echo(f"trained {training.steps} step{'s' * (training.steps > 1)}; the model is in {trained}")
     if source is not PICTUREBOOK:
         typer.echo(f"measure it: disa evaluate {dataset} --data {data} --model {trained}")

@@ -28,7 +28,7 @@ def train(
         str | None,
         typer.Option(
             help="The CLIP to start from: a folder of `disa pretrain-clip` or of transformers, OpenAI's .pt, "
-            "`clip-vit-b-16` and the like, or a Hub id."
+            "`clip-vit-b-16` and the like, or a Hub id. `random`: none, for a dry run of a recipe with `--steps 2`."
         ),
     ] = None,
     init: Annotated[str | None, typer.Option(help="Start from this trained model instead of a CLIP.")] = None,

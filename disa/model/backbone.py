@@ -19,6 +19,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model import pretrained
 from disa.model.attention import attend
+from disa.model.recompute import recomputed
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's own, in 0..255 RGB
 PIXEL_STD = (68.5005327, 66.6321579, 70.323163)
@@ -74,14 +75,14 @@ class Backbone(nn.Module):
         mean, std = pixels.new_tensor(PIXEL_MEAN), pixels.new_tensor(PIXEL_STD)
         return (pixels - mean[:, None, None]) / std[:, None, None]
 
-    def forward(self, pixels: Float[Tensor, "b 3 H W"]) -> Visual:
+    def forward(self, pixels: Float[Tensor, "b 3 H W"], recompute: bool = False) -> Visual:
         """Return dense tokens and two earlier maps of 0..255 RGB pixels.
 
         `H` and `W` are multiples of the patch, otherwise `DisaError`. Baseline [B].
         """
         tokens, rows, taps = self.embed(pixels), pixels.shape[-2] // self.patch_size, {}
         for index, block in enumerate(self.clip.vision_model.encoder.layers[:-1]):
-            tokens = run_block(block, tokens)
+            tokens = recomputed(recompute, run_block, block, tokens)
             if index in self.guidance_blocks:
                 taps[index] = rearrange(tokens[:, 1:], "b (h w) v -> b v h w", h=rows)
         return Visual(

@@ -19,6 +19,7 @@ from disa.model.clip_files import load_clip
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode
 from disa.model.disentangle import Disentangle
+from disa.model.recompute import recomputed
 from disa.model.refine import Refine
 from disa.model.saliency import Saliency, SaliencyModule
 from disa.model.starts import Starts
@@ -32,6 +33,11 @@ class Prediction(NamedTuple):
     matched: Float[Tensor, "b t"] | None  # image-text matching logit
     foreground: Float[Tensor, "b t h w"] | None  # the split: 1 foreground to 0 background; 0 for dropped categories
 
+    def float(self) -> "Prediction":
+        """Return it in 32 bit, whatever it was computed in."""
+        rest = (None if value is None else value.float() for value in self[1:])
+        return Prediction(self.logits.float(), *rest)
+
 
 class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
     """Saliency-aware open-vocabulary segmentation: a pure function of pixels and text embeddings.
@@ -39,6 +45,8 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
     It knows no vocabulary, file, device or window. With `disentangle`, `refine_category_reweight` and
     `refine_semantic` off it is the baseline, parameter for parameter.
     """
+
+    recompute = False  # in training, compute activations again for the gradient instead of keeping them
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -65,25 +73,27 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
                 f"text with {text.shape[1]} prompts per category: this model was built for "
                 f"{len(self.config.backbone_templates)} (backbone_templates); average them or pass as many"
             )
-        visual = self.backbone(pixels)
+        again = self.recompute
+        visual = self.backbone(pixels, again)
         correlation = correlate(visual.tokens, text)  # b t p h w
         names = F.normalize(text.mean(1), dim=-1)  # t d
-        found = None if self.saliency is None else self.saliency(visual.tokens, names)
+        found = None if self.saliency is None else recomputed(again, self.saliency, visual.tokens, names)
         kept = self._likeliest(correlation, found)  # b m, or None for all
         cost = self.cost(_pick(correlation, kept))  # b t c h w
         saliency = foreground = matched = None
         if found is not None and self.disentangle is not None:
             matched = found.matched
             saliency = rearrange(found.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
-            cost, foreground = self.disentangle(cost, _pick(saliency, kept), visual.tokens)
+            cost, foreground = recomputed(again, self.disentangle, cost, _pick(saliency, kept), visual.tokens)
             foreground = _scatter(foreground, kept, len(text), 0.0)
-        cost = self.refine(cost, visual.tokens, names[None] if kept is None else names[kept])
-        logits = self.decode(cost, visual.first, visual.second, self.backbone.normalise(pixels))
+        cost = self.refine(cost, visual.tokens, names[None] if kept is None else names[kept], again)
+        image = self.backbone.normalise(pixels)
+        logits = recomputed(again, self.decode, cost, visual.first, visual.second, image)
         return Prediction(_scatter(logits, kept, len(text), self.config.dropped_logit), saliency, matched, foreground)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""
-        return self.backbone.encode_text(ids)
+        return recomputed(self.recompute, self.backbone.encode_text, ids)
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Return the names of what trains: `head`, and `clip` as `backbone_finetune` says."""

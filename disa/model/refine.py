@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.model.attention import CategoryAttention
+from disa.model.recompute import recomputed
 from disa.model.starts import Starts
 from disa.model.window import WindowBlock
 
@@ -25,14 +26,18 @@ class Refine(nn.Module):
         self.levels = nn.ModuleList(Level(config) for _ in range(config.refine_levels))
 
     def forward(
-        self, cost: Float[Tensor, "b t c h w"], tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "#b t d"]
+        self,
+        cost: Float[Tensor, "b t c h w"],
+        tokens: Float[Tensor, "b d h w"],
+        text: Float[Tensor, "#b t d"],
+        recompute: bool = False,
     ) -> Float[Tensor, "b t c h w"]:
         """Return the refined cost. `text` is L2-normalised, one embedding per category, for each image or for all."""
         visual = None if self.visual is None else rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
         words = None if self.text is None else F.relu(self.text(text))
         x = rearrange(cost, "b t c h w -> b t h w c")  # tokens as rows: every product below is one matrix product
         for level in self.levels:
-            x = level(x, visual, words)
+            x = recomputed(recompute, level, x, visual, words)
         return rearrange(x, "b t h w c -> b t c h w")
 
 

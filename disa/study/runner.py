@@ -36,7 +36,7 @@ class Budget:
     steps: int = 300  # optimizer steps of a run
     batch: int = 4  # scenes a step
     scenes: int = 100  # test scenes of a measurement
-    settings: tuple[str, ...] = ("bf16=false", "workers=0", "warmup=30")  # further "name=value" of `disa train --set`
+    settings: tuple[str, ...] = ("precision=fp32", "workers=0", "warmup=30")  # more of `disa train --set`
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is trained."""
@@ -116,7 +116,7 @@ class Study:
         begun = time.monotonic()
         prepare_folder(job.folder)
         changes = [f"{name}={value}" for name, value in job.variant.changes.items()]
-        settings = [*self.budget.settings, *changes, "evaluate_scenes=0"]
+        settings = [*self.budget.settings, *changes, "evaluate_images=0"]
         train = ["train", job.variant.recipe, "--clip", str(self.clip), "--out", str(job.folder)]
         train += ["--steps", str(self.budget.steps), "--batch", str(self.budget.batch), "--seed", str(job.seed)]
         model = job.folder / "model"

@@ -13,10 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from disa.errors import DisaError
 from disa.files import sync
+from disa.training.shards import fill, whole
 
 
 class Checkpoint(NamedTuple):
@@ -68,31 +69,38 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise DisaError(f"{path}: damaged ({error}); delete it to go on from the checkpoint before it") from error
 
 
-def run_tensors(model: nn.Module, adam: AdamW, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return everything that changes in training, by name: weights, their averages, AdamW's moments, RNG states."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"ema.{name}": tensor for name, tensor in averages.items()}
+def run_tensors(model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return everything that changes in training, by name: weights, their averages, AdamW's moments, RNG states.
+
+    Tensors are whole also where several processes hold parts of them; all processes must ask.
+    """
+    tensors = {f"model.{name}": whole(tensor) for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": whole(tensor) for name, tensor in averages.items()}
     for name, parameter in _optimized(adam).items():
-        tensors |= {f"adam.{key}.{name}": value for key, value in adam.state[parameter].items()}
+        tensors |= {f"adam.{key}.{name}": whole(value) for key, value in adam.state[parameter].items()}
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     return tensors
 
 
-def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: AdamW, averages: dict[str, Tensor]) -> None:
+def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: Optimizer, averages: dict[str, Tensor]) -> None:
     """Put back in place what `run_tensors` returned. Raises `DisaError` if it is of another architecture."""
     try:
-        model.load_state_dict(part(tensors, "model"))
-    except RuntimeError as error:
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                fill(tensor, tensors[f"model.{name}"])
+    except (RuntimeError, KeyError) as error:
         raise DisaError(f"the checkpoint is of another architecture: {str(error).splitlines()[-1].strip()}") from error
     for name, average in averages.items():
-        average.copy_(tensors[f"ema.{name}"])
+        fill(average, tensors[f"ema.{name}"])
     for name, parameter in _optimized(adam).items():
         # AdamW counts its steps in a CPU tensor; the moments lie beside their parameter
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"adam.{key}.{name}")) is not None:
-                adam.state[parameter][key] = value.clone() if key == "step" else value.to(parameter.device).clone()
+                adam.state[parameter][key] = (
+                    value.clone() if key == "step" else fill(torch.zeros_like(parameter), value)
+                )
     torch.set_rng_state(tensors["rng.cpu"])
     if torch.cuda.is_available() and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"])
@@ -103,5 +111,5 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def _optimized(adam: AdamW) -> dict[str, nn.Parameter]:
+def _optimized(adam: Optimizer) -> dict[str, nn.Parameter]:
     return {name: p for group in adam.param_groups for name, p in zip(group["names"], group["params"], strict=True)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 
 @runtime_checkable
@@ -61,7 +61,7 @@ def learning_rate(step: int, settings: Schedule) -> float:
     return settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def set_learning_rate(adam: AdamW, step: int, settings: Schedule) -> float:
+def set_learning_rate(adam: Optimizer, step: int, settings: Schedule) -> float:
     """Set every group's rate for `step` and return the head's."""
     rate = learning_rate(step, settings)
     for group in adam.param_groups:

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -67,7 +67,7 @@ class PretrainConfig:
     local_sharpness: float = 4.0  # how much more a caption looks at a quarter's tokens that fit it; 0: at all alike
     keep_tokens: float = 0.5  # share of the patch tokens that a step sees
     all_tokens_from: float = 0.85  # share of the steps after which it sees all
-    bf16: bool = True  # autocast of the forward pass to bfloat16
+    precision: Literal["fp32", "bf16"] = "bf16"  # of the forward pass
     cards: int = 60_000  # pictures drawn before the first step
     pool_scenes: int = 16_000
     seed: int = 0
@@ -143,7 +143,7 @@ def pretrain(
     adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
     start = _restore(backbone, adam, out)
     with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start, console=console) as log:
-        if warning := bf16_warning(settings.bf16, device):
+        if warning := bf16_warning(settings.precision, device):
             log.say(warning)
         for step in range(start, settings.steps):
             rate = set_learning_rate(adam, step, settings)
@@ -177,7 +177,7 @@ def _step(
     pixels = augment(pool.pixels[chosen], draw).to(device)
     captions = ids["scenes" if is_scene else "cards"][chosen].to(device)
     captions = captions[:, : int((captions != 0).sum(1).max()) + 1]
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         if is_scene:
             loss = scene_loss(backbone, pixels, captions, kept)
         else:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from disa.errors import DisaError
 from disa.files import write_whole
+from disa.training.tensorboard import TensorBoard
 
 PLAIN_SECONDS = 30.0  # between lines when the output is not a terminal
 
@@ -28,16 +29,20 @@ class RunLog:
     are removed first, so a resumed run's log equals an uninterrupted one's.
     """
 
-    def __init__(self, path: Path, steps: int, start: int = 0, every: int = 10, console: Console | None = None) -> None:
-        """Open the log and begin to measure time."""
+    def __init__(
+        self,
+        path: Path | None,
+        steps: int,
+        start: int = 0,
+        every: int = 10,
+        console: Console | None = None,
+        board: TensorBoard | None = None,
+    ) -> None:
+        """Open the log and begin to measure time; without a path nothing is written. `board` gets the same numbers."""
         self.steps, self.start, self.every = steps, start, every
         self.console = console or Console(stderr=True)
-        self.path = path
-        _keep_before(path, start)
-        try:
-            self.file: TextIO = path.open("a", buffering=1)
-        except OSError as error:
-            raise DisaError(f"{path}: cannot be written ({error.strerror})") from error
+        self.path, self.file = path, None if path is None else _opened(path, start)
+        self.board = board
         self.begun = self.spoken = time.monotonic()
         self.smooth: float | None = None
         self.bar = Progress(
@@ -57,7 +62,10 @@ class RunLog:
     ) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
+        if self.board is not None:
+            self.board.close()
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
@@ -78,8 +86,12 @@ class RunLog:
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one line to the log. Raises `DisaError` when the disk is full."""
+        if self.file is None:
+            return
         try:
             self.file.write(json.dumps(record) + "\n")
+            if self.board is not None:
+                self.board.write(record)
         except OSError as error:
             raise DisaError(f"{self.path}: cannot be written ({error.strerror}); free space and --resume") from error
 
@@ -111,6 +123,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return records
+
+
+def _opened(path: Path, start: int) -> TextIO:
+    """Return the log, open at its end, without the lines from step `start` on."""
+    _keep_before(path, start)
+    try:
+        return path.open("a", buffering=1)
+    except OSError as error:
+        raise DisaError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _keep_before(path: Path, start: int) -> None:

@@ -36,6 +36,7 @@ class Source(NamedTuple):
     samples: Callable[[TrainConfig, int], Samples[Sample]]  # (settings, pixels a side)
     facts: dict[str, Any]
     check: Callable[[Console | None], None] = lambda console: None  # what is read before the first step, or refused
+    validation: Callable[[], Dataset] | None = None  # what to measure on; picturebook has scenes of its own
 
 
 PICTUREBOOK = Source("picturebook", LABELS, TrainingScenes, {"name": "picturebook"})
@@ -55,7 +56,8 @@ def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
     ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
     facts = {"name": name, "split": split, "images": len(dataset.ids), "ids": ids, "labels": list(labels)}
     check = partial(check_masks, dataset, _check_command(root, split)) if name == FOLDER else PICTUREBOOK.check
-    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check)
+    validation = partial(open_dataset, name, root, "val")
+    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check, validation)
 
 
 def check_masks(dataset: Dataset, command: str, console: Console | None = None) -> None:

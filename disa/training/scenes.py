@@ -59,17 +59,20 @@ class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
 
 
 def training_batches(
-    samples: Dataset[tuple[Tensor, Tensor]], settings: TrainConfig, start: int
+    samples: Dataset[tuple[Tensor, Tensor]], settings: TrainConfig, start: int, rank: int = 0, processes: int = 1
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Yield the batches of the steps from `start` on, made ahead by `settings.workers` processes.
+    """Yield this process's share of the batches from step `start` on, made ahead by `settings.workers` processes.
 
+    Process `rank` of `processes` has the same place in every batch, so that together they have the batch of one alone.
     Close the iterator to end the processes: they ignore signals, and a kept traceback would keep them for ever.
     Raises `DisaError` for a sample that cannot be read.
     """
+    share = settings.batch // processes
     loader: DataLoader[Any] = DataLoader(
         samples,
         batch_sampler=(
-            list(range(step * settings.batch, (step + 1) * settings.batch)) for step in range(start, settings.steps)
+            list(range(step * settings.batch + rank * share, step * settings.batch + (rank + 1) * share))
+            for step in range(start, settings.steps)
         ),
         num_workers=settings.workers,
         worker_init_fn=_leave_signals_to_parent,
@@ -85,16 +88,13 @@ def training_batches(
             batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def choose_labels(target: Tensor, step: int, settings: TrainConfig, count: int = len(LABELS)) -> Tensor:
-    """Return which of `count` labels take part in a step, ascending: those present, then random absent ones."""
-    if settings.categories == 0 or settings.categories >= count:
-        return torch.arange(count)
-    present = target[target != IGNORED].unique().cpu()
-    absent = torch.ones(count, dtype=torch.bool)
-    absent[present] = False
-    candidates = torch.arange(count)[absent]
-    order = torch.randperm(len(candidates), generator=step_generator(step, settings))
-    return torch.cat([present, candidates[order[: max(0, settings.categories - len(present))]]]).sort().values
+def choose_labels(present: Tensor, step: int, settings: TrainConfig) -> Tensor:
+    """Return which labels take part in a step, ascending: those `present` (bool `t`), then random absent ones."""
+    if settings.categories == 0 or settings.categories >= len(present):
+        return torch.arange(len(present))
+    here, absent = (mask.nonzero().flatten() for mask in (present.cpu(), ~present.cpu()))
+    order = torch.randperm(len(absent), generator=step_generator(step, settings))
+    return torch.cat([here, absent[order[: max(0, settings.categories - len(here))]]]).sort().values
 
 
 def relabel(target: Tensor, chosen: Tensor) -> Tensor:

@@ -6,13 +6,16 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 
 from disa.errors import DisaError
 
-RUNTIME_FIELDS = ("workers", "log_every", "checkpoint_every", "evaluate_every", "evaluate_scenes")  # free on resume
+RUNTIME_FIELDS = (  # free on resume: they change no number, or its last digits
+    "workers", "log_every", "checkpoint_every", "checkpoints", "evaluate_every", "evaluate_images",
+    "micro_batch", "recompute", "compile", "shard", "tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class TrainConfig:
     """One run. Raises `DisaError` for values that contradict each other or make no sense."""
 
     steps: int = 2000  # optimizer steps
-    batch: int = 8  # images a step
+    batch: int = 8  # images a step, of all processes together
     lr: float = 2e-4  # peak learning rate of the head [B]
     clip_lr_scale: float = 0.01  # CLIP's learning rate as a share of the head's [B]; a tiny CLIP takes 0.05-0.1 [D]
     weight_decay: float = 1e-4  # on matrices only; norms and biases have none [B]
@@ -37,21 +40,29 @@ class TrainConfig:
     categories: int = 0  # labels per step: those present in the batch, then absent ones at random; 0: all
     templates: tuple[str, ...] = ()  # prompts drawn from these at each step; empty: the model's own, always
 
-    bf16: bool = False  # autocast of the forward pass to bfloat16
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are 32 bit always
     ema: float = 0.0  # decay per step of the averaged weights that are kept at the end; 0: off
 
-    workers: int = 1  # processes that render scenes; 0: in the training process
+    micro_batch: int = 0  # images that a process computes at a time, their gradients added up; 0: its whole share
+    recompute: bool = False  # compute activations again for the gradient instead of keeping them: less memory, slower
+    compile: bool = False  # torch.compile: minutes before the first step, then faster
+    shard: bool = False  # split weights, gradients and moments among the processes (FSDP) instead of copying (DDP)
+
+    workers: int = 1  # processes that make samples, per training process; 0: in the training process
     log_every: int = 10  # steps between lines of log.jsonl
+    tensorboard: bool = False  # the same numbers for TensorBoard, in the run folder's tensorboard/
     checkpoint_every: int = 100  # steps between checkpoints
+    checkpoints: int = 2  # how many to keep, the last ones
     evaluate_every: int = 0  # steps between evaluations; 0: only after the last
-    evaluate_scenes: int = 100  # test scenes per evaluation; 0: none at all
+    evaluate_images: int = 100  # images (of picturebook: scenes) per evaluation, the first ones; 0: none at all
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is computed."""
-        for name, least in (("steps", 1), ("batch", 1), ("log_every", 1), ("checkpoint_every", 1)):
-            if getattr(self, name) < least:
-                raise DisaError(f"{name}={getattr(self, name)}: must be at least {least}")
-        for name in ("warmup", "image_size", "categories", "workers", "evaluate_every", "evaluate_scenes", "seed"):
+        for name in ("steps", "batch", "log_every", "checkpoint_every", "checkpoints"):
+            if getattr(self, name) < 1:
+                raise DisaError(f"{name}={getattr(self, name)}: must be at least 1")
+        not_negative = ("warmup", "image_size", "categories", "workers", "evaluate_every", "evaluate_images", "seed")
+        for name in (*not_negative, "micro_batch"):
             if getattr(self, name) < 0:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
         for name in ("lr", "clip_norm"):
@@ -91,7 +102,7 @@ class TrainConfig:
 
 
 _FROM_SCRATCH = TrainConfig(
-    steps=1000, batch=8, lr=3e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100, categories=12, bf16=True
+    steps=1000, batch=8, lr=3e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100, categories=12, precision="bf16"
 )
 _PUBLISHED = TrainConfig(
     steps=80_000, batch=4, lr=2e-4, clip_lr_scale=0.01, clip_norm=0.01, warmup=0, colour_jitter=True
@@ -103,12 +114,12 @@ def recipe_settings(recipe: str) -> TrainConfig:
     return _FROM_SCRATCH if recipe.startswith("mini") else _PUBLISHED
 
 
-def bf16_warning(bf16: bool, device: str) -> str | None:
+def bf16_warning(precision: str, device: str) -> str | None:
     """Return what to say to somebody who asks for bf16 on a CPU that has to emulate it; None if all is well."""
     capability = torch.backends.cpu.get_cpu_capability()
-    if not bf16 or not device.startswith("cpu") or "AVX512" in capability:
+    if precision != "bf16" or not device.startswith("cpu") or "AVX512" in capability:
         return None
-    return f"warning: bf16 may be many times slower than 32 bit on this CPU ({capability}); add --set bf16=false"
+    return f"warning: bf16 may be many times slower than 32 bit on this CPU ({capability}); add --set precision=fp32"
 
 
 Config = TypeVar("Config")

@@ -7,33 +7,54 @@ import shutil
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.inference.text import TextEncoder, load_tokenizer, tokenizer_beside
+from disa.inference.catalogue import WEIGHTS
+from disa.inference.text import CLIP_TOKENIZER, TextEncoder, load_tokenizer, tokenizer_beside
 from disa.model.clip_files import read_clip_config
 from disa.model.disa import Disa
 from disa.model.pretrained import read_config
+
+RANDOM = Path("random")  # in place of a CLIP: a dry run of a recipe whose weights are not at hand
+BUNDLED_TOKENIZER = WEIGHTS / "mini" / "tokenizer.json"
 
 
 def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tuple[Disa, TextEncoder, Path]:
     """Return the model with the weights of `clip` (head at random) or of `init`, its words' encoder, the tokenizer.
 
     `clip` is whatever `clip_files.load_clip` reads, `init` a model folder; either decides `config.backbone_clip`. Parts
-    that a model folder lacks (the SDM of a baseline, say) start at random. Raises `DisaError` for what does not fit.
+    that a model folder lacks (the SDM of a baseline, say) start at random. `RANDOM` in place of a CLIP leaves the
+    recipe's as random as the head, with the tokenizer of its like. Raises `DisaError` for what does not fit.
     """
-    if clip is not None and init is None:
+    if clip == RANDOM and init is None:
+        try_out(config)
+        model, tokenizer = Disa(config), _tokenizer_for(config)
+    elif clip is not None and init is None:
         try_out(config.replace(backbone_clip=read_clip_config(clip)))
-        model, source = Disa.from_clip(config, clip), clip
+        model, tokenizer = Disa.from_clip(config, clip), _tokenizer_of(clip)
     elif init is not None and clip is None:
         try_out(config.replace(backbone_clip=read_config(init).backbone_clip))
-        model, source = _from_model(config, init), init
+        model, tokenizer = _from_model(config, init), _tokenizer_of(init)
     else:
         raise DisaError("training starts from one of two: --clip (`disa pretrain-clip` makes one) or --init (a model)")
     text = model.backbone.clip.config.text_config
-    tokenizer = tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
     words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
     return model, TextEncoder(model, words), tokenizer
+
+
+def _tokenizer_of(source: Path) -> Path:
+    return tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
+
+
+def _tokenizer_for(config: ModelConfig) -> Path:
+    """Return the tokenizer with as many tokens as the recipe's CLIP: OpenAI's or the bundled model's."""
+    count = config.backbone_clip["text_config"]["vocab_size"]
+    for path in (CLIP_TOKENIZER, BUNDLED_TOKENIZER):
+        if max(Tokenizer.from_file(str(path)).get_vocab().values()) + 1 == count:
+            return path
+    raise DisaError(f"--clip random: no tokenizer has the {count} tokens of this recipe's CLIP; name a CLIP")
 
 
 def try_out(config: ModelConfig) -> None:

@@ -34,6 +34,6 @@ def small_config(**changes: Any) -> ModelConfig:
 def small_settings(**changes: Any) -> TrainConfig:
     fields = {
         "steps": 6, "batch": 2, "warmup": 2, "lr": 1e-3, "clip_lr_scale": 0.1, "clip_norm": 1.0, "log_every": 1,
-        "checkpoint_every": 2, "evaluate_scenes": 0, "workers": 0, "categories": 12,
+        "checkpoint_every": 2, "evaluate_images": 0, "workers": 0, "categories": 12,
     }  # fmt: skip
     return TrainConfig(**fields | changes)

@@ -20,7 +20,7 @@ from disa.training.pretrain import PretrainConfig, augment, pretrain
 TINY = PretrainConfig(
     vision_width=16, vision_layers=3, vision_heads=2, patch=16, text_width=16, text_layers=1, text_heads=2,
     vocabulary=640, embedding_width=8, steps=6, mosaics=2, scenes=4, warmup=2, cards=24, pool_scenes=12,
-    checkpoint_every=2, bf16=False,
+    checkpoint_every=2, precision="fp32",
 )  # fmt: skip
 
 

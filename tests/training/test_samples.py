@@ -146,7 +146,7 @@ def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_
         "--out",
         str(out),
     ]
-    fields = ["steps=2", "batch=2", "workers=0", "bf16=false", "categories=0"]
+    fields = ["steps=2", "batch=2", "workers=0", "precision=fp32", "categories=0"]
     config = json.loads((model_folder / "config.json").read_text())["model"]
     same = [f"{n}={','.join(map(str, config[n]))}" for n in ("backbone_guidance_blocks",)] + ["backbone_image_size=48"]
     sets = [part for field in (*fields, *same) for part in ("--set", field)]

@@ -103,15 +103,16 @@ def _is(index: int, size: int, pixels: torch.Tensor) -> bool:
 
 
 def test_chosen_labels_hold_those_present_and_as_many_absent_as_fit() -> None:
-    target = torch.tensor([[3, 3, IGNORED, 17]])
-    chosen = choose_labels(target, 4, replace(SETTINGS, categories=6))
+    present = torch.zeros(len(LABELS), dtype=torch.bool)
+    present[[3, 17]] = True
+    chosen = choose_labels(present, 4, replace(SETTINGS, categories=6))
     assert len(chosen) == 6
     assert {3, 17} <= set(chosen.tolist())
     assert chosen.tolist() == sorted(set(chosen.tolist()))
-    assert torch.equal(chosen, choose_labels(target, 4, replace(SETTINGS, categories=6)))
-    assert not torch.equal(chosen, choose_labels(target, 5, replace(SETTINGS, categories=6)))
-    assert choose_labels(target, 4, replace(SETTINGS, categories=1)).tolist() == [3, 17]
-    assert choose_labels(target, 4, replace(SETTINGS, categories=0)).tolist() == list(range(len(LABELS)))
+    assert torch.equal(chosen, choose_labels(present, 4, replace(SETTINGS, categories=6)))
+    assert not torch.equal(chosen, choose_labels(present, 5, replace(SETTINGS, categories=6)))
+    assert choose_labels(present, 4, replace(SETTINGS, categories=1)).tolist() == [3, 17]
+    assert choose_labels(present, 4, replace(SETTINGS, categories=0)).tolist() == list(range(len(LABELS)))
 
 
 def test_relabel_counts_among_the_chosen() -> None:
@@ -122,8 +123,9 @@ def test_relabel_counts_among_the_chosen() -> None:
 @given(st.lists(st.integers(-1, 846), min_size=1, max_size=40), st.integers(1, 900), st.integers(0, 5))
 def test_large_vocabularies_keep_every_pixel_of_what_is_present(values: list[int], categories: int, step: int) -> None:
     target = torch.tensor([[values]])
-    chosen = choose_labels(target, step, replace(SETTINGS, categories=categories), 847)
-    present = {value for value in values if value != IGNORED}
-    assert len(chosen) == min(847, max(categories, len(present)))
+    present = torch.zeros(847, dtype=torch.bool)
+    present[[value for value in values if value != IGNORED]] = True
+    chosen = choose_labels(present, step, replace(SETTINGS, categories=categories))
+    assert len(chosen) == min(847, max(categories, int(present.sum())))
     found = relabel(target, chosen).flatten().tolist()
     assert [IGNORED if label == IGNORED else int(chosen[label]) for label in found] == values

@@ -45,8 +45,10 @@ def test_a_resumed_run_may_log_more_often_but_not_learn_faster() -> None:
 
 
 def test_changes_given_as_text() -> None:
-    given = {"steps": "7", "lr": "1e-2", "bf16": "true", "templates": "a {}, the {}"}
-    assert changed(TrainConfig(), given) == TrainConfig(steps=7, lr=1e-2, bf16=True, templates=("a {}", "the {}"))
+    given = {"steps": "7", "lr": "1e-2", "precision": "bf16", "templates": "a {}, the {}"}
+    assert changed(TrainConfig(), given) == TrainConfig(
+        steps=7, lr=1e-2, precision="bf16", templates=("a {}", "the {}")
+    )
     model = changed(mini(), {"saliency_split": "soft", "decode_channels": "16,8", "refine_pixel": "false"})
     assert model == mini(saliency_split="soft", decode_channels=(16, 8), refine_pixel=False)
 
@@ -75,17 +77,17 @@ def test_every_recipe_has_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bf16", "device", "capability", "warned"),
+    ("precision", "device", "capability", "warned"),
     [
-        (True, "cpu", "AVX2", True),
-        (True, "cpu", "DEFAULT", True),
-        (True, "cpu", "AVX512", False),
-        (True, "cuda:0", "AVX2", False),
-        (False, "cpu", "AVX2", False),
+        ("bf16", "cpu", "AVX2", True),
+        ("bf16", "cpu", "DEFAULT", True),
+        ("bf16", "cpu", "AVX512", False),
+        ("bf16", "cuda:0", "AVX2", False),
+        ("fp32", "cpu", "AVX2", False),
     ],
 )
 def test_emulated_bf16_is_said(
-    bf16: bool, device: str, capability: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+    precision: str, device: str, capability: str, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
-    assert (bf16_warning(bf16, device) is not None) == warned
+    assert (bf16_warning(precision, device) is not None) == warned

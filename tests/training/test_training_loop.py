@@ -23,10 +23,12 @@ from disa.data.picturebook import WORDS
 from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.model.disa import Disa
-from disa.training import checkpoint, scenes, segmentation
+from disa.training import checkpoint, learner, scenes
 from disa.training.checkpoint import checkpoints
+from disa.training.engine import open_engine
+from disa.training.learner import Learner
 from disa.training.progress import read_log
-from disa.training.segmentation import Run, train
+from disa.training.segmentation import train
 from disa.training.settings import TrainConfig
 
 CONFIG, SETTINGS = small_config(), small_settings()
@@ -64,10 +66,11 @@ import json, os, signal, sys, torch
 from pathlib import Path
 from disa.config import ModelConfig
 from disa.training import checkpoint, scenes, segmentation
+from disa.training.learner import Learner
 from disa.training.settings import TrainConfig
 torch.set_num_threads(1)
 config, settings, out, clip, moment = sys.argv[1:]
-step, save = segmentation.Run.step, checkpoint.save_file
+step, save = Learner.step, checkpoint.save_file
 def die(path):
     if path is not None:
         path.write_bytes(b"the first few bytes")
@@ -76,7 +79,7 @@ def dying_step(run, index, *batch):
     return die(None) if moment == "step" and index == 3 else step(run, index, *batch)
 def dying_save(tensors, path):
     return die(path) if moment == "save" and "00000004" in str(path) else save(tensors, path)
-segmentation.Run.step, checkpoint.save_file = dying_step, dying_save
+Learner.step, checkpoint.save_file = dying_step, dying_save
 settings = TrainConfig.from_dict(json.loads(settings))
 segmentation.train(ModelConfig.from_dict(json.loads(config)), settings, Path(out), Path(clip))
 """
@@ -106,9 +109,9 @@ def same_weights(first: Path, second: Path) -> bool:
 def test_a_signal_saves_and_leaves(
     number: signal.Signals, reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Run.step
+    step = Learner.step
 
-    def interrupted(self: Run, index: int, *batch: Any) -> dict[str, float]:
+    def interrupted(self: Learner, index: int, *batch: Any) -> dict[str, float]:
         if index == 2:
             signal.raise_signal(number)
         return step(self, index, *batch)
@@ -116,7 +119,7 @@ def test_a_signal_saves_and_leaves(
     handlers = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     said = io.StringIO()
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "step", interrupted)
+        patch.setattr(Learner, "step", interrupted)
         stopped = train(CONFIG, SETTINGS, tmp_path, clip_folder, console=Console(file=said))
     assert stopped is None
     assert "the same command goes on" in said.getvalue()
@@ -148,13 +151,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
     calls = []
 
     def failing(*args: Any) -> dict[str, torch.Tensor]:
-        calls.append(args)
+        calls.append(args)  # the first is the estimate's
         found = loss(*args)
-        return found | {"total": found["total"] * (torch.nan if len(calls) == 4 else 1)}
+        return found | {"total": found["total"] * (torch.nan if len(calls) == 5 else 1)}
 
-    loss = segmentation.segmentation_loss
+    loss = learner.segmentation_loss
     with monkeypatch.context() as patch:
-        patch.setattr(segmentation, "segmentation_loss", failing)
+        patch.setattr(learner, "segmentation_loss", failing)
         with pytest.raises(DisaError, match="step 3: loss nan") as error:
             train(CONFIG, SETTINGS, tmp_path, clip_folder)
     file = Path(re.search(r"batch is in (\S+);", str(error.value))[1])
@@ -206,7 +209,7 @@ def test_averaged_weights_are_what_is_kept(reference: Path, clip_folder: Path, t
 
 
 def test_bf16_and_sampled_templates_train(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, bf16=True, templates=("a {}", "the {}", "one {}"), steps=2)
+    settings = replace(SETTINGS, precision="bf16", templates=("a {}", "the {}", "one {}"), steps=2)
     train(CONFIG, settings, tmp_path, clip_folder)
     first, plain = losses(tmp_path)[0][1], losses(reference)[0][1]
     assert first == pytest.approx(plain, rel=0.1)
@@ -218,30 +221,39 @@ def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
     parts = {"disentangle": False, "refine_category_reweight": False, "refine_semantic": False}
     short = replace(SETTINGS, steps=2)
     train(small_config(**parts), short, tmp_path / "baseline", clip_folder)
-    grown = Run(CONFIG, short, None, tmp_path / "baseline" / "model", torch.device("cpu"))
+    with open_engine(short, "cpu") as engine:
+        grown = Learner(CONFIG, short, None, tmp_path / "baseline" / "model", engine)
+        grown.export(tmp_path / "grown", grown.finished()[0])
     baseline = Disa.from_pretrained(tmp_path / "baseline" / "model")
     pixels, text = torch.rand(1, 3, 32, 32) * 255, torch.nn.functional.normalize(torch.randn(3, 1, 32), dim=-1)
     with torch.no_grad():
         expected, found = baseline(pixels, text), grown.model.eval()(pixels, text)
     assert torch.allclose(expected.logits, found.logits, atol=1e-5)
     with pytest.raises(DisaError, match="holds parts that this recipe lacks"):
-        grown.export(tmp_path / "grown")
         train(small_config(**parts), short, tmp_path / "back", init=tmp_path / "grown")
 
 
 @pytest.mark.parametrize("mode", ["frozen", "qv"])
 def test_text_has_a_gradient_if_its_tower_trains(mode: str, clip_folder: Path) -> None:
-    run = Run(small_config(backbone_finetune=mode), SETTINGS, clip_folder, None, torch.device("cpu"))
-    assert run.embed(0).requires_grad == (mode == "qv")
-    assert (run.embed(0) is run.embed(1)) == (mode == "frozen")
-    assert torch.allclose(run.embed(0), run.words(run.source.labels), atol=1e-6)
+    with open_engine(SETTINGS, "cpu") as engine:
+        run = Learner(small_config(backbone_finetune=mode), SETTINGS, clip_folder, None, engine)
+        pixels, target = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 22, (2, 32, 32))
+        run.gradients(0, pixels, target)
+        named = dict(run.model.named_parameters())
+        assert (named["backbone.clip.text_model.encoder.layers.0.self_attn.q_proj.weight"].grad is not None) == (
+            mode == "qv"
+        )
+        expected = run.finished()[1](run.source.labels)
+        embedded = run.model.encode_text(run.prompts.flatten(0, 1)).unflatten(0, run.prompts.shape[:2])
+        assert torch.allclose(embedded, expected, atol=1e-6)
+    assert (run.text is not None) == (mode == "frozen")
 
 
 def test_evaluation_on_the_way_is_logged_and_changes_nothing(
     reference: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     said = io.StringIO()
-    settings = replace(SETTINGS, evaluate_every=3, evaluate_scenes=2)
+    settings = replace(SETTINGS, evaluate_every=3, evaluate_images=2)
     train(CONFIG, settings, tmp_path, clip_folder, console=Console(file=said))
     assert losses(tmp_path) == losses(reference)
     measured = [record for record in read_log(tmp_path / "log.jsonl") if "evaluation" in record]
@@ -254,7 +266,7 @@ def test_evaluation_on_the_way_is_logged_and_changes_nothing(
 def test_command_trains_a_recipe(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
     words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
-    changes = ["--batch", "1", "--set", "evaluate_scenes=0", "--set", "workers=0", "--set", "saliency_split=relative"]
+    changes = ["--batch", "1", "--set", "evaluate_images=0", "--set", "workers=0", "--set", "saliency_split=relative"]
     result = CliRunner().invoke(app, [*words, *changes])
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "model") in result.output
@@ -266,16 +278,16 @@ def test_interrupted_command_exits_with_130_and_goes_on(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
-    step = Run.step
+    step = Learner.step
 
-    def interrupted(self: Run, index: int, *batch: Any) -> dict[str, float]:
+    def interrupted(self: Learner, index: int, *batch: Any) -> dict[str, float]:
         signal.raise_signal(signal.SIGINT)
         return step(self, index, *batch)
 
     words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
-    words += ["--batch", "1", "--set", "evaluate_scenes=0", "--set", "workers=0"]
+    words += ["--batch", "1", "--set", "evaluate_images=0", "--set", "workers=0"]
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "step", interrupted)
+        patch.setattr(Learner, "step", interrupted)
         assert CliRunner().invoke(app, words).exit_code == 130
     refused = CliRunner().invoke(app, [*words, "--no-resume"])
     assert (refused.exit_code, "holds a run already" in refused.output) == (2, True)

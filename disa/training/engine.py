@@ -1,0 +1,128 @@
+"""Where and how a step is computed: the device, the precision, and how many processes share the batch (accelerate).
+
+Signature: (settings, device) -> Engine; it knows nothing of segmentation. Processes come from torchrun or
+`accelerate launch`; one process is the same code with sums over one.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from disa.errors import DisaError
+from disa.evaluation.processes import Processes, join
+from disa.training.settings import TrainConfig
+from disa.training.shards import whole
+
+MOST_SKIPPED = 20  # fp16 steps in a row without a finite gradient, each at half the scale of the one before
+
+
+class Engine:
+    """One process of a run. `processes` tells it from the others; the first writes, all compute."""
+
+    def __init__(self, settings: TrainConfig, device: str, processes: Processes) -> None:
+        """Use `open_engine`, which also gives everything back."""
+        self.processes, self.shards = processes, settings.shard or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+        _refuse(settings, device, self)
+        if device.startswith("cuda:"):
+            torch.cuda.set_device(device)
+        plugin = None
+        if self.shards:  # one group: the parts of CLIP's blocks are called one by one, which no inner group would see
+            plugin = FullyShardedDataParallelPlugin(
+                fsdp_version=2,
+                auto_wrap_policy="no_wrap",
+                cpu_ram_efficient_loading=False,
+                reshard_after_forward=False,
+            )
+        self.accelerator = Accelerator(
+            mixed_precision="no" if settings.precision == "fp32" else settings.precision,
+            cpu=device == "cpu",
+            fsdp_plugin=plugin,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+        self.device = self.accelerator.device if device == "cpu" or processes.count > 1 else torch.device(device)
+        self.fp16, self.skipped = settings.precision == "fp16", 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files and speaks."""
+        return self.processes.rank == 0
+
+    def prepare(self, module: nn.Module, adam: Optimizer) -> tuple[nn.Module, Any]:
+        """Return both as the processes share them."""
+        prepared = self.accelerator.prepare(module, adam)
+        return prepared[0], prepared[1]
+
+    def collecting(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Return a context in which gradients are only added up, for all parts of a batch but the last."""
+        return nullcontext() if last else self.accelerator.no_sync(module)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of this process's share of the loss: shares add up over parts and processes."""
+        self.accelerator.backward(loss * self.processes.count)  # the processes average
+
+    def clipped(self, parameters: list[nn.Parameter], most: float) -> float:
+        """Scale the gradients down to a norm of `most` and return the norm before."""
+        norm = self.accelerator.clip_grad_norm_(parameters, most)
+        return whole(norm).item()
+
+    def update(self, adam: Any, norm: float) -> None:
+        """Do the optimizer's step. Raises `FloatingPointError` if fp16 finds no scale at which gradients are finite."""
+        adam.step()
+        self.skipped = self.skipped + 1 if self.fp16 and adam.step_was_skipped else 0
+        if self.skipped > MOST_SKIPPED:
+            raise FloatingPointError(f"norm {norm} in {self.skipped} steps of fp16, at ever smaller scales")
+
+    def summed(self, value: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        return value if self.processes.count == 1 else self.accelerator.reduce(value, "sum")
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        self.accelerator.wait_for_everyone()
+
+    @property
+    def scale(self) -> dict[str, Any] | None:
+        """What fp16 multiplies losses by, and how it changes; None in other precisions."""
+        return self.accelerator.scaler.state_dict() if self.fp16 else None
+
+    @scale.setter
+    def scale(self, value: dict[str, Any] | None) -> None:
+        if self.fp16 and value is not None:
+            self.accelerator.scaler.load_state_dict(value)
+
+
+@contextmanager
+def open_engine(settings: TrainConfig, device: str) -> Iterator[Engine]:
+    """Join the other processes, if there are any. Raises `DisaError` for settings that the device cannot serve."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and device != "cpu" else "gloo"
+    with join(backend) as processes:
+        try:
+            yield Engine(settings, processes.device(device), processes)
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)  # another run may have another precision
+
+
+def _refuse(settings: TrainConfig, device: str, engine: Engine) -> None:
+    count = engine.processes.count
+    if settings.batch % count:
+        raise DisaError(f"batch={settings.batch}: {count} processes share it, so it must be a multiple of {count}")
+    share = settings.batch // count
+    if settings.micro_batch and share % settings.micro_batch:
+        raise DisaError(
+            f"micro_batch={settings.micro_batch}: a process has {share} of the {settings.batch} images of a step, "
+            "which must be a multiple of it"
+        )
+    if settings.precision == "fp16" and (device == "cpu" or engine.shards):
+        why = "shards (shard=true)" if engine.shards else "a CPU"
+        raise DisaError(f"precision=fp16: not with {why}; use precision=bf16 or precision=fp32")
+    if engine.shards and count == 1:
+        raise DisaError("shard=true: there is one process only; start several with torchrun or accelerate launch")
+    if settings.precision == "bf16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+        raise DisaError("precision=bf16: this GPU cannot compute it; use precision=fp16 or precision=fp32")

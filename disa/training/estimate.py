@@ -1,0 +1,162 @@
+"""What a run will need, said before its first step: memory by counting, time by one part of a step that is thrown away.
+
+Signature: (config, settings, labels) -> Memory; (Learner) -> seconds per step
+"""
+
+import time
+from typing import NamedTuple
+
+import psutil
+import torch
+from torch import Tensor
+
+from disa.config import ModelConfig
+from disa.errors import DisaError
+from disa.model.count import parameters
+from disa.model.disa import Disa
+from disa.model.losses import segmentation_loss
+from disa.training.engine import Engine
+from disa.training.learner import Learner
+from disa.training.settings import TrainConfig
+
+GB = 1e9
+PROMPT_TOKENS = 16  # of a label in its prompt; longer ones are few
+
+
+class Memory(NamedTuple):
+    """Bytes that a process needs on its device, without what libraries take for themselves."""
+
+    weights: int
+    optimizer: int  # gradients, AdamW's two moments, averaged weights
+    activations: int  # kept for the gradient of one part of a batch
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {value / GB:.2f}" for name, value in self._asdict().items())
+        return f"about {self.total / GB:.2f} GB ({parts})"
+
+
+def memory(config: ModelConfig, settings: TrainConfig, labels: int, processes: int = 1, shard: bool = False) -> Memory:
+    """Count the bytes on the meta device: nothing is computed and no memory is taken.
+
+    Activations are those that autograd keeps in 32 bit; with 16 bit half of them is assumed. `labels` take part in a
+    step. Activations of the text tower are counted if it trains.
+    """
+    side = settings.image_size or config.backbone_image_size
+    images = settings.micro_batch or settings.batch // processes
+    with torch.device("meta"):
+        model = Disa(config).train()
+        model.recompute = settings.recompute
+        context = model.backbone.clip.config.text_config.max_position_embeddings
+        prompts = len(config.backbone_templates)
+        kept = _kept_bytes(model, images, labels, prompts, min(context, PROMPT_TOKENS), side)
+    weights = 4 * parameters(model)["total"]
+    trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parts = processes if shard else 1
+    copies = 4 if settings.ema else 3
+    return Memory(
+        weights,  # whole on every process while a step is computed, also where they are shared between steps
+        copies * trained // parts,
+        kept if settings.precision == "fp32" else kept // 2,
+    )
+
+
+def check_memory(needed: Memory, engine: Engine) -> float:
+    """Return the GB that the device has. Raises `DisaError` if the run cannot fit, with what to change."""
+    device = engine.device
+    there = (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else psutil.virtual_memory().total
+    )
+    several = 1 if device.type == "cuda" else engine.processes.count  # processes on one machine share its memory
+    if needed.total * several > there:
+        raise DisaError(
+            f"training needs about {needed.total * several / GB:.0f} GB, {device} has {there / GB:.0f}: "
+            "set micro_batch=1 (the same batch in parts), recompute=true, or fewer categories"
+        )
+    return there / GB
+
+
+def step_seconds(learner: Learner, size: int) -> float:
+    """Return how long a step takes, measured on a part of a batch of noise whose gradients are thrown away.
+
+    Two parts are computed and the second is timed: the first one pays for what is set up once.
+    """
+    settings, engine = learner.settings, learner.engine
+    share = settings.batch // engine.processes.count
+    images = settings.micro_batch or share
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
+    target = torch.randint(0, len(learner.source.labels), (images, size, size), generator=generator)
+    seconds = 0.0
+    for _ in range(2 if engine.device.type == "cuda" or settings.compile else 1):
+        _synchronise(engine.device)
+        begun = time.monotonic()
+        learner.gradients(0, pixels, target)
+        _synchronise(engine.device)
+        seconds = time.monotonic() - begun
+    learner.adam.zero_grad(set_to_none=True)
+    return seconds * (share // images)
+
+
+class _Kept:
+    """Adds up the storages that autograd keeps while it is open, each once, leaving out the weights."""
+
+    def __init__(self, model: Disa) -> None:
+        self.own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+        self.held: dict[int, Tensor] = {}  # a tensor keeps its storage, whose address would else be given to another
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.held.values())
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in self.own:
+            self.held[storage] = tensor
+        return tensor
+
+
+def _kept_bytes(model: Disa, images: int, labels: int, prompts: int, tokens: int, side: int) -> int:
+    """Return the bytes that autograd keeps of one forward pass on the meta device.
+
+    With `recompute`, that is what is kept between the parts, and the largest part, which is computed again as a whole.
+    """
+
+    def forward() -> int:
+        kept = _Kept(model)
+        with kept.hooks:
+            text = model.encode_text(torch.zeros(labels * prompts, tokens, dtype=torch.long))
+            prediction = model(torch.empty(images, 3, side, side), text.unflatten(0, (labels, prompts)))
+            segmentation_loss(prediction, torch.zeros(images, side, side, dtype=torch.long), model.config)
+        return kept.bytes
+
+    if not model.recompute:
+        return forward()
+    parts: list[int] = []
+
+    def measured(module: torch.nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        hook.remove()
+        kept = _Kept(model)
+        with kept.hooks:
+            module(*arguments)
+        parts.append(kept.bytes)
+
+    for part in (*model.refine.levels, model.disentangle, model.decode):
+        if part is not None:
+            hook = part.register_forward_pre_hook(measured)
+            model.recompute = False
+            forward()
+    model.recompute = True
+    return forward() + max(parts)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

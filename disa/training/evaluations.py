@@ -1,0 +1,102 @@
+"""How good a model is on the way: (source, model) -> numbers by the evaluators of `disa evaluate`, shared by processes.
+
+Signature: (Source, settings) -> Evaluation; called with a whole model, it returns what goes into log and terminal.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from disa.data.dataset import Dataset
+from disa.data.picturebook import WORDS
+from disa.errors import DisaError
+from disa.evaluation.benchmark import Watch, measure
+from disa.evaluation.numbers import numbers
+from disa.evaluation.picturebook import evaluate
+from disa.evaluation.predictor import Predictor, Settings
+from disa.evaluation.resume import Run, State
+from disa.files import prepare_folder
+from disa.inference.segmenter import Segmenter
+from disa.inference.text import TextEncoder
+from disa.model.disa import Disa
+from disa.training.engine import Engine
+from disa.training.samples import PICTUREBOOK, Source
+from disa.training.settings import TrainConfig
+
+PROTOCOL = "whole"  # one view: a fifth of the time of the published protocol, which `disa evaluate` has
+
+
+class Measured(NamedTuple):
+    """What an evaluation found: percent, a line for people, numbers for the log."""
+
+    miou: float | None
+    line: str
+    record: dict[str, Any]
+
+
+class Evaluation:
+    """What a run is measured on while it goes on; counts are kept in a folder, so an interruption loses little."""
+
+    def __init__(self, source: Source, settings: TrainConfig, engine: Engine, out: Path) -> None:
+        """Open the images. Raises `DisaError` if there are none although the settings ask for evaluations."""
+        self.source, self.settings, self.engine, self.out = source, settings, engine, out
+        self.dataset: Dataset | None = None
+        self.reason = "evaluate_images=0" if settings.evaluate_images == 0 else ""
+        if source.validation is not None and not self.reason:
+            try:
+                self.dataset = source.validation()
+            except DisaError as error:
+                if settings.evaluate_every:
+                    raise DisaError(f"evaluate_every={settings.evaluate_every}: {error}; or set it to 0") from None
+                self.reason = str(error)
+
+    def __call__(
+        self, step: int, model: Disa, words: TextEncoder, interrupted: Callable[[], bool] = lambda: False
+    ) -> Measured | None:
+        """Measure; None if it was interrupted. Every process must call it, with the same model."""
+        return (
+            self._picturebook(model, words) if self.dataset is None else self._dataset(step, model, words, interrupted)
+        )
+
+    def _picturebook(self, model: Disa, words: TextEncoder) -> Measured:
+        assert self.source is PICTUREBOOK
+        size, scenes = model.config.backbone_image_size, self.settings.evaluate_images
+        found: dict[str, Any] = {"miou": None, "groups": {}}
+        if self.engine.writes:
+            found |= evaluate(model, words(WORDS), scenes=scenes, size=size)
+        self.engine.wait()
+        groups = "  ".join(f"{name} {value or 0:.1f}" for name, value in found["groups"].items())
+        record = {name: found.get(name) for name in ("miou", "groups", "itm_auc")}
+        return Measured(found["miou"], f"mIoU {found['miou'] or 0:.1f}  {groups}", record)
+
+    def _dataset(self, step: int, model: Disa, words: TextEncoder, interrupted: Callable[[], bool]) -> Measured | None:
+        assert self.dataset is not None
+        dataset, images = self.dataset, min(self.settings.evaluate_images, len(self.dataset.ids))
+        folder = self.out / "evaluation"
+        prepare_folder(folder)
+        segmenter = Segmenter(model, words.tokenizer, self.engine.device)
+        predict = Predictor(lambda: segmenter, dataset.vocabulary, Settings(protocol=PROTOCOL, limit=images))
+        run = Run({"step": step, "images": images}, images, len(dataset.vocabulary.categories), dataset.ignored)
+        if self.engine.writes:
+            _forget_others(folder, step)
+        self.engine.wait()
+        watch = Watch(interrupted=interrupted)
+        counted = measure(
+            dataset, predict, State(folder / f"step-{step}", run), processes=self.engine.processes, watch=watch
+        )
+        if counted is None:
+            return None
+        found = numbers(counted.tally, dataset.vocabulary.categories)
+        record = {name: found[name] for name in ("miou", "pixel_accuracy", "boundary_iou", "images")}
+        whole = "" if images == len(dataset.ids) else f" of {len(dataset.ids)}"
+        line = f"mIoU {found['miou'] or 0:.1f}  pixel accuracy {found['pixel_accuracy'] or 0:.1f}"
+        return Measured(found["miou"], f"{line}  ({images}{whole} images of {dataset.name}, one view)", record)
+
+
+def _forget_others(folder: Path, step: int) -> None:
+    """Remove the counts of other steps and make this one's folder."""
+    for path in folder.glob("step-*"):
+        if path.name != f"step-{step}":
+            shutil.rmtree(path, ignore_errors=True)
+    prepare_folder(folder / f"step-{step}")

@@ -1,0 +1,64 @@
+"""A run on disk. What is in its folder, and who may write there.
+
+- `run.json`: how it was started: command, code version, settings, machine; a list, with every later start appended
+- `log.jsonl`: a line every `log_every` steps, and one for each evaluation
+- `checkpoints/step-N/`: the last ones, each all that is needed to go on
+- `best/`: the model of the best evaluation, and `best.json`: its step and mIoU
+- `tensorboard/`: the log's numbers again, with `tensorboard=true`
+- `model/`: the model at the end, a folder that `disa.load` reads
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from disa.evaluation.provenance import code_and_machine
+from disa.files import prepare_folder, write_whole
+from disa.training.progress import read_log
+
+
+class RunFolder:
+    """The places of a run, and what is known of it. Only the process that `writes` changes anything."""
+
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        """Make the folder. Raises `DisaError` if it cannot be written."""
+        self.path, self.writes = path, writes
+        self.log, self.checkpoints = path / "log.jsonl", path / "checkpoints"
+        self.model, self.best = path / "model", path / "best"
+        self.tensorboard = path / "tensorboard"
+        prepare_folder(path)
+
+    def describe(self, state: dict[str, Any], processes: int) -> None:
+        """Add this start to run.json: settings, from which step, command, versions, commit, date, machine."""
+        if not self.writes:
+            return
+        path = self.path / "run.json"
+        starts = _read_json(path) or []
+        entry = {name: value for name, value in state.items() if name not in ("seconds", "scale")}
+        starts.append(code_and_machine() | {"processes": processes} | entry)
+        _write_json(path, starts)
+
+    def is_evaluated(self, done: int) -> bool:
+        """Whether the log has the evaluation after `done` steps."""
+        return any(record["step"] == done - 1 and "evaluation" in record for record in read_log(self.log))
+
+    def is_best(self, miou: float | None) -> bool:
+        """Whether this is better than every evaluation so far."""
+        before = _read_json(self.path / "best.json")
+        return miou is not None and (before is None or miou > before["miou"])
+
+    def keep_best(self, done: int, miou: float | None) -> None:
+        """Write down that `best/` is the model after `done` steps."""
+        _write_json(self.path / "best.json", {"step": done, "miou": miou})
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # not there, or not ours: it is only a description
+        return None
+
+
+def _write_json(path: Path, data: Any) -> None:
+    text = json.dumps(data, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
