@@ -11,7 +11,6 @@ import typer
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.evaluation.processes import is_first
-from disa.inference.bundle import choose_device
 from disa.inference.catalogue import model_folder
 from disa.interfaces.cli import INTERRUPTED
 from disa.recipes import RECIPES
@@ -55,8 +54,7 @@ def run(
     source = _source(dataset, data, split)
     start = None if init is None else model_folder(init)
     begin = None if clip is None else RANDOM if clip == str(RANDOM) else model_folder(clip)
-    where = str(choose_device(device))
-    trained = train(config, training, out, begin, start, source=source, resume=resume, device=where)
+    trained = train(config, training, out, begin, start, source=source, resume=resume, device=device)
     if trained is None:
         raise typer.Exit(INTERRUPTED)
     if not is_first():

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from disa.errors import DisaError
 from disa.evaluation.processes import Processes, join
+from disa.inference.bundle import choose_device
 from disa.training.settings import TrainConfig
 from disa.training.shards import whole
 
@@ -29,7 +30,7 @@ class Engine:
     def __init__(self, settings: TrainConfig, device: str, processes: Processes) -> None:
         """Use `open_engine`, which also gives everything back."""
         self.processes, self.shards = processes, settings.shard or os.environ.get("ACCELERATE_USE_FSDP") == "true"
-        _refuse(settings, device, self)
+        refuse(settings, device, processes.count, self.shards)
         if device.startswith("cuda:"):
             torch.cuda.set_device(device)
         plugin = None
@@ -46,7 +47,7 @@ class Engine:
             fsdp_plugin=plugin,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         )
-        self.device = self.accelerator.device if device == "cpu" or processes.count > 1 else torch.device(device)
+        self.device = torch.device(device)
         self.fp16, self.skipped = settings.precision == "fp16", 0
 
     @property
@@ -100,29 +101,42 @@ class Engine:
 
 @contextmanager
 def open_engine(settings: TrainConfig, device: str) -> Iterator[Engine]:
-    """Join the other processes, if there are any. Raises `DisaError` for settings that the device cannot serve."""
+    """Join the other processes, if there are any; `device` as `disa.load` takes it, one GPU for each of several.
+
+    Raises `DisaError` for settings that the device cannot serve.
+    """
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and device != "cpu" else "gloo"
     with join(backend) as processes:
         try:
-            yield Engine(settings, processes.device(device), processes)
+            yield Engine(settings, str(choose_device(processes.device(device))), processes)
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)  # another run may have another precision
 
 
-def _refuse(settings: TrainConfig, device: str, engine: Engine) -> None:
-    count = engine.processes.count
-    if settings.batch % count:
-        raise DisaError(f"batch={settings.batch}: {count} processes share it, so it must be a multiple of {count}")
-    share = settings.batch // count
+def refuse(settings: TrainConfig, device: str, processes: int, shards: bool) -> None:
+    """Raise `DisaError`, with the remedy, for settings that the device, the processes or the launcher contradict."""
+    if settings.batch % processes:
+        raise DisaError(
+            f"batch={settings.batch}: {processes} processes share it, so it must be a multiple of {processes}"
+        )
+    share = settings.batch // processes
     if settings.micro_batch and share % settings.micro_batch:
         raise DisaError(
             f"micro_batch={settings.micro_batch}: a process has {share} of the {settings.batch} images of a step, "
             "which must be a multiple of it"
         )
-    if settings.precision == "fp16" and (device == "cpu" or engine.shards):
-        why = "shards (shard=true)" if engine.shards else "a CPU"
-        raise DisaError(f"precision=fp16: not with {why}; use precision=bf16 or precision=fp32")
-    if engine.shards and count == 1:
+    if shards and processes == 1:
         raise DisaError("shard=true: there is one process only; start several with torchrun or accelerate launch")
+    if settings.precision == "fp16" and (device == "cpu" or shards):
+        why = "shards (shard=true)" if shards else "a CPU"
+        raise DisaError(f"precision=fp16: not with {why}; use precision=bf16 or precision=fp32")
     if settings.precision == "bf16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
         raise DisaError("precision=bf16: this GPU cannot compute it; use precision=fp16 or precision=fp32")
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
+    if asked not in ("fp32", settings.precision):  # "no" is also what the launcher says when nobody was asked
+        raise DisaError(
+            f"accelerate launch --mixed_precision {asked}: the run has precision={settings.precision}; "
+            f"leave the option out, or add --set precision={asked}"
+        )
+    if (backend := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
+        raise DisaError(f"accelerate launch --dynamo_backend {backend}: leave it out, and add --set compile=true")

@@ -66,9 +66,9 @@ class Evaluation:
         if self.engine.writes:
             found |= evaluate(model, words(WORDS), scenes=scenes, size=size)
         self.engine.wait()
-        groups = "  ".join(f"{name} {value or 0:.1f}" for name, value in found["groups"].items())
+        groups = "  ".join(f"{name.replace('_', ' ')} {_percent(value)}" for name, value in found["groups"].items())
         record = {name: found.get(name) for name in ("miou", "groups", "itm_auc")}
-        return Measured(found["miou"], f"mIoU {found['miou'] or 0:.1f}  {groups}", record)
+        return Measured(found["miou"], f"mIoU {_percent(found['miou'])}  {groups}", record)
 
     def _dataset(self, step: int, model: Disa, words: TextEncoder, interrupted: Callable[[], bool]) -> Measured | None:
         assert self.dataset is not None
@@ -90,8 +90,12 @@ class Evaluation:
         found = numbers(counted.tally, dataset.vocabulary.categories)
         record = {name: found[name] for name in ("miou", "pixel_accuracy", "boundary_iou", "images")}
         whole = "" if images == len(dataset.ids) else f" of {len(dataset.ids)}"
-        line = f"mIoU {found['miou'] or 0:.1f}  pixel accuracy {found['pixel_accuracy'] or 0:.1f}"
+        line = f"mIoU {_percent(found['miou'])}  pixel accuracy {_percent(found['pixel_accuracy'])}"
         return Measured(found["miou"], f"{line}  ({images}{whole} images of {dataset.name}, one view)", record)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _forget_others(folder: Path, step: int) -> None:

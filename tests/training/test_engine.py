@@ -1,0 +1,207 @@
+"""One process, several, and what each refuses; started as a user starts them."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_run import small_config, small_settings
+
+from disa.errors import DisaError
+from disa.training.engine import open_engine, refuse
+from disa.training.learner import Learner
+from disa.training.progress import read_log
+from disa.training.segmentation import train
+
+SETTINGS = small_settings(steps=4, batch=4)
+COMMAND = """
+import sys, torch
+torch.set_num_threads(1)
+from small_run import small_config
+import disa.interfaces.train
+disa.interfaces.train.RECIPES = {"mini": small_config}
+from disa.interfaces.cli import main
+main()
+"""
+TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2", "--master-port")
+ACCELERATE = (
+    "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision",
+    "no", "--dynamo_backend", "no", "--main_process_port",
+)  # fmt: skip
+
+
+def logged(out: Path, *names: str) -> list[list[float]]:
+    return [[record[name] for name in names] for record in read_log(out / "log.jsonl") if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def alone(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process does with the same batch."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("alone")
+    train(small_config(), replace(SETTINGS, evaluate_images=2), out, clip_folder)
+    return out
+
+
+def command(
+    launcher: tuple[str, ...], clip: Path, out: Path, *changes: str, before: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `disa train mini` on the small network in processes of its own; `before` is Python to run first."""
+    script = out.parent / "command.py"
+    script.write_text(before + COMMAND)
+    words = [sys.executable, *launcher, str(script), "train", "mini", "--clip", str(clip)]
+    given = {name: value for name, value in SETTINGS.to_dict().items() if name != "templates"} | {"evaluate_images": 2}
+    words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    words += [word for change in changes for word in ("--set", change)]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [*words, "--out", str(out), "--device", "cpu"], check=False, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def two_processes(launcher: tuple[str, ...], clip: Path, out: Path, *changes: str) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return command(("-m", *launcher, port), clip, out, *changes)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "changes"),
+    [(TORCHRUN, ("micro_batch=1",)), (ACCELERATE, ("shard=true", "recompute=true"))],
+    ids=["copies", "shards"],
+)
+def test_two_processes_do_what_one_does(
+    launcher: tuple[str, ...], changes: tuple[str, ...], alone: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    done = two_processes(launcher, clip_folder, tmp_path / "run", *changes)
+    assert done.returncode == 0, done.stderr
+    found, expected = (logged(out, "loss", "mask", "itm") for out in (tmp_path / "run", alone))
+    assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
+    norms = [torch.tensor(logged(out, "norm")) for out in (tmp_path / "run", alone)]
+    assert torch.allclose(*norms, rtol=1e-3)
+    assert '"processes": 2' in (tmp_path / "run" / "run.json").read_text()
+    assert done.stderr.count("step 4/4") == 1  # only the first process speaks
+    assert done.stdout.count("trained 4 steps") == 1
+    for file in ("checkpoints/step-00000004/tensors.safetensors", "model/model.safetensors", "best/model.safetensors"):
+        here, there = load_file(tmp_path / "run" / file), load_file(alone / file)
+        assert {name: value.shape for name, value in here.items()} == {n: v.shape for n, v in there.items()}
+    measured = [
+        [record["evaluation"] for record in read_log(out / "log.jsonl") if "evaluation" in record]
+        for out in (tmp_path / "run", alone)
+    ]
+    assert measured[0][0]["miou"] == pytest.approx(measured[1][0]["miou"], abs=0.5)
+
+
+def test_a_run_of_two_processes_goes_on_with_one_and_back(alone: Path, clip_folder: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, evaluate_images=2)
+    # what is shared among processes is written whole: begun by one, gone on with by two
+    source, out = alone / "checkpoints" / "step-00000002", tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "checkpoints" / source.name).symlink_to(source)
+    done = two_processes(TORCHRUN, clip_folder, out, "shard=true", "checkpoints=9", "checkpoint_every=1")
+    assert done.returncode == 0, done.stderr
+    found, expected = logged(out, "loss"), logged(alone, "loss")[2:]
+    assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
+    # and gone on with by one again
+    back = tmp_path / "back"
+    (back / "checkpoints").mkdir(parents=True)
+    (back / "checkpoints" / "step-00000003").symlink_to(out / "checkpoints" / "step-00000003")
+    train(small_config(), settings, back, clip_folder, resume=True)
+    assert torch.allclose(torch.tensor(logged(back, "loss")), torch.tensor(expected[-1:]), rtol=1e-5)
+
+
+@pytest.fixture
+def batch() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    target = torch.randint(0, 22, (4, 4, 4), generator=generator)
+    target = target.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    target[0] = -1  # parts of a batch count different numbers of pixels
+    target[2, :9] = -1
+    return pixels, target
+
+
+@pytest.mark.parametrize("changes", [{"micro_batch": 1}, {"micro_batch": 2}, {"recompute": True}])
+@pytest.mark.parametrize("model", [{}, {"loss_dice_weight": 1.0, "loss_ignored": "negative"}])
+def test_parts_of_a_batch_and_recomputing_give_its_gradient(
+    changes: dict[str, Any], model: dict[str, Any], clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    gradients, losses = [], []
+    for settings in (SETTINGS, replace(SETTINGS, **changes)):
+        with open_engine(settings, "cpu") as engine:
+            torch.manual_seed(0)
+            learner = Learner(small_config(**model), settings, clip_folder, None, engine)
+            losses.append(learner.gradients(0, *batch))
+        gradients.append({name: p.grad for name, p in learner.trained.items()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert all(gradient is not None for gradient in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradients[1][name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+# what dynamo makes of the model, without the C++ that inductor would make of it: minutes on a busy CPU
+WITHOUT_CPP = """
+import torch
+def compiled(module, compile=torch.nn.Module.compile):
+    compile(module, backend="eager")
+torch.nn.Module.compile = compiled
+"""
+
+
+def test_a_compiled_model_computes_the_same(clip_folder: Path, tmp_path: Path, alone: Path) -> None:
+    out = tmp_path / "run"
+    done = command((), clip_folder, out, "compile=true", before=WITHOUT_CPP)
+    assert done.returncode == 0, done.stderr
+    found, expected = (torch.tensor(logged(run, "loss")) for run in (out, alone))
+    assert torch.allclose(found, expected, rtol=1e-3)
+    assert load_file(out / "model/model.safetensors").keys() == load_file(alone / "model/model.safetensors").keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "processes", "said"),
+    [
+        ({"batch": 4}, "cpu", 3, "must be a multiple of 3"),
+        ({"batch": 4, "micro_batch": 3}, "cpu", 1, "micro_batch=3"),
+        ({"batch": 8, "micro_batch": 8}, "cpu", 2, "a process has 4 of the 8 images"),
+        ({"shard": True}, "cpu", 1, "there is one process only"),
+        ({"precision": "fp16"}, "cpu", 1, "use precision=bf16 or precision=fp32"),
+        ({"precision": "fp16", "shard": True}, "cuda:0", 2, "not with shards"),
+    ],
+)
+def test_contradictions_are_refused(changes: dict[str, Any], device: str, processes: int, said: str) -> None:
+    settings = replace(small_settings(), **changes)
+    with pytest.raises(DisaError, match=said):
+        refuse(settings, device, processes, settings.shard)
+
+
+def test_a_gpu_without_bf16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+    with pytest.raises(DisaError, match="this GPU cannot compute it; use precision=fp16"):
+        refuse(small_settings(precision="bf16"), "cuda:0", 1, False)
+    refuse(small_settings(precision="bf16"), "cpu", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "add --set precision=bf16"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "add --set compile=true"),
+    ],
+)
+def test_a_launcher_that_says_otherwise_is_refused(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DisaError, match=said):
+        refuse(small_settings(), "cpu", 1, False)
+    monkeypatch.setenv(name, "no")
+    refuse(small_settings(), "cpu", 1, False)
