@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from disa.errors import DisaError
 from disa.evaluation.processes import Processes, join
 from disa.inference.bundle import choose_device
+from disa.training.precision import check_precision
 from disa.training.settings import TrainConfig
 from disa.training.shards import whole
 
@@ -127,11 +128,9 @@ def refuse(settings: TrainConfig, device: str, processes: int, shards: bool) -> 
         )
     if shards and processes == 1:
         raise DisaError("shard=true: there is one process only; start several with torchrun or accelerate launch")
-    if settings.precision == "fp16" and (device == "cpu" or shards):
-        why = "shards (shard=true)" if shards else "a CPU"
-        raise DisaError(f"precision=fp16: not with {why}; use precision=bf16 or precision=fp32")
-    if settings.precision == "bf16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
-        raise DisaError("precision=bf16: this GPU cannot compute it; use precision=fp16 or precision=fp32")
+    if settings.precision == "fp16" and shards:
+        raise DisaError("precision=fp16: not with shards (shard=true); use precision=bf16 or precision=fp32")
+    check_precision(settings.precision, device)
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
     if asked not in ("fp32", settings.precision):  # "no" is also what the launcher says when nobody was asked
         raise DisaError(

@@ -3,6 +3,7 @@
 Signature: (config, settings, labels) -> Memory; (Learner) -> seconds per step
 """
 
+import shutil
 import time
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from disa.errors import DisaError
 from disa.model.count import parameters
 from disa.model.disa import Disa
 from disa.model.losses import segmentation_loss
+from disa.training.checkpoint import checkpoints
 from disa.training.engine import Engine
 from disa.training.learner import Learner
+from disa.training.run_folder import RunFolder
 from disa.training.settings import TrainConfig
 
 GB = 1e9
@@ -36,8 +39,8 @@ class Memory(NamedTuple):
         return sum(self)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {value / GB:.2f}" for name, value in self._asdict().items())
-        return f"about {self.total / GB:.2f} GB ({parts})"
+        parts = ", ".join(f"{name} {_size(value)}" for name, value in self._asdict().items())
+        return f"about {_size(self.total)} ({parts})"
 
 
 def memory(config: ModelConfig, settings: TrainConfig, labels: int, processes: int = 1, shard: bool = False) -> Memory:
@@ -82,6 +85,24 @@ def check_memory(needed: Memory, engine: Engine) -> float:
     return there / GB
 
 
+def check_disk(learner: Learner, folder: RunFolder) -> None:
+    """Raise `DisaError` if the disk cannot hold the checkpoints to come, the best model and the last one."""
+    settings = learner.settings
+    weights = 4 * parameters(learner.model)["total"]
+    trained = 4 * sum(parameter.numel() for parameter in learner.trained.values())
+    checkpoint = weights + (3 if settings.ema else 2) * trained  # AdamW's two moments, averaged weights
+    there = len(checkpoints(folder.checkpoints))
+    models = sum(not path.exists() for path in (folder.model, folder.best))
+    kept = settings.checkpoints
+    to_come = max(1, kept + 1 - there)  # one more than are kept: an old one goes when the new one is whole
+    needed, free = to_come * checkpoint + models * weights, shutil.disk_usage(folder.path).free
+    if needed > free:
+        raise DisaError(
+            f"{folder.path}: the run will write about {needed / GB:.2f} GB (it keeps {kept} checkpoints), "
+            f"{free / GB:.2f} are free; free some space, set checkpoints=1, or choose an --out on another disk"
+        )
+
+
 def step_seconds(learner: Learner, size: int) -> float:
     """Return how long a step takes, measured on a part of a batch of noise whose gradients are thrown away.
 
@@ -102,6 +123,10 @@ def step_seconds(learner: Learner, size: int) -> float:
         seconds = time.monotonic() - begun
     learner.adam.zero_grad(set_to_none=True)
     return seconds * (share // images)
+
+
+def _size(count: int) -> str:
+    return f"{count / GB:.1f} GB" if count >= GB else f"{count / 1e6:.0f} MB"
 
 
 class _Kept:

@@ -33,8 +33,8 @@ from disa.training.contrastive import mosaic_loss, scene_loss
 from disa.training.interruption import Interruption
 from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.pool import Pictures, render_pictures
+from disa.training.precision import check_precision
 from disa.training.progress import RunLog
-from disa.training.settings import bf16_warning
 from disa.training.tokenizer import caption_ids, save_tokenizer, train_tokenizer
 
 _MOST_BYTES = 16e9  # of pictures in memory; the bundled model's take 0.9 GB
@@ -127,6 +127,7 @@ def pretrain(
     Steps depend on (seed, step) only, so an interrupted run ends as an uninterrupted one. Raises `DisaError` if `out`
     holds a run already, or one with other settings, and for a loss that is not finite.
     """
+    check_precision(settings.precision, device)
     _claim(settings, out, resume)
     cards = render_pictures("cards", settings.cards, settings.seed)
     scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
@@ -143,8 +144,6 @@ def pretrain(
     adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
     start = _restore(backbone, adam, out)
     with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start, console=console) as log:
-        if warning := bf16_warning(settings.precision, device):
-            log.say(warning)
         for step in range(start, settings.steps):
             rate = set_learning_rate(adam, step, settings)
             loss = _step(backbone, adam, cards, scenes, ids, step, settings, torch.device(device))

@@ -17,7 +17,7 @@ from disa.errors import DisaError
 from disa.model.count import parameters
 from disa.training.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
 from disa.training.engine import Engine, open_engine
-from disa.training.estimate import check_memory, memory, step_seconds
+from disa.training.estimate import check_disk, check_memory, memory, step_seconds
 from disa.training.evaluations import Evaluation
 from disa.training.interruption import Interruption
 from disa.training.learner import Learner
@@ -25,7 +25,7 @@ from disa.training.progress import RunLog, clock
 from disa.training.run_folder import RunFolder
 from disa.training.samples import PICTUREBOOK, Source
 from disa.training.scenes import training_batches
-from disa.training.settings import TrainConfig, bf16_warning
+from disa.training.settings import TrainConfig
 from disa.training.tensorboard import TensorBoard
 
 
@@ -131,11 +131,10 @@ class _Training:
     def _announce(self, log: RunLog, start: int) -> None:
         """Say what is trained, and what memory and time it will take, and refuse what cannot fit."""
         settings, engine, learner = self.settings, self.engine, self.learner
-        if warning := bf16_warning(settings.precision, str(engine.device)):
-            log.say(warning)
         labels = min(settings.categories or len(self.source.labels), len(self.source.labels))
         needed = memory(learner.config, settings, labels, engine.processes.count, engine.shards)
         there = check_memory(needed, engine)
+        check_disk(learner, self.folder)
         trained = sum(parameter.numel() for parameter in learner.trained.values())
         of_all = parameters(learner.model)["total"]
         size = f"{of_all / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them train"

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import torch
-
 from disa.errors import DisaError
 
 RUNTIME_FIELDS = (  # free on resume: they change no number, or its last digits
@@ -112,14 +110,6 @@ _PUBLISHED = TrainConfig(
 def recipe_settings(recipe: str) -> TrainConfig:
     """Return the settings that go with a recipe of `disa/recipes.py`: the tiny CLIP's [D], or the published [B]."""
     return _FROM_SCRATCH if recipe.startswith("mini") else _PUBLISHED
-
-
-def bf16_warning(precision: str, device: str) -> str | None:
-    """Return what to say to somebody who asks for bf16 on a CPU that has to emulate it; None if all is well."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    if precision != "bf16" or not device.startswith("cpu") or "AVX512" in capability:
-        return None
-    return f"warning: bf16 may be many times slower than 32 bit on this CPU ({capability}); add --set precision=fp32"
 
 
 Config = TypeVar("Config")

@@ -18,6 +18,7 @@ from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.model.losses import IGNORED
 from disa.training.augment import PADDING
+from disa.training.progress import read_log
 from disa.training.samples import TrainingImages, dataset_source
 from disa.training.scenes import training_batches
 from disa.training.segmentation import train
@@ -146,7 +147,7 @@ def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_
         "--out",
         str(out),
     ]
-    fields = ["steps=2", "batch=2", "workers=0", "precision=fp32", "categories=0"]
+    fields = ["steps=2", "batch=2", "workers=0", "precision=fp32", "categories=0", "evaluate_every=1"]
     config = json.loads((model_folder / "config.json").read_text())["model"]
     same = [f"{n}={','.join(map(str, config[n]))}" for n in ("backbone_guidance_blocks",)] + ["backbone_image_size=48"]
     sets = [part for field in (*fields, *same) for part in ("--set", field)]
@@ -154,9 +155,17 @@ def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_
     assert done.exit_code == 0, done.output
     assert f"disa evaluate folder --data {folder} --model {out / 'model'}" in done.stdout
     measured = CliRunner().invoke(
-        app, ["evaluate", "folder", "--data", str(folder), "--model", str(out / "model"), "--out", str(tmp_path / "r")]
-    )
+        app, ["evaluate", "folder", "--data", str(folder), "--model", str(out / "model"), "--out", str(tmp_path / "r"),
+              "--protocol", "whole", "--json", str(tmp_path / "val.json")],
+    )  # fmt: skip
     assert measured.exit_code == 0, measured.output
+    # measured on the way by the same evaluator, on the same images
+    found = [record["evaluation"] for record in read_log(out / "log.jsonl") if "evaluation" in record]
+    said = json.loads((tmp_path / "val.json").read_text())
+    assert len(found) == 2
+    assert {name: said[name] for name in found[-1]} == found[-1]
+    assert said["miou"] is not None
+    assert json.loads((out / "best.json").read_text())["miou"] == max(each["miou"] for each in found)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +209,8 @@ def test_a_wrong_mask_is_refused_before_the_first_step(folder: Path, tmp_path: P
     _spoil(folder, how)
     out = tmp_path / "out"
     options = ["--dataset", "folder", "--data", str(folder), "--out", str(out), "--steps", "1", "--batch", "1"]
-    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options, "--set", "workers=0"])
+    options += ["--set", "workers=0", "--set", "precision=fp32", "--device", "cpu"]
+    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options])
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and message in failed.stderr
     assert str(folder / "masks" / "p3.png") in failed.stderr

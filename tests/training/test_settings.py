@@ -5,7 +5,7 @@ import pytest
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.recipes import RECIPES, mini
-from disa.training.settings import TrainConfig, bf16_warning, changed, recipe_settings
+from disa.training.settings import TrainConfig, changed, recipe_settings
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,3 @@ def test_wrong_text_is_refused(config: TrainConfig | ModelConfig, name: str, tex
 
 def test_every_recipe_has_settings() -> None:
     assert {recipe_settings(name).steps for name in RECIPES} == {recipe_settings("mini").steps, 80_000}
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "capability", "warned"),
-    [
-        ("bf16", "cpu", "AVX2", True),
-        ("bf16", "cpu", "DEFAULT", True),
-        ("bf16", "cpu", "AVX512", False),
-        ("bf16", "cuda:0", "AVX2", False),
-        ("fp32", "cpu", "AVX2", False),
-    ],
-)
-def test_emulated_bf16_is_said(
-    precision: str, device: str, capability: str, warned: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
-    assert (bf16_warning(precision, device) is not None) == warned

@@ -23,7 +23,7 @@ from disa.data.picturebook import WORDS
 from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.model.disa import Disa
-from disa.training import checkpoint, learner, scenes
+from disa.training import checkpoint, learner, precision, scenes
 from disa.training.checkpoint import checkpoints
 from disa.training.engine import open_engine
 from disa.training.learner import Learner
@@ -32,6 +32,7 @@ from disa.training.segmentation import train
 from disa.training.settings import TrainConfig
 
 CONFIG, SETTINGS = small_config(), small_settings()
+FP32 = ("--set", "precision=fp32")  # what every CPU computes
 
 
 def losses(out: Path) -> list[tuple[float, float]]:
@@ -208,7 +209,10 @@ def test_averaged_weights_are_what_is_kept(reference: Path, clip_folder: Path, t
     assert not torch.equal(model[name], final[f"model.{name}"])
 
 
-def test_bf16_and_sampled_templates_train(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_bf16_and_sampled_templates_train(
+    reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "slowdown", lambda: 1.0)  # emulated or not
     settings = replace(SETTINGS, precision="bf16", templates=("a {}", "the {}", "one {}"), steps=2)
     train(CONFIG, settings, tmp_path, clip_folder)
     first, plain = losses(tmp_path)[0][1], losses(reference)[0][1]
@@ -266,7 +270,8 @@ def test_evaluation_on_the_way_is_logged_and_changes_nothing(
 def test_command_trains_a_recipe(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
     words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
-    changes = ["--batch", "1", "--set", "evaluate_images=0", "--set", "workers=0", "--set", "saliency_split=relative"]
+    changes = ["--batch", "1", *FP32, "--set", "evaluate_images=0", "--set", "workers=0"]
+    changes += ["--set", "saliency_split=relative"]
     result = CliRunner().invoke(app, [*words, *changes])
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "model") in result.output
@@ -285,7 +290,7 @@ def test_interrupted_command_exits_with_130_and_goes_on(
         return step(self, index, *batch)
 
     words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
-    words += ["--batch", "1", "--set", "evaluate_images=0", "--set", "workers=0"]
+    words += ["--batch", "1", *FP32, "--set", "evaluate_images=0", "--set", "workers=0"]
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", interrupted)
         assert CliRunner().invoke(app, words).exit_code == 130
@@ -301,6 +306,7 @@ def test_interrupted_command_exits_with_130_and_goes_on(
         (["huge", "--clip", "x"], "unknown recipe"),
         (["mini", "--clip", "no-such-folder"], "unknown model"),
         (["mini"], "one of two"),
+        (["mini", "--init", "mini", "--set", "precision=fp16", "--device", "cpu"], "precision=fp16: not on a CPU"),
         (["mini", "--set", "nothing=1"], "no such setting"),
         (["mini", "--set", "nothing"], "write name=value"),
         (["mini", "--init", "mini", "--set", "cost_channels=0"], "no network has these settings"),
@@ -313,7 +319,7 @@ def test_interrupted_command_exits_with_130_and_goes_on(
     ],
 )
 def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["train", *words, *([] if "--device" in words else FP32), "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert said in result.output
     assert len(result.output.strip().splitlines()) == 1

@@ -1,0 +1,101 @@
+"""What a run leaves on disk, besides its checkpoints."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_run import small_config, small_settings
+
+import disa
+from disa.errors import DisaError
+from disa.evaluation.picturebook import evaluate
+from disa.training import evaluations
+from disa.training.evaluations import Evaluation
+from disa.training.progress import read_log
+from disa.training.run_folder import RunFolder
+from disa.training.segmentation import train
+
+CONFIG, SETTINGS = small_config(), replace(small_settings(), evaluate_every=2, evaluate_images=2)
+
+
+def test_every_start_is_described(clip_folder: Path, tmp_path: Path) -> None:
+    train(CONFIG, replace(SETTINGS, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder)
+    train(CONFIG, replace(SETTINGS, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder, resume=True)
+    first, second = json.loads((tmp_path / "run.json").read_text())
+    assert (first["step"], second["step"]) == (0, 6)
+    assert first["processes"] == 1
+    assert first["training"]["lr"] == SETTINGS.lr
+    assert first["model"]["cost_channels"] == CONFIG.cost_channels
+    assert first["source"]["name"] == "picturebook"
+    assert {"command", "commit", "date", "machine", "versions"} <= first.keys()
+
+
+def test_the_best_model_is_kept(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([30.0, 40.0, 35.0])
+
+    def of_a_kind(*args: object, **options: object) -> dict[str, object]:
+        return evaluate(*args, **options) | {"miou": next(measured)}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluations, "evaluate", of_a_kind)
+        train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "miou": 40.0}
+    best, last = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("best", "model"))
+    assert best != last
+    disa.load(tmp_path / "best", device="cpu")
+    # the model of that step, not of another
+    train(CONFIG, replace(SETTINGS, steps=4, warmup=2), tmp_path / "same", clip_folder)
+    assert best != (tmp_path / "same" / "model" / "model.safetensors").read_bytes()  # its cosine ends sooner
+
+
+def test_a_run_killed_in_an_evaluation_measures_again(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pulled(Exception):
+        pass
+
+    def pulled(self: Evaluation, step: int, *rest: object) -> object:
+        if step == 4:
+            raise Pulled
+        return call(self, step, *rest)
+
+    call = Evaluation.__call__
+    train(CONFIG, SETTINGS, tmp_path / "reference", clip_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "__call__", pulled)
+        with pytest.raises(Pulled):
+            train(CONFIG, SETTINGS, tmp_path / "run", clip_folder)
+    train(CONFIG, SETTINGS, tmp_path / "run", clip_folder, resume=True)
+    assert read_log(tmp_path / "run" / "log.jsonl") == read_log(tmp_path / "reference" / "log.jsonl")
+    assert (tmp_path / "run" / "best.json").read_text() == (tmp_path / "reference" / "best.json").read_text()
+
+
+def test_tensorboard_gets_the_log_s_numbers(clip_folder: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(CONFIG, replace(SETTINGS, tensorboard=True), tmp_path, clip_folder)
+    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    losses = {event.step: event.value for event in board.Scalars("training/loss")}
+    logged = {record["step"]: record["loss"] for record in read_log(tmp_path / "log.jsonl") if "loss" in record}
+    assert losses == pytest.approx(logged)
+    assert {"training/lr", "training/norm", "evaluation/miou"} <= set(board.Tags()["scalars"])
+    assert len(board.Scalars("evaluation/miou")) == 3
+
+
+def test_tensorboard_is_an_extra_that_says_so(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(DisaError, match=r'pip install "disa\[tensorboard\]"'):
+        train(CONFIG, replace(SETTINGS, tensorboard=True), tmp_path, clip_folder)
+
+
+def test_a_best_json_that_is_not_ours_counts_as_none(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "best.json").write_text("{")
+    assert folder.is_best(1.0)
+    folder.keep_best(2, 1.0)
+    assert not folder.is_best(1.0)
+    assert not folder.is_best(None)
