@@ -9,13 +9,31 @@ BASELINE = {"disentangle": False, "refine_category_reweight": False, "refine_sem
 
 
 def vit_b16(**changes: Any) -> ModelConfig:
-    """Return DiSa on OpenAI's CLIP ViT-B/16; images of 384 pixels, a grid of 24 x 24 [P]."""
+    """Return DiSa on OpenAI's CLIP ViT-B/16; images of 384 pixels, a grid of 24 x 24 [P].
+
+    Command: `disa train vit-b-16 --clip clip-vit-b-16 --dataset coco-stuff --data datasets --out runs/disa-b`, with the
+    schedule published for the baseline: 80,000 steps of 4 images [B].
+    Hardware: one GPU; 37.2 GB in fp32, estimated. Within 12 GB: `--set micro_batch=1` (10.8 GB), with a frozen CLIP
+    as well, `--set backbone_finetune=frozen` (9.2 GB); docs/training.md has the table.
+    Hours: not published, and nobody has measured them here.
+    Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b: of DiSa only the large model's is on record here; the
+    baseline's, for `vit_b16_baseline`: 12.0, 19.0, 31.8, 57.5, 94.6, 77.3 as published [B].
+    """
     clip = openai_clip(512, text=(512, 12, 8), vision=(768, 12, 12), patch=16, image=224)
     return ModelConfig(clip).replace(**changes)
 
 
 def vit_l14(**changes: Any) -> ModelConfig:
-    """Return DiSa on OpenAI's CLIP ViT-L/14@336, a grid of 24 x 24; published with 456.2 M parameters [P]."""
+    """Return DiSa on OpenAI's CLIP ViT-L/14@336, a grid of 24 x 24; published with 456.2 M parameters [P].
+
+    Command: `disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets --out runs/disa-l`, with
+    the schedule published for the baseline: 80,000 steps of 4 images [B]. On 4 GPUs, the same batch with an image each:
+    `torchrun --nproc-per-node 4 -m disa train ...`.
+    Hardware: one GPU; 42.7 GB in fp32, 13.9 GB with `--set micro_batch=1`, estimated; docs/training.md has the table.
+    Hours: not published, and nobody has measured them here.
+    Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b: 16.3, 24.9, 38.9, 64.7, 98.7, 84.7 as published [P];
+    the baseline's, for `vit_l14_baseline`: 16.0, 23.8, 37.9, 63.3, 97.0, 82.5 [B].
+    """
     clip = openai_clip(768, text=(768, 12, 12), vision=(1024, 24, 16), patch=14, image=336)
     config = ModelConfig(clip, backbone_image_size=336, backbone_guidance_blocks=(7, 15))
     return config.replace(**changes)
