@@ -30,7 +30,7 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     """
     if clip == RANDOM and init is None:
         try_out(config)
-        model, tokenizer = Disa(config), _tokenizer_for(config)
+        model, tokenizer = Disa(config), tokenizer_for(config)
     elif clip is not None and init is None:
         try_out(config.replace(backbone_clip=read_clip_config(clip)))
         model, tokenizer = Disa.from_clip(config, clip), _tokenizer_of(clip)
@@ -48,7 +48,7 @@ def _tokenizer_of(source: Path) -> Path:
     return tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
 
 
-def _tokenizer_for(config: ModelConfig) -> Path:
+def tokenizer_for(config: ModelConfig) -> Path:
     """Return the tokenizer with as many tokens as the recipe's CLIP: OpenAI's or the bundled model's."""
     count = config.backbone_clip["text_config"]["vocab_size"]
     for path in (CLIP_TOKENIZER, BUNDLED_TOKENIZER):

@@ -20,7 +20,7 @@ from disa.training.learner import Learner
 from disa.training.progress import read_log
 from disa.training.segmentation import train
 
-SETTINGS = small_settings(steps=4, batch=4)
+SETTINGS = small_settings(steps=4, batch=4, ema=0.5)
 COMMAND = """
 import sys, torch
 torch.set_num_threads(1)

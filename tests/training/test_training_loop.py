@@ -21,8 +21,10 @@ import disa
 from disa.config import ModelConfig
 from disa.data.picturebook import WORDS
 from disa.errors import DisaError
+from disa.inference.text import load_tokenizer
 from disa.interfaces.cli import app
 from disa.model.disa import Disa
+from disa.recipes import RECIPES
 from disa.training import checkpoint, learner, precision, scenes
 from disa.training.checkpoint import checkpoints
 from disa.training.engine import open_engine
@@ -30,6 +32,7 @@ from disa.training.learner import Learner
 from disa.training.progress import read_log
 from disa.training.segmentation import train
 from disa.training.settings import TrainConfig
+from disa.training.start import RANDOM, start_model, tokenizer_for
 
 CONFIG, SETTINGS = small_config(), small_settings()
 FP32 = ("--set", "precision=fp32")  # what every CPU computes
@@ -277,6 +280,23 @@ def test_command_trains_a_recipe(clip_folder: Path, tmp_path: Path, monkeypatch:
     assert str(tmp_path / "model") in result.output
     assert Disa.from_pretrained(tmp_path / "model").config.saliency_split == "relative"
     assert disa.load(tmp_path / "model", device="cpu").text(WORDS).shape == (len(WORDS), 1, 32)
+
+
+def test_a_dry_run_needs_no_clip(tmp_path: Path) -> None:
+    words = ["train", "mini", "--clip", "random", "--out", str(tmp_path), "--steps", "1", "--device", "cpu"]
+    words += ["--batch", "1", *FP32, "--set", "evaluate_images=0", "--set", "workers=0"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    disa.load(tmp_path / "model", device="cpu")
+    with pytest.raises(DisaError, match="no tokenizer has the 600 tokens"):
+        start_model(CONFIG, RANDOM, None)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_has_the_tokenizer_of_its_clip(recipe: str) -> None:
+    config = RECIPES[recipe]()
+    text = config.backbone_clip["text_config"]
+    load_tokenizer(tokenizer_for(config), text["eos_token_id"], text["vocab_size"])
 
 
 def test_interrupted_command_exits_with_130_and_goes_on(
