@@ -52,7 +52,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """
     draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
+        draft.touch()
+        mode = draft.stat().st_mode
         write(draft)
+        draft.chmod(mode)  # as the user's other files: some writers leave it to the owner alone
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -49,20 +49,22 @@ def measure(
     left = [i for i, name in enumerate(names) if not done[i] or (predictions is not None and predictions.lack(name))]
     sitting = Sitting(state, processes)
     watch.begin(len(names) - len(left), len(names))
+    stopped = False
     try:
         for number, sample in enumerate(read_ahead(dataset, left[processes.rank :: processes.count], workers), start=1):
             found = sitting.take(dataset, sample, predict, count=not done[sample.position])
             if predictions is not None:
                 predictions.save(names[sample.position], found)
-            if watch.interrupted():
-                sitting.save()
-                return None
+            if stopped := watch.interrupted():
+                break
             sitting.save(SAVE_SECONDS)
             watch.progress(number, lambda: _miou(before, sitting.counted))
     except DisaError:
         sitting.save()
         raise
     sitting.save()
+    if any(processes.gathered(stopped)):  # all of them leave, or none
+        return None
     return _together(before, sitting.counted, state, processes)
 
 

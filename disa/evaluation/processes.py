@@ -45,12 +45,21 @@ class Processes:
         return values
 
     def device(self, name: str) -> str:
-        """Return this process's device: of several on one machine, "auto" and "cuda" mean one GPU each."""
-        several = self.count > 1 and torch.cuda.is_available()
-        return f"cuda:{self.local_rank}" if several and name in ("auto", "cuda") else name
+        """Return this process's device: of several on one machine, "auto" and "cuda" mean one GPU each.
+
+        Raises `DisaError` for one GPU that several would share.
+        """
+        if self.count == 1:
+            return name
+        if name.startswith("cuda:"):
+            raise DisaError(
+                f"--device {name}: {self.count} processes cannot share it; use --device cuda, a GPU for each"
+            )
+        return f"cuda:{self.local_rank}" if torch.cuda.is_available() and name in ("auto", "cuda") else name
 
 
 ALONE = Processes(0, 1, 0)
+_PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Socket closed")  # what gloo says then
 
 
 def is_first() -> bool:
@@ -62,7 +71,7 @@ def is_first() -> bool:
 def join(backend: str = "gloo") -> Iterator[Processes]:
     """Join the other processes, if a launcher started several; `backend` as torch names it.
 
-    Raises `DisaError` if the launcher's variables make no sense.
+    Raises `DisaError` if the launcher's variables make no sense, and in the others when one of them stops.
     """
     try:
         rank, count, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
@@ -73,6 +82,10 @@ def join(backend: str = "gloo") -> Iterator[Processes]:
         raise DisaError(f"cannot join the other processes ({reason}); start them with torchrun or accelerate") from None
     try:
         yield Processes(rank, count, local) if count > 1 else ALONE
-    finally:
-        if count > 1:
-            dist.destroy_process_group()
+    except RuntimeError as error:
+        if count > 1 and (isinstance(error, dist.DistError) or any(said in str(error) for said in _PEER_GONE)):
+            raise DisaError("another process has stopped; what it said is the reason") from None
+        raise
+    # not after an error: the others are in the middle of something, and this would wait for them
+    if count > 1:
+        dist.destroy_process_group()

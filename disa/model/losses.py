@@ -5,7 +5,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from disa.config import ModelConfig
@@ -19,7 +19,7 @@ def segmentation_loss(
     prediction: Prediction,
     target: Int[Tensor, "b H W"],
     config: ModelConfig,
-    counts: Float64[Tensor, "3"] | None = None,
+    counts: Int[Tensor, "3"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return `total` and its parts `mask`, `itm` and `dice`, those that are on; parts are unweighted.
 
@@ -35,20 +35,20 @@ def segmentation_loss(
     if config.loss_dice_weight > 0:
         losses["dice"] = dice_loss(logits, target, counted)
     if counts is not None:
-        shares = (loss_counts(target, logits.shape[1], config) / counts.clamp(min=1)).to(logits.dtype)
+        shares = loss_counts(target, logits.shape[1], config) / counts.clamp(min=1)
         losses = {name: loss * shares[MEANS.index(name)] for name, loss in losses.items()}
     weights = {"mask": 1.0, "itm": config.loss_itm_weight, "dice": config.loss_dice_weight}
     return losses | {"total": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()}
 
 
-def loss_counts(target: Int[Tensor, "b H W"], categories: int, config: ModelConfig) -> Float64[Tensor, "3"]:
+def loss_counts(target: Int[Tensor, "b H W"], categories: int, config: ModelConfig) -> Int[Tensor, "3"]:
     """Return over how many pixels, images, and (image, category) pairs present the losses in `MEANS` are means.
 
     The counts of a batch's parts, wherever they are computed, add up to those of the batch.
     """
     present = (_pixels(target, categories) > 0).sum()
     images = torch.full_like(present, len(target))
-    return torch.stack([_counted(target, config).sum(), images, present]).double()
+    return torch.stack([_counted(target, config).sum(), images, present])
 
 
 def mask_loss(

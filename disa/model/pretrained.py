@@ -35,10 +35,9 @@ def save(
         replace_file(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
         data = {"format": FORMAT, "kind": "disa", "model": config.to_dict()}
         replace_file(folder / CONFIG, lambda path: path.write_text(json.dumps(data, indent=2) + "\n"))
-    except OSError as error:
-        raise DisaError(
-            f"{folder}: cannot write the model ({error.strerror or error}); choose another folder"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DisaError(f"{folder}: cannot write the model ({reason}); free space or choose another folder") from error
 
 
 def read_config(folder: str | Path) -> ModelConfig:

@@ -36,8 +36,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
     partial = folder / f".{final.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".step-*.partial"):  # of a run that was killed while it wrote
-            shutil.rmtree(leftover)
+        clear_partial(folder)
         partial.mkdir()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
         save_file(tensors, partial / "tensors.safetensors")
@@ -54,6 +53,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote left behind."""
+    for leftover in folder.glob(".step-*.partial"):
+        shutil.rmtree(leftover)
 
 
 def checkpoints(folder: Path) -> list[Path]:

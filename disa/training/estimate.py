@@ -23,7 +23,7 @@ from disa.training.run_folder import RunFolder
 from disa.training.settings import TrainConfig
 
 GB = 1e9
-PROMPT_TOKENS = 16  # of a label in its prompt; longer ones are few
+LESS_MEMORY = "set micro_batch=1 (the same batch in parts), recompute=true, or categories to fewer than there are"
 
 
 class Memory(NamedTuple):
@@ -43,23 +43,21 @@ class Memory(NamedTuple):
         return f"about {_size(self.total)} ({parts})"
 
 
-def memory(config: ModelConfig, settings: TrainConfig, labels: int, processes: int = 1, shard: bool = False) -> Memory:
+def memory(config: ModelConfig, settings: TrainConfig, labels: int, tokens: int, processes: int = 1) -> Memory:
     """Count the bytes on the meta device: nothing is computed and no memory is taken.
 
     Activations are those that autograd keeps in 32 bit; with 16 bit half of them is assumed. `labels` take part in a
-    step. Activations of the text tower are counted if it trains.
+    step, their prompts are `tokens` long. Activations of the text tower are counted if it trains.
     """
     side = settings.image_size or config.backbone_image_size
     images = settings.micro_batch or settings.batch // processes
     with torch.device("meta"):
         model = Disa(config).train()
         model.recompute = settings.recompute
-        context = model.backbone.clip.config.text_config.max_position_embeddings
-        prompts = len(config.backbone_templates)
-        kept = _kept_bytes(model, images, labels, prompts, min(context, PROMPT_TOKENS), side)
+        kept = _kept_bytes(model, images, labels, tokens, side)
     weights = 4 * parameters(model)["total"]
     trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    parts = processes if shard else 1
+    parts = processes if settings.shard else 1
     copies = 4 if settings.ema else 3
     return Memory(
         weights,  # whole on every process while a step is computed, also where they are shared between steps
@@ -79,8 +77,7 @@ def check_memory(needed: Memory, engine: Engine) -> float:
     several = 1 if device.type == "cuda" else engine.processes.count  # processes on one machine share its memory
     if needed.total * several > there:
         raise DisaError(
-            f"training needs about {needed.total * several / GB:.0f} GB, {device} has {there / GB:.0f}: "
-            "set micro_batch=1 (the same batch in parts), recompute=true, or fewer categories"
+            f"training needs about {_size(needed.total * several)}, {device} has {_size(there)}: {LESS_MEMORY}"
         )
     return there / GB
 
@@ -113,7 +110,9 @@ def step_seconds(learner: Learner, size: int) -> float:
     images = settings.micro_batch or share
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
-    target = torch.randint(0, len(learner.source.labels), (images, size, size), generator=generator)
+    count = len(learner.source.labels)
+    labels = min(settings.categories or count, count)  # those of the noise are all present, and so take part
+    target = torch.randint(0, labels, (images, size, size), generator=generator)
     seconds = 0.0
     for _ in range(2 if engine.device.type == "cuda" or settings.compile else 1):
         _synchronise(engine.device)
@@ -148,23 +147,29 @@ class _Kept:
         return tensor
 
 
-def _kept_bytes(model: Disa, images: int, labels: int, prompts: int, tokens: int, side: int) -> int:
+def _kept_bytes(model: Disa, images: int, labels: int, tokens: int, side: int) -> int:
     """Return the bytes that autograd keeps of one forward pass on the meta device.
 
     With `recompute`, that is what is kept between the parts, and the largest part, which is computed again as a whole.
     """
 
+    prompts = len(model.config.backbone_templates)
+    ids = torch.zeros(labels * prompts, tokens, dtype=torch.long)
+
     def forward() -> int:
         kept = _Kept(model)
         with kept.hooks:
-            text = model.encode_text(torch.zeros(labels * prompts, tokens, dtype=torch.long))
+            text = model.encode_text(ids)
             prediction = model(torch.empty(images, 3, side, side), text.unflatten(0, (labels, prompts)))
             segmentation_loss(prediction, torch.zeros(images, side, side, dtype=torch.long), model.config)
         return kept.bytes
 
     if not model.recompute:
         return forward()
-    parts: list[int] = []
+    text = _Kept(model)
+    with text.hooks:
+        model.backbone.encode_text(ids)
+    parts = [text.bytes]
 
     def measured(module: torch.nn.Module, arguments: tuple[Tensor, ...]) -> None:
         hook.remove()

@@ -38,9 +38,12 @@ class Measured(NamedTuple):
 class Evaluation:
     """What a run is measured on while it goes on; counts are kept in a folder, so an interruption loses little."""
 
-    def __init__(self, source: Source, settings: TrainConfig, engine: Engine, out: Path) -> None:
-        """Open the images. Raises `DisaError` if there are none although the settings ask for evaluations."""
-        self.source, self.settings, self.engine, self.out = source, settings, engine, out
+    def __init__(self, source: Source, settings: TrainConfig, engine: Engine, folder: Path) -> None:
+        """Open the images; counts go into `folder`.
+
+        Raises `DisaError` if there are no images although the settings ask for evaluations on the way.
+        """
+        self.source, self.settings, self.engine, self.folder = source, settings, engine, folder
         self.dataset: Dataset | None = None
         self.reason = "evaluate_images=0" if settings.evaluate_images == 0 else ""
         if source.validation is not None and not self.reason:
@@ -73,18 +76,18 @@ class Evaluation:
     def _dataset(self, step: int, model: Disa, words: TextEncoder, interrupted: Callable[[], bool]) -> Measured | None:
         assert self.dataset is not None
         dataset, images = self.dataset, min(self.settings.evaluate_images, len(self.dataset.ids))
-        folder = self.out / "evaluation"
-        prepare_folder(folder)
+        folder = self.folder / f"step-{step}-images-{images}"
         segmenter = Segmenter(model, words.tokenizer, self.engine.device)
         predict = Predictor(lambda: segmenter, dataset.vocabulary, Settings(protocol=PROTOCOL, limit=images))
         run = Run({"step": step, "images": images}, images, len(dataset.vocabulary.categories), dataset.ignored)
         if self.engine.writes:
-            _forget_others(folder, step)
+            for path in self.folder.glob("step-*"):
+                if path != folder:  # of another step: it is over
+                    shutil.rmtree(path, ignore_errors=True)
+            prepare_folder(folder)
         self.engine.wait()
         watch = Watch(interrupted=interrupted)
-        counted = measure(
-            dataset, predict, State(folder / f"step-{step}", run), processes=self.engine.processes, watch=watch
-        )
+        counted = measure(dataset, predict, State(folder, run), processes=self.engine.processes, watch=watch)
         if counted is None:
             return None
         found = numbers(counted.tally, dataset.vocabulary.categories)
@@ -96,11 +99,3 @@ class Evaluation:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _forget_others(folder: Path, step: int) -> None:
-    """Remove the counts of other steps and make this one's folder."""
-    for path in folder.glob("step-*"):
-        if path.name != f"step-{step}":
-            shutil.rmtree(path, ignore_errors=True)
-    prepare_folder(folder / f"step-{step}")

@@ -21,7 +21,7 @@ from disa.training.samples import PICTUREBOOK, Source
 from disa.training.scenes import choose_labels, relabel, step_generator
 from disa.training.settings import TrainConfig
 from disa.training.shards import whole
-from disa.training.start import copy_tokenizer, start_model
+from disa.training.start import copy_tokenizer, start_identity, start_model
 
 
 class Pass(nn.Module):
@@ -54,6 +54,7 @@ class Learner:
         """Build the model, from CLIP's weights or from a whole model's."""
         self.settings, self.engine, self.source = settings, engine, source
         self.model, self.words, self.tokenizer = start_model(config, clip, init)
+        self.began_from = start_identity(clip, init)
         self.config = self.model.config
         self.model.to(engine.device).train()
         self.model.recompute = settings.recompute
@@ -118,6 +119,7 @@ class Learner:
             "model": self.config.to_dict(),
             "training": self.settings.to_dict(),
             "source": self.source.facts,
+            "began_from": self.began_from,
             "scale": self.engine.scale,
         }
 
@@ -127,12 +129,18 @@ class Learner:
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> int:
         """Go back to a checkpoint and return its step. Raises `DisaError` if it is of another run."""
+        if not {"model", "training", "began_from"} <= checkpoint.state.keys():
+            raise DisaError(f"{path}: is of another command, or of an older version of it; choose another --out")
         if ModelConfig.from_dict(checkpoint.state["model"]) != self.config:
             raise DisaError(f"{path}: is of another model configuration; give the same one, or choose another --out")
         if (there := checkpoint.state.get("source", PICTUREBOOK.facts)) != self.source.facts:
             said = f"{there['name']} ({there.get('images', 'drawn')} images)"
             raise DisaError(
                 f"{path}: was trained on {said}, as it was then; give the same data, or choose another --out"
+            )
+        if checkpoint.state["began_from"] != self.began_from:
+            raise DisaError(
+                f"{path}: began from other weights; give the same --clip or --init, or choose another --out"
             )
         there = checkpoint.state["training"]
         if names := self.settings.conflicts(TrainConfig.from_dict(there)):

@@ -17,7 +17,7 @@ def check_precision(precision: str, device: str) -> None:
     if precision != "bf16":
         return
     if device.startswith("cuda"):
-        if not torch.cuda.is_bf16_supported():
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
             raise DisaError("precision=bf16: this GPU cannot compute it; use precision=fp16 or precision=fp32")
     elif device == "cpu" and (factor := slowdown()) > SLOWEST:
         raise DisaError(

@@ -4,9 +4,11 @@ Signature: (step, numbers) -> a bar on a terminal, a line every half minute else
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -62,10 +64,10 @@ class RunLog:
     ) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
-        if self.file is not None:
-            self.file.close()
-        if self.board is not None:
-            self.board.close()
+        for opened in (self.file, self.board):
+            if opened is not None:
+                with suppress(OSError):  # a full disk, which `write` has told of
+                    opened.close()
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
@@ -75,7 +77,8 @@ class RunLog:
         said = f"loss {self.smooth:.4f}  {rate:.2f} steps/s  {memory():.1f} GB"
         self.bar.update(self.task, completed=done, said=said)
         if step % self.every == 0 or done == self.steps:
-            self.write({"step": step, **numbers})
+            # JSON knows no infinity: the norm of a step that fp16 leaves out
+            self.write({"step": step, **{n: v if math.isfinite(v) else None for n, v in numbers.items()}})
         if self.bar.disable and (now - self.spoken >= PLAIN_SECONDS or done in (self.start + 1, self.steps)):
             self.spoken = now
             self.say(f"step {done}/{self.steps}  {said}  left {clock((self.steps - done) / rate)}")

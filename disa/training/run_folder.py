@@ -4,16 +4,20 @@
 - `log.jsonl`: a line every `log_every` steps, and one for each evaluation
 - `checkpoints/step-N/`: the last ones, each all that is needed to go on
 - `best/`: the model of the best evaluation, and `best.json`: its step and mIoU
+- `evaluation/`: counts of the evaluation under way, so that an interrupted one goes on
 - `tensorboard/`: the log's numbers again, with `tensorboard=true`
+- `failed-step-*`: the batch of a step whose loss was no number
 - `model/`: the model at the end, a folder that `disa.load` reads
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from disa.evaluation.provenance import code_and_machine
 from disa.files import prepare_folder, write_whole
+from disa.training.checkpoint import clear_partial
 from disa.training.progress import read_log
 
 
@@ -25,15 +29,26 @@ class RunFolder:
         self.path, self.writes = path, writes
         self.log, self.checkpoints = path / "log.jsonl", path / "checkpoints"
         self.model, self.best = path / "model", path / "best"
-        self.tensorboard = path / "tensorboard"
+        self.tensorboard, self.evaluation = path / "tensorboard", path / "evaluation"
         prepare_folder(path)
+
+    def clear(self, start: int) -> None:
+        """Remove what a killed run left half written and, where none is gone on with, what an older one measured."""
+        for folder in (self.model, self.best):
+            for path in (*folder.glob(".*.part"), *folder.glob(".tmp*")):
+                path.unlink(missing_ok=True)
+        clear_partial(self.checkpoints)
+        if start == 0:
+            (self.path / "best.json").unlink(missing_ok=True)
+            for folder in (self.best, self.evaluation, self.tensorboard):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def describe(self, state: dict[str, Any], processes: int) -> None:
         """Add this start to run.json: settings, from which step, command, versions, commit, date, machine."""
         if not self.writes:
             return
         path = self.path / "run.json"
-        starts = _read_json(path) or []
+        starts = there if isinstance(there := _read_json(path), list) else []
         entry = {name: value for name, value in state.items() if name not in ("seconds", "scale")}
         starts.append(code_and_machine() | {"processes": processes} | entry)
         _write_json(path, starts)
@@ -44,8 +59,9 @@ class RunFolder:
 
     def is_best(self, miou: float | None) -> bool:
         """Whether this is better than every evaluation so far."""
-        before = _read_json(self.path / "best.json")
-        return miou is not None and (before is None or miou > before["miou"])
+        there = _read_json(self.path / "best.json")
+        before = there.get("miou") if isinstance(there, dict) else None
+        return miou is not None and (before is None or miou > before)
 
     def keep_best(self, done: int, miou: float | None) -> None:
         """Write down that `best/` is the model after `done` steps."""

@@ -35,7 +35,8 @@ class Source(NamedTuple):
     labels: tuple[str, ...]  # what is prompted, in the order of the targets
     samples: Callable[[TrainConfig, int], Samples[Sample]]  # (settings, pixels a side)
     facts: dict[str, Any]
-    check: Callable[[Console | None], None] = lambda console: None  # what is read before the first step, or refused
+    # what is read before the first step, or refused; with the number of images that will be measured
+    check: Callable[[Console | None, int], None] = lambda console, measured: None
     validation: Callable[[], Dataset] | None = None  # what to measure on; picturebook has scenes of its own
 
 
@@ -55,19 +56,28 @@ def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
         raise DisaError(f"{name} prompts other words than it scores, so it is no data set to train on; use pas20")
     ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
     facts = {"name": name, "split": split, "images": len(dataset.ids), "ids": ids, "labels": list(labels)}
-    check = partial(check_masks, dataset, _check_command(root, split)) if name == FOLDER else PICTUREBOOK.check
+    check = partial(check_folder, dataset, root, split) if name == FOLDER else PICTUREBOOK.check
     validation = partial(open_dataset, name, root, "val")
     return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check, validation)
 
 
-def check_masks(dataset: Dataset, command: str, console: Console | None = None) -> None:
-    """Read every mask of a folder of one's own once, under a bar on stderr.
+def check_folder(
+    dataset: Dataset, root: str | Path, split: str, console: Console | None = None, measured: int = 0
+) -> None:
+    """Read every mask of a folder of one's own that training and measuring will need, as `check_masks` does."""
+    check_masks(dataset, _check_command(root, split), console)
+    if measured and split != "val" and (Path(root) / "val.txt").exists():
+        check_masks(open_dataset(FOLDER, root, "val"), _check_command(root, "val"), console, measured)
+
+
+def check_masks(dataset: Dataset, command: str, console: Console | None = None, most: int | None = None) -> None:
+    """Read every mask, or the first `most`, once, under a bar on stderr.
 
     Raises `DisaError` for the first that is damaged, of another size than its picture, or holds a value that no
     category has; it names `command`, which lists them all (decision D84).
     """
     console = console or Console(stderr=True)
-    quiet, positions = not console.is_terminal, range(len(dataset.ids))
+    quiet, positions = not console.is_terminal, range(len(dataset.ids[:most]))
     for index in track(positions, "checking masks", console=console, transient=True, disable=quiet):
         try:
             dataset.labels(index)

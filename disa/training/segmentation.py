@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from disa.errors import DisaError
 from disa.model.count import parameters
 from disa.training.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
 from disa.training.engine import Engine, open_engine
-from disa.training.estimate import check_disk, check_memory, memory, step_seconds
+from disa.training.estimate import LESS_MEMORY, check_disk, check_memory, memory, step_seconds
 from disa.training.evaluations import Evaluation
 from disa.training.interruption import Interruption
 from disa.training.learner import Learner
@@ -26,6 +27,7 @@ from disa.training.run_folder import RunFolder
 from disa.training.samples import PICTUREBOOK, Source
 from disa.training.scenes import training_batches
 from disa.training.settings import TrainConfig
+from disa.training.shards import local
 from disa.training.tensorboard import TensorBoard
 
 
@@ -52,7 +54,12 @@ def train(
     that is not a number.
     """
     with open_engine(settings, device) as engine:
-        return _Training(config, settings, out, clip, init, source, engine, console).run(resume)
+        try:
+            return _Training(config, settings, out, clip, init, source, engine, console).run(resume)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise DisaError(f"{engine.device}: out of memory; {LESS_MEMORY}") from error
+            raise
 
 
 class _Training:
@@ -75,15 +82,17 @@ class _Training:
         self.learner = Learner(config, settings, clip, init, engine, source)
         self.size = settings.image_size or self.learner.config.backbone_image_size
         self.folder = RunFolder(out, writes=engine.writes)
-        self.evaluation = Evaluation(source, settings, engine, out)
+        self.evaluation = Evaluation(source, settings, engine, self.folder.evaluation)
         self.samples = source.samples(settings, self.size)
 
     def run(self, resume: bool) -> Path | None:
         """Do what is left of the run."""
         settings, engine, folder = self.settings, self.engine, self.folder
         start, self.earlier = self._begin(resume)
+        if engine.writes:
+            folder.clear(start)
         if not start and engine.writes:
-            self.source.check(self.console)
+            self.source.check(self.console, settings.evaluate_images)
         engine.wait()  # no process writes before all have looked
         folder.describe(self.learner.state(start, self.earlier), engine.processes.count)
         board = TensorBoard(folder.tensorboard, start) if engine.writes and settings.tensorboard else None
@@ -119,6 +128,10 @@ class _Training:
     def _begin(self, resume: bool) -> tuple[int, float]:
         """Return the step to start at and the seconds trained before it; refuse to write over another run."""
         found = checkpoints(self.folder.checkpoints)
+        if len(set(self.engine.processes.gathered(found[-1].name if found else ""))) > 1:
+            raise DisaError(
+                f"{self.folder.path}: is not the same folder for all processes; choose an --out that all see"
+            )
         if not found:
             return 0, 0.0
         if not resume:
@@ -132,13 +145,19 @@ class _Training:
         """Say what is trained, and what memory and time it will take, and refuse what cannot fit."""
         settings, engine, learner = self.settings, self.engine, self.learner
         labels = min(settings.categories or len(self.source.labels), len(self.source.labels))
-        needed = memory(learner.config, settings, labels, engine.processes.count, engine.shards)
+        tokens = learner.prompts.shape[-1]
+        needed = memory(learner.config, settings, labels, tokens, engine.processes.count)
         there = check_memory(needed, engine)
         check_disk(learner, self.folder)
         trained = sum(parameter.numel() for parameter in learner.trained.values())
         of_all = parameters(learner.model)["total"]
         size = f"{of_all / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them train"
         log.say(f"{self.source.name}: {labels} of {len(self.source.labels)} labels a step; {size}")
+        if engine.shards:
+            held = sum(local(parameter).numel() for parameter in learner.trained.values()) / trained
+            log.say(
+                f"divided among {engine.processes.count} processes: this one holds {100 * held:.0f} % of what trains"
+            )
         log.say(f"memory: {needed}, of {there:.0f} GB on {engine.device}")
         if start < settings.steps:
             seconds = step_seconds(learner, self.size)
@@ -169,15 +188,19 @@ class _Training:
             log.say(f"stopped in the evaluation after step {done}; the same command goes on from there")
             return False
         log.say(f"step {done}: {found.line}")
-        log.write({"step": done - 1, "evaluation": found.record})
         if self.engine.writes and self.folder.is_best(found.miou):
             self.learner.export(self.folder.best, model)
             self.folder.keep_best(done, found.miou)
             log.say(f"step {done}: the best so far; it is in {self.folder.best}")
+        log.write({"step": done - 1, "evaluation": found.record})  # last: a resumed run takes it for done
         self.engine.wait()
         return True
 
     def _keep_failure(self, step: int, pixels: Tensor, target: Tensor, error: Exception) -> DisaError:
         path = self.folder.path / f"failed-step-{step:08d}-process-{self.engine.processes.rank}.safetensors"
-        save_file({"pixels": pixels, "target": target}, path)
-        return DisaError(f"step {step}: {error}; its batch is in {path}; train with a lower lr into another --out")
+        kept = f"its batch is in {path}"
+        try:
+            save_file({"pixels": pixels, "target": target}, path)
+        except (OSError, SafetensorError) as refused:
+            kept = f"its batch could not be kept ({refused})"
+        return DisaError(f"step {step}: {error}; {kept}; train with a lower lr into another --out")

@@ -73,8 +73,8 @@ class TrainConfig:
             raise DisaError(f"scale_shrink={self.scale_shrink}: must be at least 0 and below 1")
         if not 0 < self.largest_share <= 1:
             raise DisaError(f"largest_share={self.largest_share}: must be above 0 and at most 1")
-        for name, most in (("batch", 4096), ("image_size", 8192), ("scale_jitter", 9.0)):
-            if getattr(self, name) > most:  # a slip of the hand that would fill the memory
+        for name, most in (("batch", 4096), ("image_size", 8192), ("scale_jitter", 9.0), ("seed", 2**31 - 1)):
+            if getattr(self, name) > most:  # a slip of the hand that would fill the memory, or no generator takes
                 raise DisaError(f"{name}={getattr(self, name)}: must be at most {most}")
         if broken := [template for template in self.templates if template.count("{}") != 1]:
             raise DisaError(f'templates: "{broken[0]}" must have {{}} once, as in "a picture of a {{}}"')

@@ -10,6 +10,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """Return this process's part."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 @torch.no_grad()
 def fill(tensor: Tensor, value: Tensor) -> Tensor:
     """Put a whole value into `tensor` in place, of which this process may hold a part; return `tensor`."""

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.evaluation.provenance import weights_sha256
 from disa.inference.catalogue import WEIGHTS
 from disa.inference.text import CLIP_TOKENIZER, TextEncoder, load_tokenizer, tokenizer_beside
 from disa.model.clip_files import read_clip_config
@@ -42,6 +43,12 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     text = model.backbone.clip.config.text_config
     words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
     return model, TextEncoder(model, words), tokenizer
+
+
+def start_identity(clip: Path | None, init: Path | None) -> str:
+    """Return what tells the weights that a run began from from others: their checksum, or "random"."""
+    source = clip or init
+    return str(RANDOM) if source in (None, RANDOM) else weights_sha256(source)
 
 
 def _tokenizer_of(source: Path) -> Path:

@@ -19,7 +19,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise DisaError(f'tensorboard=true: {error}; pip install "disa[tensorboard]", or leave it out') from None
-        self.writer = SummaryWriter(str(folder), purge_step=start or None)
+        self.writer = SummaryWriter(str(folder), purge_step=start)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record's numbers: losses as `training/loss`, those of an evaluation as `evaluation/miou`."""

@@ -1,6 +1,7 @@
 """One process, several, and what each refuses; started as a user starts them."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -89,6 +90,8 @@ def test_two_processes_do_what_one_does(
     norms = [torch.tensor(logged(out, "norm")) for out in (tmp_path / "run", alone)]
     assert torch.allclose(*norms, rtol=1e-3)
     assert '"processes": 2' in (tmp_path / "run" / "run.json").read_text()
+    held = re.search(r"divided among 2 processes: this one holds (\d+) %", done.stderr)
+    assert (40 < int(held[1]) < 60) if "shard=true" in changes else held is None
     assert done.stderr.count("step 4/4") == 1  # only the first process speaks
     assert done.stdout.count("trained 4 steps") == 1
     for file in ("checkpoints/step-00000004/tensors.safetensors", "model/model.safetensors", "best/model.safetensors"):
@@ -174,13 +177,14 @@ def test_a_compiled_model_computes_the_same(clip_folder: Path, tmp_path: Path, a
         ({"batch": 8, "micro_batch": 8}, "cpu", 2, "a process has 4 of the 8 images"),
         ({"shard": True}, "cpu", 1, "there is one process only"),
         ({"precision": "fp16"}, "cpu", 1, "use precision=fp32"),
-        ({"precision": "fp16", "shard": True}, "cuda:0", 2, "not with shards"),
+        ({"compile": True, "shard": True}, "cuda:0", 2, "compile=true: not with shard=true"),
+        ({"precision": "fp16", "shard": True}, "cuda:0", 2, "not with shard=true"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], device: str, processes: int, said: str) -> None:
     settings = replace(small_settings(), **changes)
     with pytest.raises(DisaError, match=said):
-        refuse(settings, device, processes, settings.shard)
+        refuse(settings, device, processes)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +192,7 @@ def test_contradictions_are_refused(changes: dict[str, Any], device: str, proces
     [
         ("ACCELERATE_MIXED_PRECISION", "bf16", "add --set precision=bf16"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "add --set compile=true"),
+        ("ACCELERATE_USE_FSDP", "true", "add --set shard=true"),
     ],
 )
 def test_a_launcher_that_says_otherwise_is_refused(
@@ -195,6 +200,6 @@ def test_a_launcher_that_says_otherwise_is_refused(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(DisaError, match=said):
-        refuse(small_settings(), "cpu", 1, False)
+        refuse(small_settings(), "cpu", 1)
     monkeypatch.setenv(name, "no")
-    refuse(small_settings(), "cpu", 1, False)
+    refuse(small_settings(), "cpu", 1)

@@ -33,12 +33,12 @@ def learner(clip_folder: Path) -> Iterator[Learner]:
 
 def test_weights_and_optimizer_are_counted_exactly() -> None:
     model = Disa(CONFIG)
-    needed = memory(CONFIG, SETTINGS, 12)
+    needed = memory(CONFIG, SETTINGS, 12, 6)
     assert needed.weights == 4 * parameters(model)["total"]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert needed.optimizer == 3 * 4 * trained  # a gradient and two moments
-    assert memory(CONFIG, replace(SETTINGS, ema=0.9), 12).optimizer == 4 * 4 * trained
-    assert memory(CONFIG, SETTINGS, 12, processes=2, shard=True).optimizer == needed.optimizer // 2
+    assert memory(CONFIG, replace(SETTINGS, ema=0.9), 12, 6).optimizer == 4 * 4 * trained
+    assert memory(CONFIG, replace(SETTINGS, shard=True), 12, 6, processes=2).optimizer == needed.optimizer // 2
     assert needed.total == sum(needed)
 
 
@@ -53,22 +53,22 @@ def test_weights_and_optimizer_are_counted_exactly() -> None:
     ],
 )
 def test_what_saves_memory_is_estimated_to(changes: dict[str, Any], labels: int) -> None:
-    before = memory(CONFIG, SETTINGS, 12)
-    after = memory(CONFIG, replace(SETTINGS, **changes), labels)
+    before = memory(CONFIG, SETTINGS, 12, 6)
+    after = memory(CONFIG, replace(SETTINGS, **changes), labels, 6)
     assert after.activations < 0.8 * before.activations
     assert after[:2] == before[:2]
 
 
 def test_activations_grow_with_the_batch() -> None:
-    one, four = (memory(CONFIG, replace(SETTINGS, batch=size), 12).activations for size in (1, 4))
+    one, four = (memory(CONFIG, replace(SETTINGS, batch=size), 12, 6).activations for size in (1, 4))
     assert 2 < four / one <= 4  # the text tower's do not grow
-    assert memory(CONFIG, replace(SETTINGS, batch=8), 12, processes=2).activations == four
+    assert memory(CONFIG, replace(SETTINGS, batch=8), 12, 6, processes=2).activations == four
 
 
 def test_true_size_is_estimated_without_taking_the_memory() -> None:
     """The recipe's promise: CLIP frozen, one image at a time, within 12 GB."""
     frozen = vit_b16(backbone_finetune="frozen")
-    needed = memory(frozen, replace(SETTINGS, batch=4, micro_batch=1, image_size=384), 171)
+    needed = memory(frozen, replace(SETTINGS, batch=4, micro_batch=1, image_size=384), 171, 12)
     assert 1e9 < needed.total < 12e9
 
 
@@ -76,7 +76,7 @@ def test_too_little_memory_is_refused_with_what_to_change(learner: Learner, monk
     class Little(NamedTuple):
         total: int
 
-    needed = memory(CONFIG, SETTINGS, 12)
+    needed = memory(CONFIG, SETTINGS, 12, 6)
     assert check_memory(needed, learner.engine) > 0
     monkeypatch.setattr(estimate.psutil, "virtual_memory", lambda: Little(needed.total - 1))
     with pytest.raises(DisaError, match="set micro_batch=1"):

@@ -22,7 +22,7 @@ def test_a_cpu_that_emulates_bf16_is_refused(factor: float, refused: bool, monke
 
 
 def test_a_gpu_without_bf16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     with pytest.raises(DisaError, match="this GPU cannot compute it; use precision=fp16"):
         check_precision("bf16", "cuda:0")
     check_precision("fp16", "cuda:0")
