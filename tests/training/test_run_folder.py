@@ -1,11 +1,14 @@
 """What a run leaves on disk, besides its checkpoints."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from safetensors import SafetensorError
 from small_run import small_config, small_settings
 
 import disa
@@ -13,7 +16,8 @@ from disa.errors import DisaError
 from disa.evaluation.picturebook import evaluate
 from disa.training import evaluations
 from disa.training.evaluations import Evaluation
-from disa.training.progress import read_log
+from disa.training.learner import Learner
+from disa.training.progress import RunLog, read_log
 from disa.training.run_folder import RunFolder
 from disa.training.segmentation import train
 
@@ -99,3 +103,67 @@ def test_a_best_json_that_is_not_ours_counts_as_none(tmp_path: Path) -> None:
     folder.keep_best(2, 1.0)
     assert not folder.is_best(1.0)
     assert not folder.is_best(None)
+
+
+def test_a_run_killed_while_it_keeps_the_best_model_keeps_it_after_all(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pulled(Exception):
+        pass
+
+    def pulled(self: Learner, folder: Path, model: object) -> None:
+        folder.mkdir()
+        (folder / ".model.safetensors.7.part").write_bytes(b"half")
+        raise Pulled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "export", pulled)
+        with pytest.raises(Pulled):
+            train(CONFIG, SETTINGS, tmp_path / "run", clip_folder)
+    train(CONFIG, SETTINGS, tmp_path / "run", clip_folder, resume=True)
+    train(CONFIG, SETTINGS, tmp_path / "reference", clip_folder)
+    assert read_log(tmp_path / "run" / "log.jsonl") == read_log(tmp_path / "reference" / "log.jsonl")
+    assert (tmp_path / "run" / "best.json").read_text() == (tmp_path / "reference" / "best.json").read_text()
+    assert sorted(path.name for path in (tmp_path / "run" / "best").iterdir()) == sorted(
+        path.name for path in (tmp_path / "reference" / "best").iterdir()
+    )
+
+
+def test_a_new_run_in_an_old_folder_knows_nothing_of_the_old_one(clip_folder: Path, tmp_path: Path) -> None:
+    train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    (tmp_path / "best.json").write_text('{"step": 2, "miou": 99.0}')
+    shutil.rmtree(tmp_path / "checkpoints")
+    train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    assert json.loads((tmp_path / "best.json").read_text())["miou"] < 99
+
+
+def test_files_can_be_read_by_whom_the_user_lets(clip_folder: Path, tmp_path: Path) -> None:
+    train(CONFIG, replace(SETTINGS, steps=2, evaluate_images=0), tmp_path, clip_folder)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize(("name", "content"), [("best.json", "{}"), ("best.json", "3"), ("run.json", '{"a": 1}')])
+def test_descriptions_that_somebody_changed_do_no_harm(name: str, content: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / name).write_text(content)
+    assert folder.is_best(1.0)
+    folder.describe({"step": 0}, processes=1)
+    assert [start["step"] for start in json.loads((tmp_path / "run.json").read_text())] == [0]
+
+
+def test_a_full_disk_is_one_error(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("disa.model.pretrained.save_file", full)
+    with pytest.raises(DisaError, match=r"No space left on device.*free space"):
+        train(CONFIG, SETTINGS, tmp_path, clip_folder)
+
+
+def test_the_norm_of_a_step_that_was_left_out_is_valid_json(tmp_path: Path) -> None:
+    with RunLog(tmp_path / "log.jsonl", 1, every=1, console=Console(quiet=True)) as log:
+        log.step(0, {"loss": 1.0, "norm": float("inf")})
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 0, "loss": 1.0, "norm": None}]
+    assert "Infinity" not in (tmp_path / "log.jsonl").read_text()

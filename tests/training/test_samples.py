@@ -197,6 +197,20 @@ def _spoil(folder: Path, how: str) -> None:
         mask.write_bytes(mask.read_bytes()[:60])
 
 
+def test_a_wrong_mask_that_would_be_measured_is_refused_too(folder: Path, tmp_path: Path) -> None:
+    labels = np.array(Image.open(folder / "masks" / "p4.png"))  # of val.txt
+    labels[5, 5] = 7
+    Image.fromarray(labels).save(folder / "masks" / "p4.png")
+    options = ["--dataset", "folder", "--data", str(folder), "--out", str(tmp_path / "out"), "--steps", "1"]
+    options += ["--batch", "1", "--set", "workers=0", "--set", "precision=fp32", "--device", "cpu"]
+    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options])
+    assert failed.exit_code == 2
+    assert "p4.png: holds 7, which no category has" in failed.stderr
+    assert "--split val` lists all" in failed.stderr
+    fine = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options, "--set", "evaluate_images=0"])
+    assert fine.exit_code == 0, fine.output
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_run import small_config, small_settings
 from typer.testing import CliRunner
 
@@ -191,6 +192,14 @@ def test_disk_full_at_a_checkpoint_loses_nothing_that_was_there(
     assert losses(tmp_path) == losses(reference)
 
 
+def another_clip(clip: Path, folder: Path) -> Path:
+    """Return a CLIP of the same shape with other weights."""
+    shutil.copytree(clip, folder)
+    weights = {name: value + 0.01 for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DisaError, match="holds a run already"):
         train(CONFIG, SETTINGS, reference, clip_folder)
@@ -198,8 +207,14 @@ def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, 
         train(CONFIG, replace(SETTINGS, lr=0.5), reference, clip_folder, resume=True)
     with pytest.raises(DisaError, match="another model configuration"):
         train(CONFIG.replace(loss_itm_weight=0.5), SETTINGS, reference, clip_folder, resume=True)
+    with pytest.raises(DisaError, match="began from other weights"):
+        train(CONFIG, SETTINGS, reference, another_clip(clip_folder, tmp_path / "clip"), resume=True)
     with pytest.raises(DisaError, match="one of two"):
         train(CONFIG, SETTINGS, tmp_path)
+    state = {"step": 1}  # such as that of `disa pretrain-clip`
+    checkpoint.write_checkpoint(tmp_path / "other" / "checkpoints", checkpoint.Checkpoint({"a": torch.zeros(1)}, state))
+    with pytest.raises(DisaError, match="is of another command"):
+        train(CONFIG, SETTINGS, tmp_path / "other", clip_folder, resume=True)
 
 
 def test_averaged_weights_are_what_is_kept(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
@@ -320,12 +335,25 @@ def test_interrupted_command_exits_with_130_and_goes_on(
     assert [step for step, _ in losses(tmp_path)] == [0, 1]
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory: 9 bytes")])
+def test_too_little_memory_in_a_step_says_what_to_change(
+    error: RuntimeError, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Learner, "step", full)
+    with pytest.raises(DisaError, match="out of memory; set micro_batch=1"):
+        train(CONFIG, SETTINGS, tmp_path, clip_folder)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["huge", "--clip", "x"], "unknown recipe"),
         (["mini", "--clip", "no-such-folder"], "unknown model"),
         (["mini"], "one of two"),
+        (["mini", "--init", "mini", "--seed", "100000000000000000000"], "seed=100000000000000000000: must be at most"),
         (["mini", "--init", "mini", "--set", "precision=fp16", "--device", "cpu"], "precision=fp16: not on a CPU"),
         (["mini", "--set", "nothing=1"], "no such setting"),
         (["mini", "--set", "nothing"], "write name=value"),
