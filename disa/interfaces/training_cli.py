@@ -58,6 +58,8 @@ def train(
     - `disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets --out runs/disa-l`
 
     - `disa train mini --init mini --dataset folder --data my-pictures --out runs/mine`
+
+    - `torchrun --nproc-per-node 8 -m disa train vit-l-14 ...`: eight GPUs share every batch; docs/training.md says more
     """
     from disa.interfaces.train import run
 
