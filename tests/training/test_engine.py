@@ -16,10 +16,13 @@ from safetensors.torch import load_file
 from small_run import small_config, small_settings
 
 from disa.errors import DisaError
+from disa.recipes import BASELINE
+from disa.study.variants import VARIANTS, Variant
 from disa.training.engine import open_engine, refuse
 from disa.training.learner import Learner
 from disa.training.progress import read_log
 from disa.training.segmentation import train
+from disa.training.settings import changed
 
 SETTINGS = small_settings(steps=4, batch=4, ema=0.5)
 COMMAND = """
@@ -149,6 +152,19 @@ def test_parts_of_a_batch_and_recomputing_give_its_gradient(
     assert all(gradient is not None for gradient in gradients[0].values())
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradients[1][name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_every_parameter_that_trains_has_a_gradient(
+    variant: Variant, clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """Processes wait for the gradient of every one of them."""
+    base = BASELINE if variant.recipe == "mini-baseline" else {}
+    config = changed(small_config(**base), variant.changes)
+    with open_engine(SETTINGS, "cpu") as engine:
+        learner = Learner(config, SETTINGS, clip_folder, None, engine)
+        learner.gradients(0, *batch)
+    assert [name for name, parameter in learner.trained.items() if parameter.grad is None] == []
 
 
 # what dynamo makes of the model, without the C++ that inductor would make of it: minutes on a busy CPU
