@@ -2,7 +2,11 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from disa.errors import DisaError
 from disa.evaluation import benchmark
 from disa.evaluation.benchmark import Watch, measure
 from disa.evaluation.predictions import Predictions
+from disa.evaluation.processes import Processes
 from disa.evaluation.tally import Tally
 
 
@@ -31,6 +36,39 @@ def whole(dataset: Miniature) -> Tally:
 def assert_equal(first: Tally, second: Tally) -> None:
     for name, tensor in first.tensors().items():
         assert torch.equal(tensor, second.tensors()[name]), name
+
+
+@dataclass(frozen=True)
+class Thread(Processes):
+    """A process of two that are threads: what they exchange goes through a list."""
+
+    barrier: Barrier
+    values: list[Any]
+
+    def gathered(self, value: Any) -> list[Any]:
+        self.values[self.rank] = value
+        self.barrier.wait(60)
+        found = list(self.values)
+        self.barrier.wait(60)
+        return found
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_if_one_process_is_asked_to_stop_all_of_them_leave(tmp_path: Path, asked: int) -> None:
+    dataset, barrier, values = Miniature(), Barrier(2), [None, None]
+
+    def one(rank: int) -> object:
+        watch = Watch(interrupted=lambda: rank == asked)
+        return measure(
+            dataset, dataset.predict, state(tmp_path, dataset), processes=Thread(rank, 2, rank, barrier, values),
+            watch=watch,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(one, range(2))) == [None, None]
+    counted = measure(dataset, dataset.predict, state(tmp_path, dataset))
+    assert counted is not None
+    assert_equal(counted.tally, whole(dataset))
 
 
 @pytest.mark.parametrize(("categories", "ignored"), [(5, 255), (420, 65535)])
