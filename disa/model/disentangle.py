@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from disa.config import ModelConfig
 from disa.model.attention import attend
-from disa.model.saliency import foreground_count, split_tokens, tiny
+from disa.model.saliency import foreground_count, share, split_tokens, tiny
 
 _OWN_SIDE = 3.0  # start of the aggregation's logits: a token keeps 95 % of its own side
 _FLOOR = 1e-4  # added to pooling weights: a side without any saliency is averaged evenly
@@ -112,7 +112,7 @@ class Disentangle(nn.Module):
         """
         b, t, _, h, w = cost.shape
         foreground = split_tokens(saliency, self.config)
-        strength = saliency / saliency.amax((-2, -1), keepdim=True).clamp_min(tiny(saliency.dtype))
+        strength = share(saliency, saliency.amax((-2, -1), keepdim=True))
         guidance = self.guidance_norm(rearrange(self.guidance(tokens), "b g h w -> b (h w) g"))
         refine = self.refine_gathered if self.config.saliency_split == "top_k" else self.refine_masked
         refined = refine(
@@ -169,5 +169,4 @@ class Disentangle(nn.Module):
 
 def _average(x: Float[Tensor, "m n c"], weight: Float[Tensor, "m n"]) -> Float[Tensor, "m 1 c"]:
     """Return the weighted average over the tokens: a side's ensemble feature. An empty side gives zero."""
-    share = weight / weight.sum(-1, keepdim=True).clamp_min(tiny(weight.dtype))
-    return share[:, None] @ x
+    return share(weight, weight.sum(-1, keepdim=True))[:, None] @ x

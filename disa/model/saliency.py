@@ -210,6 +210,12 @@ def tiny(dtype: torch.dtype) -> float:
     return max(1e-30, limits.tiny * limits.eps)
 
 
+def share(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, and zero without a gradient where there is nothing to share: one over nothing overflows."""
+    some = whole > tiny(whole.dtype)
+    return torch.where(some, part / torch.where(some, whole, 1), 0)
+
+
 def foreground_count(n: int, share: float) -> int:
     """Return `k`, the number of foreground tokens of `n` under the `top_k` split: 1 .. n - 1 (1 where `n` is 1)."""
     return max(1, min(round(share * n), n - 1))
@@ -223,7 +229,7 @@ def split_tokens(saliency: Float[Tensor, "b t h w"], config: ModelConfig) -> Flo
     A category without any saliency has no foreground, except under `top_k`.
     """
     if config.saliency_split == "soft":
-        return saliency / saliency.amax((-2, -1), keepdim=True).clamp_min(tiny(saliency.dtype))
+        return share(saliency, saliency.amax((-2, -1), keepdim=True))
     if config.saliency_split == "relative":
         smooth = F.avg_pool2d(saliency, 3, stride=1, padding=1, count_include_pad=False)
         peak = smooth.amax((-2, -1), keepdim=True)

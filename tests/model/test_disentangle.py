@@ -162,6 +162,22 @@ def test_any_grid_and_categories_without_saliency(split, size):
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_category_without_any_saliency_leaves_gradients_finite(split):
+    """Seen in training: all of a category's gradients turned negative, and one over its peak overflowed."""
+    module, (cost, saliency, tokens) = build(saliency_split=split), inputs()
+    saliency = saliency.clone()
+    saliency[:, 0] = 0
+    saliency.requires_grad_(split == "soft")
+    refined, foreground = module(cost, saliency, tokens)
+    (1e3 * refined.square().sum() + foreground.sum()).backward()
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    if split == "soft":
+        assert saliency.grad.isfinite().all()
+        assert (saliency.grad[:, 0] == 0).all()
+
+
 def test_soft_split_is_learnt_through():
     module, (cost, saliency, tokens) = build(saliency_split="soft"), inputs()
     saliency[:, 0] = 0
