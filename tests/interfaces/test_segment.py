@@ -59,12 +59,23 @@ def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, 
     assert {path.name for path in (tmp_path / "results").iterdir()} == names
 
 
+def assert_same(found: dict, expected: dict) -> None:
+    """Equal but for the last digits of numbers, which on some CPUs depend on how many words are embedded at a time."""
+    words, others = ([dict(word) for word in data.pop("words")] for data in (found, expected))
+    assert found == expected
+    assert len(words) == len(others)
+    for word, other in zip(words, others, strict=True):
+        assert word.keys() == other.keys()
+        for name, value in word.items():
+            assert value == (pytest.approx(other[name], rel=1e-5) if isinstance(value, float) else other[name])
+
+
 def test_what_is_written_is_what_python_gives(pictures: Path, tmp_path: Path, segment, model_folder: Path):
     out = tmp_path / "out"
     result = segment(pictures / "p0.png", "--out", out, "--saliency", "--scores", "--beside", "--background", "0.5")
     assert result.exit_code == 0, result.stderr
     expected = disa.load(model_folder, "cpu")(pictures / "p0.png", LABELS, background=0.5, scores=True)
-    assert json.loads((out / "p0.json").read_text()) == json.loads(json.dumps(expected.to_json()))
+    assert_same(json.loads((out / "p0.json").read_text()), json.loads(json.dumps(expected.to_json())))
     labels = np.asarray(Image.open(out / "p0_labels.png"))
     np.testing.assert_array_equal(labels, np.where(expected.labels < 0, 255, expected.labels))
     np.testing.assert_allclose(np.load(out / "p0_scores.npz")["scores"], expected.scores, atol=1e-3)
@@ -82,7 +93,7 @@ def test_templates_size_and_background_words_are_passed_on(pictures: Path, tmp_p
     assert segment(pictures / "p1.png", "--out", tmp_path / "o", *options).exit_code == 0
     segmenter = disa.load(model_folder, "cpu")
     expected = segmenter(pictures / "p1.png", LABELS, templates=["my {}", "the {}"], size=64, background="wall, floor")
-    assert json.loads((tmp_path / "o/p1.json").read_text()) == json.loads(json.dumps(expected.to_json()))
+    assert_same(json.loads((tmp_path / "o/p1.json").read_text()), json.loads(json.dumps(expected.to_json())))
 
 
 def test_one_bad_picture_is_reported_and_the_others_are_done(pictures: Path, tmp_path: Path, segment):
