@@ -103,7 +103,8 @@ def check_disk(learner: Learner, folder: RunFolder) -> None:
 def step_seconds(learner: Learner, size: int) -> float:
     """Return how long a step takes, measured on a part of a batch of noise whose gradients are thrown away.
 
-    Two parts are computed and the second is timed: the first one pays for what is set up once.
+    On a GPU, and of a compiled model, two parts are computed and the second is timed: the first pays for what is set up
+    once.
     """
     settings, engine = learner.settings, learner.engine
     share = settings.batch // engine.processes.count
@@ -152,7 +153,6 @@ def _kept_bytes(model: Disa, images: int, labels: int, tokens: int, side: int) -
 
     With `recompute`, that is what is kept between the parts, and the largest part, which is computed again as a whole.
     """
-
     prompts = len(model.config.backbone_templates)
     ids = torch.zeros(labels * prompts, tokens, dtype=torch.long)
 

@@ -129,11 +129,11 @@ class Learner:
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> int:
         """Go back to a checkpoint and return its step. Raises `DisaError` if it is of another run."""
-        if not {"model", "training", "began_from"} <= checkpoint.state.keys():
+        if not {"model", "training", "source", "began_from", "scale"} <= checkpoint.state.keys():
             raise DisaError(f"{path}: is of another command, or of an older version of it; choose another --out")
         if ModelConfig.from_dict(checkpoint.state["model"]) != self.config:
             raise DisaError(f"{path}: is of another model configuration; give the same one, or choose another --out")
-        if (there := checkpoint.state.get("source", PICTUREBOOK.facts)) != self.source.facts:
+        if (there := checkpoint.state["source"]) != self.source.facts:
             said = f"{there['name']} ({there.get('images', 'drawn')} images)"
             raise DisaError(
                 f"{path}: was trained on {said}, as it was then; give the same data, or choose another --out"
@@ -147,7 +147,7 @@ class Learner:
             said = ", ".join(f"{name}={there[name]}" for name in names)
             raise DisaError(f"{path}: was made with {said}; give the same settings, or choose another --out")
         restore_run(checkpoint.tensors, self.model, self.adam, self.averages)
-        self.engine.scale = checkpoint.state.get("scale")
+        self.engine.scale = checkpoint.state["scale"]
         return int(checkpoint.state["step"])
 
     def finished(self) -> tuple[Disa, TextEncoder]:

@@ -1,5 +1,7 @@
 """One process, several, and what each refuses; started as a user starts them."""
 
+import json
+import math
 import os
 import re
 import socket
@@ -18,7 +20,7 @@ from small_run import small_config, small_settings
 from disa.errors import DisaError
 from disa.recipes import BASELINE
 from disa.study.variants import VARIANTS, Variant
-from disa.training.engine import open_engine, refuse
+from disa.training.engine import MOST_SKIPPED, Engine, open_engine, refuse
 from disa.training.learner import Learner
 from disa.training.progress import read_log
 from disa.training.segmentation import train
@@ -71,11 +73,13 @@ def command(
     )  # fmt: skip
 
 
-def two_processes(launcher: tuple[str, ...], clip: Path, out: Path, *changes: str) -> subprocess.CompletedProcess[str]:
+def two_processes(
+    launcher: tuple[str, ...], clip: Path, out: Path, *changes: str, before: str = ""
+) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    return command(("-m", *launcher, port), clip, out, *changes)
+    return command(("-m", *launcher, port), clip, out, *changes, before=before)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,26 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(alone: Path, clip_fold
     assert torch.allclose(torch.tensor(logged(back, "loss")), torch.tensor(expected[-1:]), rtol=1e-5)
 
 
+NOT_TIMED = """
+import disa.training.precision
+disa.training.precision.slowdown = lambda: 1.0  # emulated or not
+"""
+
+
+@pytest.mark.parametrize("changes", [(), ("shard=true",)], ids=["copies", "shards"])
+def test_two_processes_compute_in_16_bit_what_one_does(
+    changes: tuple[str, ...], alone: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    same = ("precision=bf16", "evaluate_images=0", "micro_batch=2")
+    (tmp_path / "one").mkdir()
+    one = command((), clip_folder, tmp_path / "one" / "run", *same, before=NOT_TIMED)
+    two = two_processes(TORCHRUN, clip_folder, tmp_path / "run", *same, *changes, before=NOT_TIMED)
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    expected, found, exact = (logged(out, "loss") for out in (tmp_path / "one" / "run", tmp_path / "run", alone))
+    assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=2e-3)
+    assert expected != exact
+
+
 @pytest.fixture
 def batch() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
@@ -152,6 +176,49 @@ def test_parts_of_a_batch_and_recomputing_give_its_gradient(
     assert all(gradient is not None for gradient in gradients[0].values())
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradients[1][name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+def fp16_on_cpu(engine: Engine, **options: float) -> Engine:
+    """Turn on fp16's casts and its scaler, which the package offers on GPUs alone: the same code, slowly."""
+    engine.fp16, accelerator = True, engine.accelerator
+    accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+    accelerator.scaler = torch.amp.GradScaler("cpu", **options)
+    return engine
+
+
+def test_fp16_leaves_out_steps_that_overflow_and_goes_on(
+    clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    settings = replace(SETTINGS, ema=0.0)
+    with open_engine(settings, "cpu") as engine:
+        torch.manual_seed(0)
+        expected = Learner(small_config(), settings, clip_folder, None, engine).gradients(0, *batch)
+        torch.manual_seed(0)
+        learner = Learner(small_config(), settings, clip_folder, None, fp16_on_cpu(engine, init_scale=2.0**20))
+        before = {name: p.detach().clone() for name, p in learner.trained.items()}
+        scales, moved = [], False
+        while not moved:
+            scales.append(engine.scale["scale"])
+            numbers = learner.step(0, *batch)
+            moved = any(not torch.equal(p, before[name]) for name, p in learner.trained.items())
+            assert moved == math.isfinite(numbers["norm"])
+            assert numbers["loss"] == pytest.approx(expected["total"], rel=1e-2)
+            assert numbers["loss"] != expected["total"]
+        assert len(scales) > 1  # the first ones overflowed
+        assert scales == [2.0**20 / 2**skipped for skipped in range(len(scales))]
+        kept = engine.scale
+        engine.accelerator.scaler = torch.amp.GradScaler("cpu")
+        engine.scale = json.loads(json.dumps(kept))  # as a checkpoint holds it
+        assert engine.scale == kept
+
+
+def test_fp16_that_finds_no_scale_gives_up(clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    with open_engine(SETTINGS, "cpu") as engine:
+        never = fp16_on_cpu(engine, init_scale=2.0**100, backoff_factor=0.999)
+        learner = Learner(small_config(), SETTINGS, clip_folder, None, never)
+        with pytest.raises(FloatingPointError, match="at ever smaller scales"):
+            for _ in range(MOST_SKIPPED + 1):
+                learner.step(0, *batch)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from miniatures import build
 from PIL import Image
 from rich.console import Console
 from small_run import small_config, small_settings
@@ -195,6 +196,38 @@ def _spoil(folder: Path, how: str) -> None:
         Image.fromarray(np.zeros((80, 79), np.uint8)).save(mask)
     else:
         mask.write_bytes(mask.read_bytes()[:60])
+
+
+def test_coco_stuff_from_its_official_files(tmp_path: Path, model_folder: Path) -> None:
+    for split in ("train", "val"):
+        build("coco-stuff", tmp_path / "datasets", split)
+    words = [
+        "train",
+        "mini",
+        "--init",
+        str(model_folder),
+        "--dataset",
+        "coco-stuff",
+        "--data",
+        str(tmp_path / "datasets"),
+    ]
+    fields = [
+        "steps=2",
+        "batch=2",
+        "workers=0",
+        "precision=fp32",
+        "categories=20",
+        "evaluate_every=1",
+        "evaluate_images=2",
+    ]
+    fields += ["backbone_guidance_blocks=0,1", "backbone_image_size=48", "colour_jitter=true", "largest_share=0.75"]
+    words += [part for field in fields for part in ("--set", field)]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "20 of 171 labels a step" in done.output
+    records = read_log(tmp_path / "out" / "log.jsonl")
+    assert [record["step"] for record in records] == [0, 0, 1, 1]
+    assert records[-1]["evaluation"]["images"] == 2
 
 
 def test_a_wrong_mask_that_would_be_measured_is_refused_too(folder: Path, tmp_path: Path) -> None:

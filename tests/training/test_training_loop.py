@@ -311,7 +311,9 @@ def test_a_dry_run_needs_no_clip(tmp_path: Path) -> None:
 def test_every_recipe_has_the_tokenizer_of_its_clip(recipe: str) -> None:
     config = RECIPES[recipe]()
     text = config.backbone_clip["text_config"]
-    load_tokenizer(tokenizer_for(config), text["eos_token_id"], text["vocab_size"])
+    words = load_tokenizer(tokenizer_for(config), text["eos_token_id"], text["vocab_size"])
+    assert max(words.get_vocab().values()) + 1 == text["vocab_size"]
+    assert words.encode("a house").ids[-1] == words.encode("the sea").ids[-1]  # both end with its end
 
 
 def test_interrupted_command_exits_with_130_and_goes_on(
