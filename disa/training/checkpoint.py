@@ -91,12 +91,14 @@ def run_tensors(model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor
 
 def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: Optimizer, averages: dict[str, Tensor]) -> None:
     """Put back in place what `run_tensors` returned. Raises `DisaError` if it is of another architecture."""
-    try:
-        with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                fill(tensor, tensors[f"model.{name}"])
-    except (RuntimeError, KeyError) as error:
-        raise DisaError(f"the checkpoint is of another architecture: {str(error).splitlines()[-1].strip()}") from error
+    weights, own = part(tensors, "model"), model.state_dict()
+    shapes, wanted = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (weights, own))
+    if differing := sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name)):
+        name = differing[0]
+        said = f"{name} is {shapes.get(name, 'not there')}, not {wanted.get(name, 'there')}"
+        raise DisaError(f"the checkpoint is of another architecture: {said}; choose another --out")
+    for name, tensor in own.items():
+        fill(tensor, weights[name])
     for name, average in averages.items():
         fill(average, tensors[f"ema.{name}"])
     for name, parameter in _optimized(adam).items():

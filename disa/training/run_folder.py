@@ -1,4 +1,4 @@
-"""A run on disk. What is in its folder, and who may write there.
+"""A run on disk. What is in its folder:
 
 - `run.json`: how it was started: command, code version, settings, machine; a list, with every later start appended
 - `log.jsonl`: a line every `log_every` steps, and one for each evaluation
@@ -22,18 +22,23 @@ from disa.training.progress import read_log
 
 
 class RunFolder:
-    """The places of a run, and what is known of it. Only the process that `writes` changes anything."""
+    """The places of a run, and what is known of it; of several processes, one may change it."""
 
-    def __init__(self, path: Path, writes: bool = True) -> None:
+    def __init__(self, path: Path) -> None:
         """Make the folder. Raises `DisaError` if it cannot be written."""
-        self.path, self.writes = path, writes
+        self.path, self.about = path, path / "run.json"
         self.log, self.checkpoints = path / "log.jsonl", path / "checkpoints"
         self.model, self.best = path / "model", path / "best"
         self.tensorboard, self.evaluation = path / "tensorboard", path / "evaluation"
         prepare_folder(path)
 
     def clear(self, start: int) -> None:
-        """Remove what a killed run left half written and, where none is gone on with, what an older one measured."""
+        """Remove what a killed run left half written and, where none is gone on with, what an older one measured.
+
+        In a folder that has seen no run, nothing is: it may hold somebody's own files.
+        """
+        if not self._starts():
+            return
         for folder in (self.model, self.best):
             for path in (*folder.glob(".*.part"), *folder.glob(".tmp*")):
                 path.unlink(missing_ok=True)
@@ -45,13 +50,8 @@ class RunFolder:
 
     def describe(self, state: dict[str, Any], processes: int) -> None:
         """Add this start to run.json: settings, from which step, command, versions, commit, date, machine."""
-        if not self.writes:
-            return
-        path = self.path / "run.json"
-        starts = there if isinstance(there := _read_json(path), list) else []
         entry = {name: value for name, value in state.items() if name not in ("seconds", "scale")}
-        starts.append(code_and_machine() | {"processes": processes} | entry)
-        _write_json(path, starts)
+        _write_json(self.about, [*self._starts(), code_and_machine() | {"processes": processes} | entry])
 
     def is_evaluated(self, done: int) -> bool:
         """Whether the log has the evaluation after `done` steps."""
@@ -66,6 +66,10 @@ class RunFolder:
     def keep_best(self, done: int, miou: float | None) -> None:
         """Write down that `best/` is the model after `done` steps."""
         _write_json(self.path / "best.json", {"step": done, "miou": miou})
+
+    def _starts(self) -> list[Any]:
+        there = _read_json(self.about)
+        return there if isinstance(there, list) else []
 
 
 def _read_json(path: Path) -> Any:

@@ -81,7 +81,7 @@ class _Training:
         torch.manual_seed(settings.seed)
         self.learner = Learner(config, settings, clip, init, engine, source)
         self.size = settings.image_size or self.learner.config.backbone_image_size
-        self.folder = RunFolder(out, writes=engine.writes)
+        self.folder = RunFolder(out)
         self.evaluation = Evaluation(source, settings, engine, self.folder.evaluation)
         self.samples = source.samples(settings, self.size)
 
@@ -91,10 +91,11 @@ class _Training:
         start, self.earlier = self._begin(resume)
         if engine.writes:
             folder.clear(start)
-        if not start and engine.writes:
-            self.source.check(self.console, settings.evaluate_images)
-        engine.wait()  # no process writes before all have looked
-        folder.describe(self.learner.state(start, self.earlier), engine.processes.count)
+            if not start:
+                self.source.check(self.console, settings.evaluate_images)
+        engine.wait()  # nobody trains on what may be refused
+        if engine.writes:
+            folder.describe(self.learner.state(start, self.earlier), engine.processes.count)
         board = TensorBoard(folder.tensorboard, start) if engine.writes and settings.tensorboard else None
         where = folder.log if engine.writes else None
         log = RunLog(where, settings.steps, start, settings.log_every, self.console, board)

@@ -137,6 +137,15 @@ def test_a_new_run_in_an_old_folder_knows_nothing_of_the_old_one(clip_folder: Pa
     assert json.loads((tmp_path / "best.json").read_text())["miou"] < 99
 
 
+def test_a_folder_that_has_seen_no_run_keeps_what_is_in_it(clip_folder: Path, tmp_path: Path) -> None:
+    mine = [tmp_path / "evaluation" / "mine.txt", tmp_path / "best" / ".mine.part", tmp_path / "tensorboard" / "mine"]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_text("mine")
+    train(CONFIG, replace(SETTINGS, steps=2, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder)
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+
+
 def test_files_can_be_read_by_whom_the_user_lets(clip_folder: Path, tmp_path: Path) -> None:
     train(CONFIG, replace(SETTINGS, steps=2, evaluate_images=0), tmp_path, clip_folder)
     plain = tmp_path / "plain"
