@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread, current_thread, main_thread
 from typing import TypeVar
 
@@ -32,18 +33,40 @@ def each_part(
     if workers <= 1:
         yield from ((len(part), function(dataset.part(part))) for part in parts)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_the_parent)
     try:
-        with _interruption_ignored():  # the first submission starts all processes, and they inherit this
-            first = pool.submit(function, dataset.part(parts[0]))
-        waiting = {first: len(parts[0])}
-        waiting |= {pool.submit(function, dataset.part(part)): len(part) for part in parts[1:]}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+        with process_pool(workers) as pool:
+            waiting = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
     except BrokenProcessPool:
         raise DisaError("a process died, perhaps for lack of memory; try fewer with --workers") from None
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Open a pool that leaves Ctrl-C to its parent, and stops after the work in hand when that leaves the block.
+
+    Its processes are fresh ones: a forked copy of a process in which torch has started threads can hang.
+    """
+    pool = ProcessPoolExecutor(workers, _Context(), _end_with_the_parent)
+    try:
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Process(SpawnProcess):
+    """A process that inherits that Ctrl-C is ignored; one that only just starts would print a traceback."""
+
+    def start(self) -> None:
+        with _interruption_ignored():
+            super().start()
+
+
+class _Context(SpawnContext):
+    """Makes such processes; the pool starts each when there is work for it, not all at first."""
+
+    Process = _Process
 
 
 def _end_with_the_parent() -> None:
@@ -59,7 +82,7 @@ def _end_with_the_parent() -> None:
 
 @contextmanager
 def _interruption_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment: it is for the parent to stop, a process that just starts would print a traceback."""
+    """Ignore Ctrl-C for the milliseconds of this block."""
     if current_thread() is not main_thread():
         yield
         return

@@ -6,7 +6,6 @@
 import os
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from multiprocessing import get_context
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import UInt8
 from rich.progress import track
 from torch import Tensor
 
+from disa.data.parallel import process_pool
 from disa.data.picturebook import SIZE, TRAIN_SEED, render, render_card
 
 _CHUNK = 250  # pictures that one worker renders at a time
@@ -42,10 +42,7 @@ def render_pictures(kind: str, count: int, seed: int) -> Pictures:
 
 def _workers(chunks: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
     """Return a process per core, or none where there is nothing to share out."""
-    if chunks < 2:
-        return nullcontext()
-    # a forked copy of a process in which torch has started threads can hang: start fresh ones
-    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+    return process_pool(os.cpu_count() or 1) if chunks > 1 else nullcontext()
 
 
 def _render_chunk(chunk: tuple[str, int, int]) -> Pictures:
