@@ -33,21 +33,22 @@ def measure(
     *,
     processes: Processes = ALONE,
     workers: int = 2,
+    less_memory: str = "use a smaller size",
     predictions: Predictions | None = None,
     watch: Watch | None = None,
 ) -> Counted | None:
     """Count the first `state.run.images` images of a data set and return all of them; None after an interruption.
 
     What earlier sittings have counted is taken up. `predictions` gets the label map of every image, also of those
-    counted before; `workers` threads decode. Raises `DisaError` for an image that cannot be read or does not fit into
-    memory, and for a folder of another run.
+    counted before; `workers` threads decode. Raises `DisaError` for an image that cannot be read, for one that does
+    not fit into memory, with the remedy `less_memory`, and for a folder of another run.
     """
     watch = watch or Watch()
     before = state.take_up() if processes.rank == 0 else state.run.empty()
     done = processes.gathered(before.tally.done)[0].bool()
     names = dataset.ids[: state.run.images]
     left = [i for i, name in enumerate(names) if not done[i] or (predictions is not None and predictions.lack(name))]
-    sitting = Sitting(state, processes)
+    sitting = Sitting(state, processes, less_memory)
     watch.begin(len(names) - len(left), len(names))
     stopped = False
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disa.data.dataset import Dataset
 from disa.data.images import Pixels
-from disa.errors import DisaError
+from disa.errors import DisaError, out_of_memory
 from disa.evaluation.ahead import Sample
 from disa.evaluation.processes import Processes
 from disa.evaluation.provenance import commit
@@ -23,8 +23,8 @@ Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category, on t
 class Sitting:
     """The counts of this process since its start, and facts about them that end up in `result.json`."""
 
-    def __init__(self, state: State, processes: Processes) -> None:
-        self.state, self.rank = state, processes.rank
+    def __init__(self, state: State, processes: Processes, less_memory: str) -> None:
+        self.state, self.rank, self.less_memory = state, processes.rank, less_memory
         self.begun = self.saved = time.monotonic()
         self.about: dict[str, Any] = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,11 +47,11 @@ class Sitting:
         name, begun = f"{dataset.name}, {dataset.ids[sample.position]}", time.monotonic()
         try:
             found = predict(sample.picture)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             size = " x ".join(map(str, sample.picture.shape[:2]))
-            raise DisaError(
-                f"{name}: {size} pixels do not fit into memory; use --dtype bf16 or a smaller --size"
-            ) from None
+            raise DisaError(f"{name}: {size} pixels do not fit into memory; {self.less_memory}") from None
         if found.is_cuda:
             torch.cuda.synchronize(found.device)  # or the model's time would be taken for the metric's
         predicted = time.monotonic()

@@ -108,10 +108,8 @@ class Segmenter:
         """
         words = parse_labels(labels)
         policy = parse_background(background, words)
-        if policy == SALIENCY and not self.model.config.disentangle:
-            raise DisaError('background "saliency" needs a model with the SDM; this one has none (disentangle=False)')
         shown = Protocol(protocol, size, overlap)
-        text = self.text(words + policy if isinstance(policy, tuple) else words, templates)
+        text = self.embed(words, policy, templates, shown)
         sources = list(image) if isinstance(image, (list, tuple)) else [image]
         pictures = [read_image(source, max_pixels) for source in sources]
         results: dict[int, Segmentation] = {}
@@ -121,6 +119,19 @@ class Segmenter:
                 results[index] = _segmentation(answer, picture, words, policy, scores, name)
         done = [results[index] for index in range(len(pictures))]
         return done if isinstance(image, (list, tuple)) else done[0]
+
+    def embed(
+        self, words: tuple[str, ...], policy: Background, templates: str | Sequence[str] | None, protocol: Protocol
+    ) -> Float[Tensor, "t p d"]:
+        """Embed the words of a call and those of its background; embeddings are kept for the next call.
+
+        Raises `DisaError` for what suits no picture: a policy or a size that the model cannot do, a label too long.
+        """
+        if policy == SALIENCY and not self.model.config.disentangle:
+            raise DisaError('background "saliency" needs a model with the SDM; this one has none (disentangle=False)')
+        side = self.model.config.backbone_image_size
+        protocol.layout(side, side, side, self.model.backbone.patch_size)
+        return self.text(words + policy if isinstance(policy, tuple) else words, templates)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write model and tokenizer as a folder that `load` reads. Raises `DisaError` if it cannot be written."""

@@ -113,6 +113,7 @@ class Job:
                 State(out, run),
                 processes=self.processes,
                 workers=self.options.workers or WORKERS,
+                less_memory="use --dtype bf16 or a smaller --size",
                 predictions=None if predictions is None else Predictions(predictions, run, names),
                 watch=Watch(counting.begin, counting.progress, lambda: interruption.asked),
             )

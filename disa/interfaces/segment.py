@@ -4,16 +4,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from disa.data.images import expand, read_file, real_path
 from disa.data.vocabulary import load_vocabulary
-from disa.errors import DisaError
+from disa.errors import DisaError, out_of_memory
 from disa.files import prepare_folder
 from disa.inference.catalogue import model_folder
 from disa.inference.labels import check_templates, parse_background, parse_labels
 from disa.interfaces.progress import file_progress, stderr_console
+
+if TYPE_CHECKING:
+    from disa.inference.segmentation import Segmentation
 
 DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
 LONGEST_STEM = 200  # bytes; file systems take names of 255
@@ -55,27 +59,38 @@ def run(
     from disa.inference.bundle import load
     from disa.inference.protocol import Protocol
 
-    Protocol(protocol, size, overlap)  # refuses what makes no sense before the model is loaded
+    shown = Protocol(protocol, size, overlap)  # refuses what makes no sense before the model is loaded
     console = stderr_console()
     segmenter = load(model, device)
-    segmenter.text(words, templates)  # too long a label is no picture's fault
+    segmenter.embed(words, policy, templates, shown)  # refuses here what is no picture's fault
+
+    def segmented(file: Path) -> "Segmentation":
+        picture = read_file(file, max_pixels)
+        try:
+            return segmenter(
+                picture, words, scores=scores, background=policy, templates=templates, size=size, protocol=protocol,
+                overlap=overlap,
+            )  # fmt: skip
+        except DisaError as error:
+            raise DisaError(f"{file}: {error}") from None
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise DisaError(f"{file}: out of memory; choose a smaller --size, fewer labels or --device cpu") from None
+
     failed = 0
     with file_progress(console) as progress:
         task = progress.add_task("", total=len(files))
         for file, name in zip(files, _names(files), strict=True):
             progress.update(task, description=file.name)
             try:
-                picture = read_file(file, max_pixels)
+                result = segmented(file)
             except DisaError as error:
                 if len(files) == 1:
                     raise
                 console.print(f"error: {' '.join(str(error).split())}")
                 failed += 1
             else:
-                result = segmenter(
-                    picture, words, scores=scores, background=policy, templates=templates, size=size,
-                    protocol=protocol, overlap=overlap,
-                )  # fmt: skip
                 replace(result, source=str(file)).save(out, name, saliency=saliency, beside=beside)
             progress.advance(task)
     done = len(files) - failed

@@ -87,7 +87,14 @@ class Evaluation:
             prepare_folder(folder)
         self.engine.wait()
         watch = Watch(interrupted=interrupted)
-        counted = measure(dataset, predict, State(folder, run), processes=self.engine.processes, watch=watch)
+        counted = measure(
+            dataset,
+            predict,
+            State(folder, run),
+            processes=self.engine.processes,
+            less_memory="set evaluate_images=0 and measure the model afterwards (disa evaluate --help)",
+            watch=watch,
+        )
         if counted is None:
             return None
         found = numbers(counted.tally, dataset.vocabulary.categories)

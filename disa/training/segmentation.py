@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from disa.config import ModelConfig
-from disa.errors import DisaError
+from disa.errors import DisaError, out_of_memory
 from disa.model.count import parameters
 from disa.training.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
 from disa.training.engine import Engine, open_engine
@@ -56,8 +56,8 @@ def train(
     with open_engine(settings, device) as engine:
         try:
             return _Training(config, settings, out, clip, init, source, engine, console).run(resume)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error):
                 raise DisaError(f"{engine.device}: out of memory; {LESS_MEMORY}") from error
             raise
 

@@ -161,6 +161,24 @@ def test_dying_between_settling_and_deleting_counts_nothing_twice(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_an_image_too_large_for_the_memory_keeps_what_is_counted(error: Exception, tmp_path: Path) -> None:
+    dataset, taken = Miniature(), []
+
+    def predict(picture: np.ndarray) -> torch.Tensor:
+        if len(taken) == 3:
+            raise error
+        taken.append(picture)
+        return dataset.predict(picture)
+
+    with pytest.raises(DisaError, match=r"picture-3: .* pixels do not fit into memory; buy some"):
+        measure(dataset, predict, state(tmp_path, dataset), less_memory="buy some")
+    counted = measure(dataset, dataset.predict, state(tmp_path, dataset))
+    assert counted is not None
+    assert_equal(counted.tally, whole(dataset))
+    assert [sitting["images"] for sitting in counted.sittings] == [3, 4]
+
+
 def test_an_unreadable_image_keeps_what_is_counted(tmp_path: Path) -> None:
     broken, mended = Miniature(damaged=3), Miniature()
     with pytest.raises(DisaError, match="picture-3: damaged"):

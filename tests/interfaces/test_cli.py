@@ -1,7 +1,10 @@
 import subprocess
 import sys
+from collections.abc import Callable
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import disa
@@ -74,6 +77,14 @@ def test_an_interruption_says_what_is_kept_and_exits_with_130(monkeypatch: pytes
     result = runner.invoke(app, ["models"])
     assert result.exit_code == 130
     assert "whole and kept" in result.stderr
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, np.uint8)])
+def test_memory_that_runs_out_is_one_line(ask: Callable[[], object], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("disa.interfaces.models.run", ask)
+    result = runner.invoke(app, ["models"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: out of memory; ")
 
 
 def test_a_mistake_of_the_program_stays_visible(monkeypatch: pytest.MonkeyPatch):

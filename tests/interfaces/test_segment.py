@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import disa
 from disa.data.vocabulary import load_vocabulary
+from disa.errors import DisaError
+from disa.inference.segmenter import Segmenter
 from disa.interfaces.cli import app
 
 LABELS = "House, sea|ocean, grass"
@@ -109,6 +112,26 @@ def test_one_bad_picture_is_reported_and_the_others_are_done(pictures: Path, tmp
         (False, False, True),
     ]
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), DisaError("too wide")])
+def test_a_picture_that_cannot_be_segmented_is_reported_and_the_others_are_done(
+    error: Exception, pictures: Path, tmp_path: Path, segment, monkeypatch: pytest.MonkeyPatch
+):
+    whole = Segmenter.__call__
+
+    def sometimes(self: Segmenter, picture, *arguments, **options):
+        if picture.shape[:2] == (60, 60):
+            raise error
+        return whole(self, picture, *arguments, **options)
+
+    monkeypatch.setattr(Segmenter, "__call__", sometimes)
+    result = segment(pictures, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "2 of 3 pictures segmented" in result.stdout
+    assert result.stderr.startswith(f"error: {pictures / 'p2.png'}: ")
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"p0", "p1"}
+    fails(segment(pictures / "p2.png", "--out", tmp_path / "out"), "p2.png: ")
 
 
 def test_only_bad_pictures_exit_with_2(pictures: Path, tmp_path: Path, segment):
