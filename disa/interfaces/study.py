@@ -19,8 +19,9 @@ from disa.study.figures import save_figures
 from disa.study.runner import RESULT, Budget, Job, Study
 from disa.study.table import collect, differences, hours, markdown, verdicts
 from disa.study.variants import REFERENCE, VARIANTS, Variant
+from disa.training.engine import refuse
 from disa.training.progress import clock
-from disa.training.settings import changed, recipe_settings
+from disa.training.settings import by_name, changed, recipe_settings
 from disa.training.start import try_out
 
 FAILED = 1
@@ -45,8 +46,9 @@ def run(
     """
     chosen, numbers = _chosen(only), _seeds(seeds)
     budget = Budget(steps, batch, scenes, (*Budget.settings, *settings))
+    _check_settings(settings, chosen)
     for variant in chosen:
-        _check(variant, budget)
+        _check(variant, budget, numbers)
     study = Study(out, model_folder(clip), budget)
     jobs, console = study.jobs(chosen, numbers), Console(stderr=True, highlight=False, soft_wrap=True)
     if plan:
@@ -112,12 +114,24 @@ def _seeds(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _check(variant: Variant, budget: Budget) -> None:
+def _check_settings(settings: Sequence[str], chosen: Sequence[Variant]) -> None:
+    """Raise `DisaError` for a setting that is not every run's own: the budget's, or what a variant is about."""
+    options = {"seed": "--seeds", "steps": "--steps", "batch": "--batch", "evaluate_images": "--scenes"}
+    for name in by_name(settings):
+        if name in options:
+            raise DisaError(f"--set {name}: use {options[name]}")
+        if about := [variant.name for variant in chosen if name in variant.changes]:
+            raise DisaError(f'--set {name}: "{about[0]}" sets it itself; leave it out')
+
+
+def _check(variant: Variant, budget: Budget, seeds: Sequence[int]) -> None:
     """Raise `DisaError` for settings with which a run would not start."""
     changes = [f"{name}={value}" for name, value in variant.changes.items()]
     model, training = split_changes([*budget.settings, *changes])
     config: ModelConfig = changed(RECIPES[variant.recipe](), model)
-    changed(recipe_settings(variant.recipe), training)
+    own = {"steps": str(budget.steps), "batch": str(budget.batch)}
+    for seed in seeds:
+        refuse(changed(recipe_settings(variant.recipe), training | own | {"seed": str(seed)}), "cpu", 1)
     try_out(config)
 
 

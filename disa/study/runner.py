@@ -19,14 +19,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from disa.errors import DisaError
 from disa.evaluation.provenance import weights_sha256
 from disa.files import prepare_folder, write_whole
 from disa.study.variants import VARIANTS, Variant, folder_name
+from disa.training.checkpoint import checkpoints, read_state
 
-RESULT, LOG = "result.json", "log.txt"
+RESULT, TIME, LOG = "result.json", "time.json", "log.txt"
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,14 @@ class Study:
     """A folder of runs with one budget and one CLIP."""
 
     def __init__(self, out: Path, clip: Path, budget: Budget) -> None:
-        """Open or begin the study. Raises `DisaError` if the folder holds one with another budget or CLIP."""
-        self.out, self.clip, self.budget = out, clip.resolve(), budget
-        prepare_folder(out)
-        facts = json.loads(json.dumps({"budget": asdict(budget), "clip_sha256": weights_sha256(clip)}))
-        path = out / "study.json"
-        there = json.loads(path.read_text()) if path.exists() else facts
-        if there != facts:
-            raise DisaError(f"{path}: holds a study with {there}, not {facts}; give the same, or choose another --out")
-        write_whole(path, lambda file: file.write((json.dumps(facts, indent=1) + "\n").encode()))
+        """Write nothing yet. Raises `DisaError` if the folder holds a study with another budget or CLIP."""
+        self.out, self.clip, self.budget, self.about = out, clip.resolve(), budget, out / "study.json"
+        self.facts = json.loads(json.dumps(asdict(budget) | {"clip_sha256": weights_sha256(clip)}))
+        there = _read(self.about) if self.about.exists() else self.facts
+        if differing := [f"{name}={there.get(name)}" for name in self.facts if there.get(name) != self.facts[name]]:
+            raise DisaError(
+                f"{self.about}: holds a study with {', '.join(differing)}; give the same, or choose another --out"
+            )
         self._stop, self._lock = Event(), Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
 
@@ -92,6 +92,8 @@ class Study:
         `done` is told of every finished run and the minutes it took. Ctrl-C and SIGTERM let the running ones save their
         checkpoints and raise `KeyboardInterrupt`.
         """
+        prepare_folder(self.out)
+        write_whole(self.about, lambda file: file.write((json.dumps(self.facts, indent=1) + "\n").encode()))
         left = [job for job in jobs if not (job.folder / RESULT).exists()]
         failed: list[Failed] = []
         with _sigterm_as_ctrl_c(), ThreadPoolExecutor(at_once) as pool:
@@ -115,20 +117,24 @@ class Study:
         """Train, measure, clear up; return the minutes it took. Whether it worked shows in the result's file."""
         begun = time.monotonic()
         prepare_folder(job.folder)
+        if not self._disa(self.training(job), job):
+            return 0.0
+        measuring, model = time.monotonic(), str(job.folder / "model")
+        measure = ["evaluate", "picturebook", "--model", model, "--limit", str(self.budget.scenes)]
+        if self._disa([*measure, "--device", "cpu", "--json", str(job.folder / RESULT)], job):
+            trained = _trained_seconds(job.folder)  # of all starts, if there was an interruption
+            shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)  # five times the size of the model
+            text = json.dumps({"seconds": trained + time.monotonic() - measuring})
+            write_whole(job.folder / TIME, lambda file: file.write(text.encode()))
+        return (time.monotonic() - begun) / 60
+
+    def training(self, job: Job) -> list[str]:
+        """Return the words after `disa` that train a run."""
         changes = [f"{name}={value}" for name, value in job.variant.changes.items()]
         settings = [*self.budget.settings, *changes, "evaluate_images=0"]
-        train = ["train", job.variant.recipe, "--clip", str(self.clip), "--out", str(job.folder)]
-        train += ["--steps", str(self.budget.steps), "--batch", str(self.budget.batch), "--seed", str(job.seed)]
-        model = job.folder / "model"
-        if not self._disa([*train, *(part for text in settings for part in ("--set", text))], job):
-            return 0.0
-        trained = time.monotonic() - begun
-        measure = ["evaluate", "picturebook", "--model", str(model), "--limit", str(self.budget.scenes)]
-        if self._disa([*measure, "--json", str(job.folder / RESULT)], job):
-            shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)  # five times the size of the model
-            text = json.dumps({"train_seconds": trained, "seconds": time.monotonic() - begun})
-            write_whole(job.folder / "time.json", lambda file: file.write(text.encode()))
-        return (time.monotonic() - begun) / 60
+        words = ["train", job.variant.recipe, "--clip", str(self.clip), "--out", str(job.folder), "--device", "cpu"]
+        words += ["--steps", str(self.budget.steps), "--batch", str(self.budget.batch), "--seed", str(job.seed)]
+        return [*words, *(part for text in settings for part in ("--set", text))]
 
     def _disa(self, words: list[str], job: Job) -> bool:
         """Run one command in a process of its own, its output in the run's log; return whether it worked."""
@@ -139,12 +145,13 @@ class Study:
                 if self._stop.is_set():
                     return False
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "disa", *words],
-                    stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                    [sys.executable, "-m", "disa.interfaces.child", *words],  # leaves with this process
+                    stdout=log, stderr=log, stdin=subprocess.PIPE, start_new_session=True,
                     env=os.environ | {"OMP_NUM_THREADS": "1"},  # several runs would fight for the same cores
                 )  # fmt: skip
                 self._running.add(process)
-            code = process.wait()
+            with process:
+                code = process.wait()
             with self._lock:
                 self._running.discard(process)
         return code == 0
@@ -155,6 +162,18 @@ class Study:
             self._stop.set()
             for process in self._running:
                 process.terminate()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DisaError(f"{path}: cannot be read ({error}); delete it, or choose another --out") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _trained_seconds(run: Path) -> float:
+    return float(read_state(checkpoints(run / "checkpoints")[-1])["seconds"])
 
 
 @contextmanager

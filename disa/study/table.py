@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from disa.study.runner import RESULT, Job
+from disa.study.runner import RESULT, TIME, Job
 from disa.study.variants import QUESTIONS, REFERENCE, Variant
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
@@ -30,7 +30,7 @@ def collect(jobs: Sequence[Job]) -> Results:
 
 def hours(jobs: Sequence[Job]) -> float:
     """Return the hours that the finished runs took, one after another on one core."""
-    times = [path for job in jobs if (path := job.folder / "time.json").exists()]
+    times = [path for job in jobs if (path := job.folder / TIME).exists()]
     return sum(json.loads(path.read_text())["seconds"] for path in times) / 3600
 
 

@@ -4,6 +4,7 @@ Signature: (tensors by name, JSON state) -> folder `step-00000100/{tensors.safet
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,15 +64,32 @@ def clear_partial(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the whole checkpoints under `folder`, oldest first."""
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if re.fullmatch(r"step-\d{8,}", path.name))  # and not somebody's copy of one
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises `DisaError` if it is damaged."""
+    state = read_state(path)
     try:
-        return Checkpoint(load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text()))
+        return Checkpoint(load_file(path / "tensors.safetensors"), state)
     except (OSError, ValueError, SafetensorError) as error:
-        raise DisaError(f"{path}: damaged ({error}); delete it to go on from the checkpoint before it") from error
+        raise _damaged(path, error) from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself. Raises `DisaError` if it is damaged."""
+    try:
+        state = json.loads((path / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise _damaged(path, ValueError("state.json names no step"))
+    return state
+
+
+def _damaged(path: Path, error: Exception) -> DisaError:
+    return DisaError(f"{path}: damaged ({error}); delete it to go on from the checkpoint before it")
 
 
 def run_tensors(model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:

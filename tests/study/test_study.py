@@ -3,9 +3,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from small_run import small_config
@@ -15,8 +17,8 @@ from disa.errors import DisaError
 from disa.evaluation.picturebook import GROUPS
 from disa.interfaces.cli import app
 from disa.model.backbone import Backbone
-from disa.study.runner import RESULT, Budget, Job, Study
-from disa.study.table import collect, differences, markdown, verdicts
+from disa.study.runner import LOG, RESULT, Budget, Job, Study
+from disa.study.table import collect, differences, hours, markdown, verdicts
 from disa.study.variants import QUESTIONS, REFERENCE, VARIANTS, folder_name
 from disa.training.tokenizer import save_tokenizer, train_tokenizer
 
@@ -41,6 +43,19 @@ def words(clip: Path, out: Path, *more: str) -> list[str]:
     settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
     fixed = ["--steps", "2", "--batch", "1", "--scenes", "2", "--seeds", "0", "--only", "plain attention", *settings]
     return ["study", "ablation", "--clip", str(clip), "--out", str(out), *fixed, *more]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until, "nothing happened for two minutes"
+        time.sleep(0.1)
+
+
+def running(folder: Path) -> list[list[str]]:
+    """The commands of all processes that name the folder."""
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [command for command in commands if any(str(folder) in word for word in command)]
 
 
 def result(miou: float, sdm: bool = True) -> dict[str, Any]:
@@ -95,24 +110,49 @@ def test_a_study_trains_measures_and_is_not_done_twice(clip: Path, tmp_path: Pat
     again = CliRunner().invoke(app, words(clip, tmp_path, "--plan"))
     assert again.output.count("done  ") == 2 and "2 runs, 2 done" in again.output
     other = CliRunner().invoke(app, [*words(clip, tmp_path), "--batch", "2"])
-    assert other.exit_code == 2 and "choose another --out" in other.output
+    assert other.exit_code == 2 and "holds a study with batch=1; give the same" in other.output
+    (tmp_path / "study.json").write_text("no json")
+    damaged = CliRunner().invoke(app, words(clip, tmp_path))
+    assert damaged.exit_code == 2 and "study.json: cannot be read" in damaged.output
 
 
 def test_interrupted_it_lets_runs_save_and_goes_on(clip: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "disa", *words(clip, tmp_path), "--steps", "100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs" / folder_name(REFERENCE.name) / "seed-0" / "log.jsonl"
-    for _ in range(600):
-        if log.exists() and log.stat().st_size:
-            break
-        time.sleep(0.1)
+    wait_for(lambda: log.exists() and log.stat().st_size > 0)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command goes on" in said and "Traceback" not in said
     assert list(log.parent.glob("checkpoints/step-*"))
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert str(tmp_path) not in left
+    assert not running(tmp_path)
+
+
+def test_hours_count_every_start_of_a_run(clip: Path, tmp_path: Path) -> None:
+    """A run that was interrupted after an hour, and is done in a second when started again, took an hour."""
+    small = tuple(f"{name}={value}" for name, value in SMALL.items())
+    study = Study(tmp_path, clip, Budget(steps=2, batch=1, scenes=1, settings=(*Budget.settings, *small)))
+    (job,) = study.jobs([REFERENCE], [0])
+    begun = CliRunner().invoke(app, study.training(job))
+    assert begun.exit_code == 0, begun.output
+    last = job.folder / "checkpoints" / "step-00000002" / "state.json"
+    last.write_text(json.dumps(json.loads(last.read_text()) | {"seconds": 3600.0}))
+    assert study.run([job], 1, lambda job, minutes: None) == []
+    assert 1.0 < hours([job]) < 1.5
+
+
+def test_runs_leave_when_their_study_is_killed(clip: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "disa", *words(clip, tmp_path), "--steps", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    folder = tmp_path / "runs" / folder_name(REFERENCE.name) / "seed-0"
+    wait_for(lambda: (folder / "log.jsonl").exists() and (folder / "log.jsonl").stat().st_size > 0)
+    assert running(tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not running(tmp_path))
+    assert "stopped after step" in (folder / LOG).read_text()
+    assert list(folder.glob("checkpoints/step-*"))
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(clip: Path, tmp_path: Path) -> None:
@@ -151,12 +191,18 @@ def test_tables_pair_by_seed(tmp_path: Path) -> None:
         (["--only", "nothing like it"], "no variant is called so"),
         (["--set", "cost_channels=0"], "no network has these settings"),
         (["--set", "nonsense=0"], "no such setting"),
+        (["--set", "seed=7"], "--set seed: use --seeds"),
+        (["--set", "steps=5"], "--set steps: use --steps"),
+        (["--set", "saliency_source=itm_gradient"], '"saliency: plain attention" sets it itself'),
+        (["--seeds", "0,3000000000"], "seed=3000000000: must be at most"),
+        (["--set", "precision=fp16"], "precision=fp16: not on a CPU"),
     ],
 )
 def test_bad_input_is_one_line(more: list[str], said: str, clip: Path, tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, [*words(clip, tmp_path / "out"), *more])
     assert answer.exit_code == 2
     assert said in answer.output and len(answer.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_impossible_budgets_are_refused() -> None:
