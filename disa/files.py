@@ -3,6 +3,7 @@
 Signature: (path, writer) -> the file; everything that this package writes goes through here.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -43,6 +44,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DisaError(f"{path}: cannot be written ({reason}); free space or choose another folder") from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write indented JSON as `write_whole` does."""
+    text = json.dumps(data, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

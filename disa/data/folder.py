@@ -56,7 +56,7 @@ def _pairs(root: Path, split: str) -> list[Pair]:
     images, masks, listed = root / "images", root / "masks", root / f"{split}.txt"
     if not listed.exists():
         if others := sorted(path.stem for path in (root / "train.txt", root / "val.txt") if path.exists()):
-            raise DisaError(f"{listed}: no such file; list the ids of the split, or use --split {others[0]}")
+            raise DisaError(f"{listed}: no such file; write an id of the split a line (there is {others[0]}.txt)")
         return pair_folders(images, masks, REMEDY, SUFFIXES)
     pictures, found = files_by_stem(images, SUFFIXES, REMEDY), files_by_stem(masks, (".png",), REMEDY)
     pairs = []

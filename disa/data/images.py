@@ -83,7 +83,7 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, load: bool = True) -> Itera
             if width * height > max_pixels:
                 raise DisaError(
                     f"{path}: {width} x {height} pixels are more than the limit of {max_pixels}; "
-                    f"shrink the picture or raise the limit (--max-pixels, max_pixels=)"
+                    f"shrink the picture, or raise max_pixels (disa segment --max-pixels)"
                 )
             if load:
                 image.load()

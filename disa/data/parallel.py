@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.resource_tracker import ensure_running
 from threading import Thread, current_thread, main_thread
 from typing import TypeVar
 
@@ -33,33 +34,33 @@ def each_part(
     if workers <= 1:
         yield from ((len(part), function(dataset.part(part))) for part in parts)
         return
-    try:
-        with process_pool(workers) as pool:
-            waiting = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-    except BrokenProcessPool:
-        raise DisaError("a process died, perhaps for lack of memory; try fewer with --workers") from None
+    with process_pool(workers, "try fewer with --workers") as pool:
+        waiting = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 @contextmanager
-def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def process_pool(workers: int, remedy: str) -> Iterator[ProcessPoolExecutor]:
     """Open a pool that leaves Ctrl-C to its parent, and stops after the work in hand when that leaves the block.
 
     Its processes are fresh ones: a forked copy of a process in which torch has started threads can hang.
+    Raises `DisaError`, with the remedy, if one of them dies.
     """
     pool = ProcessPoolExecutor(workers, _Context(), _end_with_the_parent)
     try:
         yield pool
+    except BrokenProcessPool:
+        raise DisaError(f"a process died, perhaps for lack of memory; {remedy}") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 class _Process(SpawnProcess):
-    """A process that inherits that Ctrl-C is ignored; one that only just starts would print a traceback."""
+    """A process that is deaf to Ctrl-C from its first moment; one that only just starts would print a traceback."""
 
     def start(self) -> None:
-        with _interruption_ignored():
+        with _interruption_put_off():
             super().start()
 
 
@@ -81,13 +82,19 @@ def _end_with_the_parent() -> None:
 
 
 @contextmanager
-def _interruption_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C for the milliseconds of this block."""
-    if current_thread() is not main_thread():
+def _interruption_put_off() -> Iterator[None]:
+    """Let Ctrl-C wait until the end of this block; a process that is started in it never gets one."""
+    if current_thread() is not main_thread() or not hasattr(signal, "pthread_sigmask"):  # the latter: Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ensure_running()  # multiprocessing's tracker, whose start would lift the mask
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))  # other threads may get it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
+    if asked:
+        signal.raise_signal(signal.SIGINT)

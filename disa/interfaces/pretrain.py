@@ -1,5 +1,6 @@
 """`disa pretrain-clip`: settings as text -> a run folder with a small CLIP."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,4 +24,5 @@ def run(out: Path, *, steps: int | None, seed: int, settings: Sequence[str], res
     clip = pretrain(config, out, resume=resume, device=where)
     if clip is None:
         raise typer.Exit(INTERRUPTED)
-    typer.echo(f"CLIP is in {clip}; go on with: disa train mini --clip {clip} --out {out.with_name('mini')}")
+    words = ["disa", "train", "mini", "--clip", str(clip), "--out", str(out.with_name("mini"))]
+    typer.echo(f"CLIP is in {clip}; go on with: {shlex.join(words)}")

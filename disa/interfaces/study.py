@@ -129,7 +129,7 @@ def _check(variant: Variant, budget: Budget, seeds: Sequence[int]) -> None:
     changes = [f"{name}={value}" for name, value in variant.changes.items()]
     model, training = split_changes([*budget.settings, *changes])
     config: ModelConfig = changed(RECIPES[variant.recipe](), model)
-    own = {"steps": str(budget.steps), "batch": str(budget.batch)}
+    own = {"steps": str(budget.steps), "batch": str(budget.batch), "evaluate_images": "0"}
     for seed in seeds:
         refuse(changed(recipe_settings(variant.recipe), training | own | {"seed": str(seed)}), "cpu", 1)
     try_out(config)

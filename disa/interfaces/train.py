@@ -1,5 +1,6 @@
 """`disa train`: a recipe's name and changes as text -> a run folder with a model."""
 
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,7 +62,8 @@ def run(
         return
     typer.echo(f"trained {training.steps} step{'s' * (training.steps > 1)}; the model is in {trained}")
     if source is not PICTUREBOOK:
-        typer.echo(f"measure it: disa evaluate {dataset} --data {data} --model {trained}")
+        words = ["disa", "evaluate", dataset, "--data", str(data), "--model", str(trained)]
+        typer.echo(f"measure it: {shlex.join(words)}")
 
 
 def _source(dataset: str, data: Path | None, split: str | None) -> Source:

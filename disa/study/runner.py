@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from disa.errors import DisaError
 from disa.evaluation.provenance import weights_sha256
-from disa.files import prepare_folder, write_whole
+from disa.files import prepare_folder, write_json
 from disa.study.variants import VARIANTS, Variant, folder_name
 from disa.training.checkpoint import checkpoints, read_state
 
@@ -93,7 +93,7 @@ class Study:
         checkpoints and raise `KeyboardInterrupt`.
         """
         prepare_folder(self.out)
-        write_whole(self.about, lambda file: file.write((json.dumps(self.facts, indent=1) + "\n").encode()))
+        write_json(self.about, self.facts)
         left = [job for job in jobs if not (job.folder / RESULT).exists()]
         failed: list[Failed] = []
         with _sigterm_as_ctrl_c(), ThreadPoolExecutor(at_once) as pool:
@@ -124,8 +124,7 @@ class Study:
         if self._disa([*measure, "--device", "cpu", "--json", str(job.folder / RESULT)], job):
             trained = _trained_seconds(job.folder)  # of all starts, if there was an interruption
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)  # five times the size of the model
-            text = json.dumps({"seconds": trained + time.monotonic() - measuring})
-            write_whole(job.folder / TIME, lambda file: file.write(text.encode()))
+            write_json(job.folder / TIME, {"seconds": trained + time.monotonic() - measuring})
         return (time.monotonic() - begun) / 60
 
     def training(self, job: Job) -> list[str]:

@@ -68,7 +68,7 @@ def mosaic_loss(
     """Return the contrastive loss of the quarters of mosaics against the captions of their cards."""
     pictures = mosaics(cards, shift, backbone.patch_size)
     _, dense = image_features(backbone, pictures, kept)
-    shown = quarters(pictures.shape[-1] // backbone.patch_size, shift)
+    shown = quarters(pictures.shape[-1] // backbone.patch_size, shift).to(dense.device)
     shown = shown if kept is None else shown[kept]
     similarity = F.normalize(dense, dim=-1) @ backbone.encode_text(ids).T  # b k m
     pooled = pool_quarters(similarity, shown, sharpness)

@@ -51,9 +51,14 @@ class Engine:
         """Whether this process is the one that writes files and speaks."""
         return self.processes.rank == 0
 
-    def prepare(self, module: nn.Module, adam: Optimizer) -> tuple[nn.Module, Any]:
-        """Return both as the processes share them: with a copy of all weights each, or with a part of each weight."""
+    def prepare(self, module: nn.Module, adam: Optimizer, unused: bool = False) -> tuple[nn.Module, Any]:
+        """Return both as the processes share them: with a copy of all weights each, or with a part of each weight.
+
+        `unused`: some weights may have no part in a step, which copies must look out for.
+        """
         if not self.shards:
+            assert self.accelerator.ddp_handler is not None
+            self.accelerator.ddp_handler.find_unused_parameters = unused
             prepared = self.accelerator.prepare(module, adam)
             return prepared[0], prepared[1]
         # torch's own: accelerate has it on GPUs only, for networks without scalars, and with weights cast to 16 bit.
@@ -169,5 +174,7 @@ def refuse(settings: TrainConfig, device: str, processes: int) -> None:
             f"accelerate launch --mixed_precision {asked}: the run has precision={settings.precision}; "
             f"leave the option out, or add --set precision={asked}"
         )
+    if (parts := os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")) != "1":
+        raise DisaError(f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={parts}: unset it, and use --set micro_batch")
     if (backend := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
         raise DisaError(f"accelerate launch --dynamo_backend {backend}: leave it out, and add --set compile=true")

@@ -51,31 +51,48 @@ class Evaluation:
                 self.dataset = source.validation()
             except DisaError as error:
                 if settings.evaluate_every:
-                    raise DisaError(f"evaluate_every={settings.evaluate_every}: {error}; or set it to 0") from None
-                self.reason = str(error)
+                    said = f"evaluate_every={settings.evaluate_every}: there is no split val to measure on ({error})"
+                    raise DisaError(f"{said}; add it, or set evaluate_every=0") from None
+                self.reason = f"there is no split val ({error})"
+
+    @property
+    def images(self) -> int:
+        """How many images, or scenes, an evaluation has."""
+        wanted = self.settings.evaluate_images
+        return wanted if self.dataset is None else min(wanted, len(self.dataset.ids))
 
     def __call__(
         self, step: int, model: Disa, words: TextEncoder, interrupted: Callable[[], bool] = lambda: False
     ) -> Measured | None:
         """Measure; None if it was interrupted. Every process must call it, with the same model."""
-        return (
-            self._picturebook(model, words) if self.dataset is None else self._dataset(step, model, words, interrupted)
-        )
+        if self.dataset is None:
+            return self._picturebook(model, words, interrupted)
+        return self._dataset(step, model, words, interrupted)
 
-    def _picturebook(self, model: Disa, words: TextEncoder) -> Measured:
+    def _picturebook(self, model: Disa, words: TextEncoder, interrupted: Callable[[], bool]) -> Measured | None:
         assert self.source is PICTUREBOOK
-        size, scenes = model.config.backbone_image_size, self.settings.evaluate_images
-        found: dict[str, Any] = {"miou": None, "groups": {}}
+        size, scenes = model.config.backbone_image_size, self.images
+
+        def progress(done: int) -> None:
+            if interrupted():
+                raise _Left
+
+        found: dict[str, Any] | None = {"miou": None, "groups": {}}
         if self.engine.writes:
-            found |= evaluate(model, words(WORDS), scenes=scenes, size=size)
-        self.engine.wait()
+            try:
+                found = evaluate(model, words(WORDS), scenes=scenes, size=size, progress=progress)
+            except _Left:
+                found = None
+        if any(self.engine.processes.gathered(found is None)):  # all of them leave, or none
+            return None
+        assert found is not None
         groups = "  ".join(f"{name.replace('_', ' ')} {_percent(value)}" for name, value in found["groups"].items())
-        record = {name: found.get(name) for name in ("miou", "groups", "itm_auc")}
+        record = {"images": scenes} | {name: found.get(name) for name in ("miou", "groups", "itm_auc")}
         return Measured(found["miou"], f"mIoU {_percent(found['miou'])}  {groups}", record)
 
     def _dataset(self, step: int, model: Disa, words: TextEncoder, interrupted: Callable[[], bool]) -> Measured | None:
         assert self.dataset is not None
-        dataset, images = self.dataset, min(self.settings.evaluate_images, len(self.dataset.ids))
+        dataset, images = self.dataset, self.images
         folder = self.folder / f"step-{step}-images-{images}"
         segmenter = Segmenter(model, words.tokenizer, self.engine.device)
         predict = Predictor(lambda: segmenter, dataset.vocabulary, Settings(protocol=PROTOCOL, limit=images))
@@ -102,6 +119,10 @@ class Evaluation:
         whole = "" if images == len(dataset.ids) else f" of {len(dataset.ids)}"
         line = f"mIoU {_percent(found['miou'])}  pixel accuracy {_percent(found['pixel_accuracy'])}"
         return Measured(found["miou"], f"{line}  ({images}{whole} images of {dataset.name}, one view)", record)
+
+
+class _Left(Exception):
+    """Somebody wants to stop, in the middle of an evaluation."""
 
 
 def _percent(value: float | None) -> str:

@@ -54,7 +54,7 @@ class Learner:
         """Build the model, from CLIP's weights or from a whole model's."""
         self.settings, self.engine, self.source = settings, engine, source
         self.model, self.words, self.tokenizer = start_model(config, clip, init)
-        self.began_from = start_identity(clip, init)
+        self.began_from = start_identity(clip, init, self.tokenizer)
         self.config = self.model.config
         self.model.to(engine.device).train()
         self.model.recompute = settings.recompute
@@ -66,7 +66,9 @@ class Learner:
         self.text = None if self._text_trains() else self._embedded()
         if settings.compile:
             self.model.compile()
-        self.forward, self.adam = engine.prepare(Pass(self.model), adam)
+        # with as many labels as padding there is none, and its tokens get no gradient
+        unpadded = self.config.refine_category and len(source.labels) >= self.config.refine_padding
+        self.forward, self.adam = engine.prepare(Pass(self.model), adam, unused=unpadded)
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.averages = {n: p.detach().clone() for n, p in self.trained.items()} if settings.ema else {}
 
@@ -140,7 +142,7 @@ class Learner:
             )
         if checkpoint.state["began_from"] != self.began_from:
             raise DisaError(
-                f"{path}: began from other weights; give the same --clip or --init, or choose another --out"
+                f"{path}: began from other weights or words; give the same --clip or --init, or choose another --out"
             )
         there = checkpoint.state["training"]
         if names := self.settings.conflicts(TrainConfig.from_dict(there)):

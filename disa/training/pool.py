@@ -42,7 +42,9 @@ def render_pictures(kind: str, count: int, seed: int) -> Pictures:
 
 def _workers(chunks: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
     """Return a process per core, or none where there is nothing to share out."""
-    return process_pool(os.cpu_count() or 1) if chunks > 1 else nullcontext()
+    if chunks < 2:
+        return nullcontext()
+    return process_pool(os.cpu_count() or 1, "close other programs, or draw fewer pictures")
 
 
 def _render_chunk(chunk: tuple[str, int, int]) -> Pictures:

@@ -3,7 +3,6 @@
 `(PretrainConfig, folder) -> folder/clip` with transformers' `config.json` and `model.safetensors`, and a tokenizer.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,26 +16,31 @@ from torch.optim import AdamW
 
 from disa.config import ModelConfig
 from disa.data.picturebook import SIZE, SYNONYMS, WORDS
-from disa.errors import DisaError
-from disa.files import prepare_folder, write_whole
+from disa.errors import DisaError, out_of_memory
+from disa.files import write_json, write_whole
 from disa.model.backbone import Backbone
 from disa.recipes import small_clip
 from disa.training.checkpoint import (
     Checkpoint,
     checkpoints,
     read_checkpoint,
+    read_state,
     restore_run,
     run_tensors,
     write_checkpoint,
 )  # fmt: skip
-from disa.training.contrastive import mosaic_loss, scene_loss
+from disa.training.contrastive import mosaic_loss, quarters, scene_loss
 from disa.training.interruption import Interruption
 from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.pool import Pictures, render_pictures
 from disa.training.precision import check_precision
 from disa.training.progress import RunLog
+from disa.training.run_folder import RunFolder
 from disa.training.tokenizer import caption_ids, save_tokenizer, train_tokenizer
 
+SETTINGS = "pretraining"  # where a checkpoint and run.json have them
+FREE = ("checkpoint_every",)  # on resume: it changes no number
+_LEAST_TOKENS = 8  # that a step sees: fewer are seldom in all four quarters
 _MOST_BYTES = 16e9  # of pictures in memory; the bundled model's take 0.9 GB
 
 
@@ -75,7 +79,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is drawn."""
-        for name in ("steps", "mosaics", "scenes", "scene_every", "cards", "pool_scenes", "checkpoint_every"):
+        counts = ("steps", "mosaics", "scenes", "scene_every", "cards", "pool_scenes", "checkpoint_every")
+        for name in (*counts, "embedding_width", "context", "vocabulary"):
             if getattr(self, name) < 1:
                 raise DisaError(f"{name}={getattr(self, name)}: must be at least 1")
         for name in ("warmup", "seed", "weight_decay", "clip_lr_scale", "local_sharpness"):
@@ -88,6 +93,9 @@ class PretrainConfig:
             raise DisaError(f"keep_tokens={self.keep_tokens}: must be above 0 and at most 1")
         if not 0 <= self.all_tokens_from <= 1:
             raise DisaError(f"all_tokens_from={self.all_tokens_from}: must be 0 to 1")
+        for name, most in (("seed", 2**31 - 1), ("mosaics", 4096), ("scenes", 4096)):
+            if getattr(self, name) > most:  # a slip of the hand that would fill the memory, or no generator takes
+                raise DisaError(f"{name}={getattr(self, name)}: must be at most {most}")
         held = 3 * SIZE**2 * (self.cards / 4 + self.pool_scenes)
         if held > _MOST_BYTES:
             raise DisaError(
@@ -104,6 +112,10 @@ class PretrainConfig:
             )
         if self.patch < 1 or SIZE % self.patch or (SIZE // self.patch) % 2:
             raise DisaError(f"patch={self.patch}: the {SIZE} pixels of a scene must be an even number of patches")
+        tokens = (SIZE // self.patch) ** 2
+        if round(self.keep_tokens * tokens) < _LEAST_TOKENS:
+            least = f"of {tokens} tokens at least {_LEAST_TOKENS} must be kept"
+            raise DisaError(f"keep_tokens={self.keep_tokens}: {least}; set it to {_LEAST_TOKENS / tokens:.2f} or more")
 
     def clip_config(self, vocabulary: int) -> dict[str, Any]:
         """Return what `transformers.CLIPConfig` takes, for a tokenizer of `vocabulary` entries."""
@@ -128,7 +140,24 @@ def pretrain(
     holds a run already, or one with other settings, and for a loss that is not finite.
     """
     check_precision(settings.precision, device)
-    _claim(settings, out, resume)
+    folder = RunFolder(out)
+    with folder.held():
+        try:
+            return _pretrain(settings, folder, resume, device, console)
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error):
+                raise DisaError(f"{device}: out of memory; set mosaics, scenes or vision_width lower") from error
+            raise
+
+
+def _pretrain(
+    settings: PretrainConfig, folder: RunFolder, resume: bool, device: str, console: Console | None
+) -> Path | None:
+    found = checkpoints(folder.checkpoints)
+    if found:
+        _refuse_another(settings, found[-1], resume)
+    out, start = folder.path, read_state(found[-1])["step"] if found else 0
+    folder.describe({"step": start, SETTINGS: asdict(settings)}, processes=1)
     cards = render_pictures("cards", settings.cards, settings.seed)
     scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
     tokenizer = train_tokenizer(cards.captions + scenes.captions + _all_words(), settings.vocabulary)
@@ -142,8 +171,9 @@ def pretrain(
     taps = (max(0, settings.vision_layers - 4), settings.vision_layers - 2)
     backbone = Backbone(ModelConfig(config, backbone_guidance_blocks=taps, backbone_finetune="full")).to(device)
     adam = optimizer(backbone, {"clip": [name for name, _ in backbone.named_parameters()]}, settings)
-    start = _restore(backbone, adam, out)
-    with Interruption() as interruption, RunLog(out / "log.jsonl", settings.steps, start, console=console) as log:
+    if found:
+        restore_run(read_checkpoint(found[-1]).tensors, backbone, adam, {})
+    with Interruption() as interruption, RunLog(folder.log, settings.steps, start, console=console) as log:
         for step in range(start, settings.steps):
             rate = set_learning_rate(adam, step, settings)
             loss = _step(backbone, adam, cards, scenes, ids, step, settings, torch.device(device))
@@ -152,8 +182,8 @@ def pretrain(
             log.step(step, {"loss": loss, "lr": rate})
             done, last = step + 1, step + 1 == settings.steps
             if interruption.asked or last or done % settings.checkpoint_every == 0:
-                state = {"step": done, "settings": asdict(settings)}
-                write_checkpoint(out / "checkpoints", Checkpoint(run_tensors(backbone, adam, {}), state))
+                state = {"step": done, SETTINGS: asdict(settings)}
+                write_checkpoint(folder.checkpoints, Checkpoint(run_tensors(backbone, adam, {}), state))
             if interruption.asked and not last:
                 log.say(f"stopped after step {done}; the same command goes on from there")
                 return None
@@ -167,20 +197,21 @@ def _step(
 ) -> float:  # fmt: skip
     draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     grid = SIZE // settings.patch
-    kept = None
-    if step < settings.all_tokens_from * settings.steps and settings.keep_tokens < 1:
-        kept = torch.randperm(grid**2, generator=draw)[: round(settings.keep_tokens * grid**2)].sort().values.to(device)
+    drops = step < settings.all_tokens_from * settings.steps and settings.keep_tokens < 1
+    kept = _kept_tokens(settings, draw) if drops else None
     is_scene = step % settings.scene_every == settings.scene_every - 1
     pool, count = (scenes, settings.scenes) if is_scene else (cards, 4 * settings.mosaics)
     chosen = torch.randint(len(pool.captions), (count,), generator=draw)
     pixels = augment(pool.pixels[chosen], draw).to(device)
     captions = ids["scenes" if is_scene else "cards"][chosen].to(device)
     captions = captions[:, : int((captions != 0).sum(1).max()) + 1]
+    down, right = torch.randint(grid, (2,), generator=draw).tolist()
+    while kept is not None and not is_scene and len(quarters(grid, (down, right))[kept].unique()) < 4:
+        kept = _kept_tokens(settings, draw)  # a quarter without a token has no loss
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         if is_scene:
             loss = scene_loss(backbone, pixels, captions, kept)
         else:
-            down, right = torch.randint(grid, (2,), generator=draw).tolist()
             loss = mosaic_loss(backbone, pixels, captions, (down, right), kept, settings.local_sharpness)
     adam.zero_grad(set_to_none=True)
     loss.backward()
@@ -189,6 +220,11 @@ def _step(
     with torch.no_grad():
         backbone.clip.logit_scale.clamp_(max=4.6052)  # 100, as CLIP does
     return loss.item()
+
+
+def _kept_tokens(settings: PretrainConfig, draw: torch.Generator) -> Tensor:
+    count = (SIZE // settings.patch) ** 2
+    return torch.randperm(count, generator=draw)[: round(settings.keep_tokens * count)].sort().values
 
 
 def augment(pixels: Tensor, draw: torch.Generator) -> Tensor:
@@ -202,27 +238,20 @@ def _all_words() -> list[str]:
     return [word for noun in WORDS for word in (noun, *SYNONYMS.get(noun, ()))] * 50
 
 
-def _claim(settings: PretrainConfig, out: Path, resume: bool) -> None:
-    """Write the run's settings into its folder, or compare them with those that are there."""
-    path = out / "settings.json"
-    if path.exists():
-        if not resume:
-            raise DisaError(f"{out}: holds a run already; choose another --out, or go on with it (--resume)")
-        if (there := json.loads(path.read_text())) != asdict(settings):
-            other = [f"{key}={there.get(key)}" for key, value in asdict(settings).items() if there.get(key) != value]
-            raise DisaError(f"{out}: holds a run with other settings ({', '.join(other)}); choose another --out")
-    prepare_folder(out)
-    _write_json(path, asdict(settings))
-
-
-def _restore(backbone: Backbone, adam: AdamW, out: Path) -> int:
-    """Put the newest checkpoint in place and return the step to go on with."""
-    found = checkpoints(out / "checkpoints")
-    if not found:
-        return 0
-    tensors, state = read_checkpoint(found[-1])
-    restore_run(tensors, backbone, adam, {})
-    return int(state["step"])
+def _refuse_another(settings: PretrainConfig, checkpoint: Path, resume: bool) -> None:
+    """Raise `DisaError` if a folder's run is not to be gone on with, or is another."""
+    if not resume:
+        raise DisaError(
+            f"{checkpoint.parent.parent}: holds a run already; go on with it (--resume), or choose another --out"
+        )
+    there = read_state(checkpoint).get(SETTINGS)
+    if not isinstance(there, dict):
+        raise DisaError(f"{checkpoint}: is of another command, or of an older version of it; choose another --out")
+    wanted = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    if other := [f"{name}={there.get(name)}" for name, value in wanted.items() if there.get(name) != value]:
+        raise DisaError(
+            f"{checkpoint}: was made with {', '.join(other)}; give the same settings, or choose another --out"
+        )
 
 
 def _save_clip(backbone: Backbone, config: dict[str, Any], folder: Path) -> None:
@@ -230,9 +259,4 @@ def _save_clip(backbone: Backbone, config: dict[str, Any], folder: Path) -> None
     state = {name: tensor.contiguous() for name, tensor in backbone.clip.state_dict().items()}
     weights = save(state, {"format": "pt"})
     write_whole(folder / "model.safetensors", lambda file: file.write(weights))
-    _write_json(folder / "config.json", {"architectures": ["CLIPModel"], "model_type": "clip", **config})
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    text = json.dumps(data, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_json(folder / "config.json", {"architectures": ["CLIPModel"], "model_type": "clip", **config})

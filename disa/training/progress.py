@@ -74,7 +74,7 @@ class RunLog:
         now, done = time.monotonic(), step + 1
         self.smooth = numbers["loss"] if self.smooth is None else 0.95 * self.smooth + 0.05 * numbers["loss"]
         rate = (done - self.start) / max(1e-9, now - self.begun)
-        said = f"loss {self.smooth:.4f}  {rate:.2f} steps/s  {memory():.1f} GB"
+        said = f"loss {self.smooth:.4f}  {rate:.2f} steps/s  {peak_memory():.1f} GB"
         self.bar.update(self.task, completed=done, said=said)
         if step % self.every == 0 or done == self.steps:
             # JSON knows no infinity: the norm of a step that fp16 leaves out
@@ -105,7 +105,7 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def memory() -> float:
+def peak_memory() -> float:
     """Return the largest memory this process has held, in GB: the accelerator's if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
@@ -122,9 +122,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             continue
+        if isinstance(record, dict):
+            records.append(record)
     return records
 
 
@@ -139,5 +141,5 @@ def _opened(path: Path, start: int) -> TextIO:
 
 def _keep_before(path: Path, start: int) -> None:
     if path.exists():
-        lines = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] < start]
+        lines = [json.dumps(record) + "\n" for record in read_log(path) if record.get("step", start) < start]
         write_whole(path, lambda file: file.write("".join(lines).encode()))

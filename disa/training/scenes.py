@@ -83,6 +83,13 @@ def training_batches(
         yield from batches
     except DisaError as error:  # of a worker: the loader puts its traceback before what it says
         raise DisaError(str(error).strip().splitlines()[-1].removeprefix("disa.errors.DisaError: ")) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DisaError(
+            "a process that makes samples died, perhaps for lack of (shared) memory; the same command goes on, "
+            "with --set workers=0 without such processes"
+        ) from None
     finally:
         if settings.workers:
             batches._shutdown_workers()  # type: ignore[attr-defined]

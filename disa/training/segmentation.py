@@ -4,7 +4,7 @@ Signature: (ModelConfig, TrainConfig, Source, run folder) -> run folder/model, l
 """
 
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -55,7 +55,9 @@ def train(
     """
     with open_engine(settings, device) as engine:
         try:
-            return _Training(config, settings, out, clip, init, source, engine, console).run(resume)
+            training = _Training(config, settings, out, clip, init, source, engine, console)
+            with training.folder.held() if engine.writes else nullcontext():
+                return training.run(resume)
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 raise DisaError(f"{engine.device}: out of memory; {LESS_MEMORY}") from error
@@ -181,7 +183,7 @@ class _Training:
 
     def _evaluate(self, done: int, log: RunLog, interruption: Interruption) -> bool:
         """Measure if it is due and not done yet, and keep the model if it is the best; False if it was interrupted."""
-        if not self._is_due(done) or self.folder.is_evaluated(done):
+        if not self._is_due(done) or self.folder.is_evaluated(done, self.evaluation.images):
             return True
         model, words = self.learner.finished()
         found = self.evaluation(done, model, words, lambda: interruption.asked)
@@ -189,9 +191,9 @@ class _Training:
             log.say(f"stopped in the evaluation after step {done}; the same command goes on from there")
             return False
         log.say(f"step {done}: {found.line}")
-        if self.engine.writes and self.folder.is_best(found.miou):
+        if self.engine.writes and self.folder.is_best(found.miou, self.evaluation.images):
             self.learner.export(self.folder.best, model)
-            self.folder.keep_best(done, found.miou)
+            self.folder.keep_best(done, found.miou, self.evaluation.images)
             log.say(f"step {done}: the best so far; it is in {self.folder.best}")
         log.write({"step": done - 1, "evaluation": found.record})  # last: a resumed run takes it for done
         self.engine.wait()

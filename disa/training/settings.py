@@ -78,6 +78,8 @@ class TrainConfig:
                 raise DisaError(f"{name}={getattr(self, name)}: must be at most {most}")
         if broken := [template for template in self.templates if template.count("{}") != 1]:
             raise DisaError(f'templates: "{broken[0]}" must have {{}} once, as in "a picture of a {{}}"')
+        if self.evaluate_every and not self.evaluate_images:
+            raise DisaError(f"evaluate_every={self.evaluate_every}, evaluate_images=0: leave out one of them")
         if not 0 <= self.ema < 1:
             raise DisaError(f"ema={self.ema}: must be at least 0 and below 1, e.g. 0.999")
 

@@ -3,6 +3,7 @@
 Signature: (ModelConfig, CLIP | model folder) -> (Disa, TextEncoder, the tokenizer's file).
 """
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -45,10 +46,11 @@ def start_model(config: ModelConfig, clip: Path | None, init: Path | None) -> tu
     return model, TextEncoder(model, words), tokenizer
 
 
-def start_identity(clip: Path | None, init: Path | None) -> str:
-    """Return what tells the weights that a run began from from others: their checksum, or "random"."""
+def start_identity(clip: Path | None, init: Path | None, tokenizer: Path) -> dict[str, str]:
+    """Return what tells what a run began from from others: checksums of its weights (or "random") and its tokenizer."""
     source = clip or init
-    return str(RANDOM) if source in (None, RANDOM) else weights_sha256(source)
+    weights = str(RANDOM) if source in (None, RANDOM) else weights_sha256(source)
+    return {"weights": weights, "tokenizer": hashlib.sha256(tokenizer.read_bytes()).hexdigest()}
 
 
 def _tokenizer_of(source: Path) -> Path:

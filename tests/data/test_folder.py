@@ -98,7 +98,7 @@ def test_more_than_255_categories_have_16_bits(own: Path):
 def test_lists_of_a_split(own: Path):
     (own / "val.txt").write_text("p2\np0.jpg\n")
     assert list(open_dataset("folder", own).ids) == ["p2", "p0"]
-    fails(own, r"train.txt: no such file; list the ids of the split, or use --split val", split="train")
+    fails(own, r"train.txt: no such file; write an id of the split a line \(there is val.txt\)", split="train")
     (own / "train.txt").write_text("p1")
     assert list(open_dataset("folder", own, "train").ids) == ["p1"]
     for content, message in (

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.training import pretrain as module
-from disa.training.checkpoint import checkpoints
+from disa.training.checkpoint import Checkpoint, checkpoints, write_checkpoint
 from disa.training.pool import render_pictures
 from disa.training.pretrain import PretrainConfig, augment, pretrain
 
@@ -88,10 +88,30 @@ def test_transformers_reads_the_folder(finished):
 
 
 def test_other_settings_and_unwanted_runs_are_refused(finished):
-    with pytest.raises(DisaError, match="other settings \\(seed=0\\)"):
+    with pytest.raises(DisaError, match="was made with seed=0; give the same settings"):
         pretrain(replace(TINY, seed=1), finished, resume=True)
     with pytest.raises(DisaError, match="holds a run already"):
         pretrain(TINY, finished)
+
+
+def test_another_number_of_steps_between_checkpoints_is_no_other_run(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    assert pretrain(replace(TINY, checkpoint_every=3), tmp_path / "run", resume=True)
+
+
+def test_a_folder_of_another_command_is_left_as_it_is(tmp_path):
+    write_checkpoint(tmp_path / "checkpoints", Checkpoint({"a": torch.zeros(1)}, {"step": 1, "model": {}}))
+    with pytest.raises(DisaError, match="is of another command"):
+        pretrain(TINY, tmp_path, resume=True)
+    assert {path.name for path in tmp_path.iterdir()} <= {"checkpoints", ".lock"}
+
+
+def test_few_tokens_are_drawn_until_every_quarter_has_one(tmp_path):
+    """Of 36 tokens 8 are kept: one draw in five leaves a quarter out, which would be a loss that is no number."""
+    pretrain(replace(TINY, keep_tokens=8 / 36, steps=12, all_tokens_from=1.0), tmp_path)
+    assert len(losses(tmp_path)) >= 2
+    with pytest.raises(DisaError, match=r"keep_tokens=0.1: of 36 tokens at least 8 must be kept; set it to 0.22"):
+        replace(TINY, keep_tokens=0.1)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
@@ -114,6 +134,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
         {"keep_tokens": 0.0},
         {"all_tokens_from": 2.0},
         {"cards": 10**12},
+        {"seed": 2**31},
+        {"embedding_width": 0},
+        {"context": -4},
+        {"mosaics": 5000},
     ],
 )
 def test_impossible_settings_are_refused(wrong):

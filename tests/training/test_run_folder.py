@@ -2,19 +2,25 @@
 
 import json
 import shutil
+import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from small_run import small_config, small_settings
 
 import disa
 from disa.errors import DisaError
 from disa.evaluation.picturebook import evaluate
 from disa.training import evaluations
+from disa.training.checkpoint import checkpoints
 from disa.training.evaluations import Evaluation
 from disa.training.learner import Learner
 from disa.training.progress import RunLog, read_log
@@ -45,13 +51,60 @@ def test_the_best_model_is_kept(clip_folder: Path, tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(evaluations, "evaluate", of_a_kind)
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
-    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "miou": 40.0}
-    best, last = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("best", "model"))
-    assert best != last
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "miou": 40.0, "images": 2}
     disa.load(tmp_path / "best", device="cpu")
-    # the model of that step, not of another
-    train(CONFIG, replace(SETTINGS, steps=4, warmup=2), tmp_path / "same", clip_folder)
-    assert best != (tmp_path / "same" / "model" / "model.safetensors").read_bytes()  # its cosine ends sooner
+    best, last = (load_file(tmp_path / name / "model.safetensors") for name in ("best", "model"))
+    of_that_step = load_file(tmp_path / "checkpoints" / "step-00000004" / "tensors.safetensors")
+    assert all(torch.equal(tensor, of_that_step[f"model.{name}"]) for name, tensor in best.items())
+    assert any(not torch.equal(best[name], last[name]) for name in best)
+
+
+def test_an_evaluation_on_more_images_is_another_and_is_done(clip_folder: Path, tmp_path: Path) -> None:
+    train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    (tmp_path / "best.json").write_text('{"step": 2, "miou": 99.0, "images": 2}')
+    train(CONFIG, replace(SETTINGS, evaluate_images=3), tmp_path, clip_folder, resume=True)
+    assert json.loads((tmp_path / "best.json").read_text())["images"] == 3
+    records = [record for record in read_log(tmp_path / "log.jsonl") if "evaluation" in record]
+    assert [record["evaluation"]["images"] for record in records] == [2, 2, 2, 3]
+
+
+def test_an_interruption_in_an_evaluation_of_picturebook_is_answered(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, progress: Callable[[int], None], **options: Any) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*args, progress=progress, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluations, "evaluate", interrupted)
+        assert train(CONFIG, SETTINGS, tmp_path, clip_folder) is None
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+    assert train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True) is not None
+    assert sum("evaluation" in record for record in read_log(tmp_path / "log.jsonl")) == 3
+
+
+def test_two_runs_in_one_folder_are_refused(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("disa.training.run_folder.PATIENCE", 0.1)
+    with RunFolder(tmp_path).held(), pytest.raises(DisaError, match="another run is at work in it"):
+        train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_somebody_s_own_log_is_refused_and_kept(clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 5, "mine": "precious"}')
+    with pytest.raises(DisaError, match=r"log.jsonl: is of no run .*; choose another --out"):
+        train(CONFIG, SETTINGS, tmp_path, clip_folder)
+    assert "precious" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_somebody_s_copy_of_a_checkpoint_is_none_of_the_run_s(clip_folder: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, evaluate_every=0, evaluate_images=0)
+    train(CONFIG, settings, tmp_path, clip_folder)
+    copy = tmp_path / "checkpoints" / "step-99999999-backup"
+    shutil.copytree(tmp_path / "checkpoints" / "step-00000004", copy)
+    train(CONFIG, settings, tmp_path, clip_folder, resume=True)
+    assert copy.is_dir()
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000004", "step-00000006"]
 
 
 def test_a_run_killed_in_an_evaluation_measures_again(
@@ -99,10 +152,11 @@ def test_tensorboard_is_an_extra_that_says_so(
 def test_a_best_json_that_is_not_ours_counts_as_none(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / "best.json").write_text("{")
-    assert folder.is_best(1.0)
-    folder.keep_best(2, 1.0)
-    assert not folder.is_best(1.0)
-    assert not folder.is_best(None)
+    assert folder.is_best(1.0, 5)
+    folder.keep_best(2, 1.0, 5)
+    assert not folder.is_best(1.0, 5)
+    assert folder.is_best(1.0, 6)
+    assert not folder.is_best(None, 5)
 
 
 def test_a_run_killed_while_it_keeps_the_best_model_keeps_it_after_all(
@@ -147,7 +201,7 @@ def test_a_folder_that_has_seen_no_run_keeps_what_is_in_it(clip_folder: Path, tm
 
 
 def test_files_can_be_read_by_whom_the_user_lets(clip_folder: Path, tmp_path: Path) -> None:
-    train(CONFIG, replace(SETTINGS, steps=2, evaluate_images=0), tmp_path, clip_folder)
+    train(CONFIG, replace(SETTINGS, steps=2, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder)
     plain = tmp_path / "plain"
     plain.touch()
     assert (tmp_path / "model" / "model.safetensors").stat().st_mode == plain.stat().st_mode
@@ -157,7 +211,7 @@ def test_files_can_be_read_by_whom_the_user_lets(clip_folder: Path, tmp_path: Pa
 def test_descriptions_that_somebody_changed_do_no_harm(name: str, content: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / name).write_text(content)
-    assert folder.is_best(1.0)
+    assert folder.is_best(1.0, 5)
     folder.describe({"step": 0}, processes=1)
     assert [start["step"] for start in json.loads((tmp_path / "run.json").read_text())] == [0]
 

@@ -1,3 +1,5 @@
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -32,6 +34,21 @@ def test_workers_do_not_change_what_is_seen(workers: int) -> None:
         assert pixels.dtype == torch.uint8
         assert torch.equal(pixels, same_pixels)
         assert torch.equal(target, same_target)
+
+
+class Deadly(TrainingScenes):
+    """Scenes of which one costs the life of the process that makes it, as too little memory would."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_a_killed_worker_is_one_error_with_the_remedy() -> None:
+    settings = replace(SETTINGS, workers=1)
+    with pytest.raises(DisaError, match=r"a process that makes samples died.*workers=0"):
+        list(training_batches(Deadly(settings, 32), settings, 0))
 
 
 def test_starting_later_gives_the_later_batches() -> None:

@@ -58,6 +58,7 @@ def test_changes_given_as_text() -> None:
     [
         (TrainConfig(), "steps", "many", "a whole number"),
         (TrainConfig(), "steps", "0", "at least 1"),
+        (TrainConfig(evaluate_images=0), "evaluate_every", "5", "evaluate_images=0: leave out one"),
         (TrainConfig(), "lr", "fast", "a number"),
         (TrainConfig(), "templates", "a picture", "must have {} once"),
         (TrainConfig(), "flip", "perhaps", "true or false"),

@@ -207,6 +207,11 @@ def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, 
         train(CONFIG, replace(SETTINGS, lr=0.5), reference, clip_folder, resume=True)
     with pytest.raises(DisaError, match="another model configuration"):
         train(CONFIG.replace(loss_itm_weight=0.5), SETTINGS, reference, clip_folder, resume=True)
+    other = Path(shutil.copytree(clip_folder, tmp_path / "words"))
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text + " ")
+    with pytest.raises(DisaError, match="began from other weights or words"):
+        train(CONFIG, SETTINGS, reference, other, resume=True)
     with pytest.raises(DisaError, match="began from other weights"):
         train(CONFIG, SETTINGS, reference, another_clip(clip_folder, tmp_path / "clip"), resume=True)
     with pytest.raises(DisaError, match="one of two"):
@@ -237,6 +242,18 @@ def test_bf16_and_sampled_templates_train(
     assert first == pytest.approx(plain, rel=0.1)
     assert first != plain
     assert torch.tensor(first).bfloat16().item() != first  # the loss itself is computed in full precision
+
+
+def test_templates_are_drawn_at_each_step(clip_folder: Path) -> None:
+    config, settings = (
+        small_config(backbone_finetune="frozen"),
+        replace(SETTINGS, templates=("a {}", "the {}", "one {}")),
+    )
+    with open_engine(settings, "cpu") as engine:
+        learner = Learner(config, settings, clip_folder, None, engine)
+        drawn = [learner._prompts(step, torch.tensor([3, 5]))[0] for step in range(20)]
+    assert all(text is not None and text.shape[:2] == (2, 1) for text in drawn)
+    assert len({tuple(text.flatten().tolist()) for text in drawn if text is not None}) == 3
 
 
 def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
