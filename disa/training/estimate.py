@@ -3,8 +3,11 @@
 Signature: (config, settings, labels) -> Memory; (Learner) -> seconds per step
 """
 
+import os
 import shutil
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -23,6 +26,7 @@ from disa.training.run_folder import RunFolder
 from disa.training.settings import TrainConfig
 
 GB = 1e9
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 LESS_MEMORY = "set micro_batch=1 (the same batch in parts), recompute=true, or categories to fewer than there are"
 
 
@@ -69,17 +73,23 @@ def memory(config: ModelConfig, settings: TrainConfig, labels: int, tokens: int,
 def check_memory(needed: Memory, engine: Engine) -> float:
     """Return the GB that the device has. Raises `DisaError` if the run cannot fit, with what to change."""
     device = engine.device
-    there = (
-        torch.cuda.get_device_properties(device).total_memory
-        if device.type == "cuda"
-        else psutil.virtual_memory().total
-    )
-    several = 1 if device.type == "cuda" else engine.processes.count  # processes on one machine share its memory
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine_memory()
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", engine.processes.count))
+    several = 1 if device.type == "cuda" else beside  # processes on one machine share its memory
     if needed.total * several > there:
         raise DisaError(
             f"training needs about {_size(needed.total * several)}, {device} has {_size(there)}: {LESS_MEMORY}"
         )
     return there / GB
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has, or that the container in which this process runs may use."""
+    limits = [psutil.virtual_memory().total]
+    for path in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 def check_disk(learner: Learner, folder: RunFolder) -> None:

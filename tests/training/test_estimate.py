@@ -83,6 +83,20 @@ def test_too_little_memory_is_refused_with_what_to_change(learner: Learner, monk
         check_memory(needed, learner.engine)
 
 
+@pytest.mark.parametrize(("limit", "there"), [("1000\n", 1000), ("max\n", 5000), (None, 5000), ("9000", 5000)])
+def test_a_container_s_limit_counts(
+    limit: str | None, there: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Machine(NamedTuple):
+        total: int = 5000
+
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(estimate.psutil, "virtual_memory", Machine)
+    monkeypatch.setattr(estimate, "CONTAINER_LIMITS", (tmp_path / "memory.max",))
+    assert estimate.machine_memory() == there
+
+
 def test_a_step_of_noise_is_timed_and_leaves_no_trace(learner: Learner) -> None:
     before, state = {n: p.detach().clone() for n, p in learner.trained.items()}, torch.get_rng_state()
     assert step_seconds(learner, 32) > 0
