@@ -21,7 +21,7 @@ from disa.interfaces.cli import app
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-CHANGING = ("sittings", "command", "date")  # between two runs of the same thing
+CHANGING = ("sittings", "command", "date", "commit")  # between two runs of the same thing
 
 
 def evaluate(*words: object) -> Any:
