@@ -19,6 +19,10 @@ from disa.training.augment import pad
 from disa.training.settings import TrainConfig
 
 LABELS = tuple(word for word in WORDS if word in SEEN)  # the words with masks for training, in the order of WORDS
+WORKER_DIED = (
+    "a process that makes samples died, perhaps for lack of (shared) memory; the same command goes on, with --set "
+    "workers=0 without such processes"
+)
 _SPAN = 2**32  # samples apart lie the streams of two seeds: no run is ever that long
 
 
@@ -83,16 +87,20 @@ def training_batches(
         yield from batches
     except DisaError as error:  # of a worker: the loader puts its traceback before what it says
         raise DisaError(str(error).strip().splitlines()[-1].removeprefix("disa.errors.DisaError: ")) from None
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, EOFError, OSError) as error:
+        if not (settings.workers and worker_died(error)):
             raise
-        raise DisaError(
-            "a process that makes samples died, perhaps for lack of (shared) memory; the same command goes on, "
-            "with --set workers=0 without such processes"
-        ) from None
+        raise DisaError(WORKER_DIED) from None
     finally:
         if settings.workers:
             batches._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def worker_died(error: BaseException) -> bool:
+    """Whether a process that makes samples was killed: torch says so wherever the run is, or its pipe breaks first."""
+    broken = isinstance(error, (EOFError, ConnectionError, FileNotFoundError))  # in the middle of a sample
+    said = str(error)
+    return said.startswith("DataLoader worker") if isinstance(error, RuntimeError) else broken and "Caught" not in said
 
 
 def choose_labels(present: Tensor, step: int, settings: TrainConfig) -> Tensor:

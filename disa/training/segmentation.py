@@ -25,7 +25,7 @@ from disa.training.learner import Learner
 from disa.training.progress import RunLog, clock
 from disa.training.run_folder import RunFolder
 from disa.training.samples import PICTUREBOOK, Source
-from disa.training.scenes import training_batches
+from disa.training.scenes import WORKER_DIED, training_batches, worker_died
 from disa.training.settings import TrainConfig
 from disa.training.shards import local
 from disa.training.tensorboard import TensorBoard
@@ -61,6 +61,8 @@ def train(
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 raise DisaError(f"{engine.device}: out of memory; {LESS_MEMORY}") from error
+            if worker_died(error):
+                raise DisaError(WORKER_DIED) from error
             raise
 
 

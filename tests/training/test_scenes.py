@@ -1,20 +1,25 @@
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_run import small_settings
+from small_run import small_config, small_settings
 
 from disa.data.picturebook import SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.errors import DisaError
 from disa.model.losses import IGNORED
 from disa.training.augment import PADDING
+from disa.training.learner import Learner
+from disa.training.samples import PICTUREBOOK
 from disa.training.scenes import LABELS, TrainingScenes, choose_labels, relabel, training_batches
+from disa.training.segmentation import train
 from disa.training.settings import TrainConfig
 
 SETTINGS = small_settings(steps=3, batch=3)
@@ -49,6 +54,20 @@ def test_a_killed_worker_is_one_error_with_the_remedy() -> None:
     settings = replace(SETTINGS, workers=1)
     with pytest.raises(DisaError, match=r"a process that makes samples died.*workers=0"):
         list(training_batches(Deadly(settings, 32), settings, 0))
+
+
+def test_a_worker_killed_during_a_step_is_the_same_error(clip_folder: Path, tmp_path: Path) -> None:
+    """Torch tells of it by a signal, wherever the run is."""
+
+    def step(self: Learner, *arguments: object) -> dict[str, float]:
+        time.sleep(10)
+        raise AssertionError("nobody said that the worker had died")
+
+    settings, source = replace(SETTINGS, workers=1), PICTUREBOOK._replace(samples=Deadly)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "step", step)
+        with pytest.raises(DisaError, match="a process that makes samples died"):
+            train(small_config(), settings, tmp_path, clip_folder, source=source)
 
 
 def test_starting_later_gives_the_later_batches() -> None:
