@@ -1,11 +1,23 @@
 """Errors that a user can mend: one line that names the file or value and the remedy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DisaError(Exception):
     """A mistake in the input, not in the program. The command line prints it in one line and exits with code 2."""
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: `MemoryError` in Python; PyTorch has a message, of other words on each device."""
+@contextmanager
+def memory_errors_as(message: str) -> Iterator[None]:
+    """Raise a `DisaError` that says `message` where memory runs out in this block.
+
+    Python has a `MemoryError` for it; PyTorch has a message, of other words on each device.
+    """
     said = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(it in str(error) for it in said))
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in said):
+            raise
+        raise DisaError(message) from error

@@ -46,9 +46,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         raise DisaError(f"{path}: cannot be written ({reason}); free space or choose another folder") from None
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write indented JSON as `write_whole` does."""
-    text = json.dumps(data, indent=1) + "\n"
+def write_json(path: Path, data: Any, indent: int = 1) -> None:
+    """Write plain data as JSON that appears in one step. Raises `DisaError` if the disk refuses."""
+    text = json.dumps(data, indent=indent) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
 
 

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from disa.evaluation.predictor import Settings
 from disa.evaluation.provenance import provenance, weights_sha256
 from disa.evaluation.published import published
 from disa.evaluation.resume import Counted, Run
-from disa.files import write_whole
+from disa.files import write_json, write_whole
 from disa.model.clip_files import is_clip_folder
 from disa.model.pretrained import read_config
 
@@ -72,14 +71,8 @@ def result_of(counted: Counted, dataset: Dataset, model: str, path: Path, settin
 
 def write_result(out: Path, result: dict[str, Any]) -> None:
     """Write `result.json` and `report.md`. Raises `DisaError` if the disk refuses."""
-    write_json(out / "result.json", result)
+    write_json(out / "result.json", result, indent=2)
     write_whole(out / "report.md", lambda file: file.write(report(result).encode()))
-
-
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write plain data as JSON. Raises `DisaError` if the disk refuses."""
-    text = json.dumps(result, indent=2) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _templates(path: Path) -> tuple[str, ...]:

@@ -3,14 +3,13 @@
 Signature: numbers of `picturebook.evaluate` -> rich table; (numbers, model folder) -> JSON.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from disa.evaluation.provenance import provenance
-from disa.files import write_whole
+from disa.files import write_json
 
 COLUMNS = ("all", "seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 _TITLES = {
@@ -38,8 +37,7 @@ def table(numbers: dict[str, Any], title: str) -> Table:
 
 def write_report(path: Path, numbers: dict[str, Any], model: str, folder: Path) -> None:
     """Write the numbers as JSON together with `provenance`. Raises `DisaError` if the file cannot be written."""
-    text = json.dumps(numbers | provenance(model, folder), indent=2) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_json(path, numbers | provenance(model, folder), indent=2)
 
 
 def _caption(numbers: dict[str, Any]) -> str:

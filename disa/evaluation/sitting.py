@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disa.data.dataset import Dataset
 from disa.data.images import Pixels
-from disa.errors import DisaError, out_of_memory
+from disa.errors import DisaError, memory_errors_as
 from disa.evaluation.ahead import Sample
 from disa.evaluation.processes import Processes
 from disa.evaluation.provenance import commit
@@ -45,13 +45,9 @@ class Sitting:
         Raises `DisaError`, naming the image, for labels out of range and where the memory does not suffice.
         """
         name, begun = f"{dataset.name}, {dataset.ids[sample.position]}", time.monotonic()
-        try:
+        size = " x ".join(map(str, sample.picture.shape[:2]))
+        with memory_errors_as(f"{name}: {size} pixels do not fit into memory; {self.less_memory}"):
             found = predict(sample.picture)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            size = " x ".join(map(str, sample.picture.shape[:2]))
-            raise DisaError(f"{name}: {size} pixels do not fit into memory; {self.less_memory}") from None
         if found.is_cuda:
             torch.cuda.synchronize(found.device)  # or the model's time would be taken for the metric's
         predicted = time.monotonic()

@@ -13,7 +13,7 @@ from disa.data.benchmarks import BENCHMARKS
 from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.errors import DisaError
 from disa.evaluation.benchmark import Watch, measure
-from disa.evaluation.job import result_of, run_of, write_json, write_result
+from disa.evaluation.job import result_of, run_of, write_result
 from disa.evaluation.markdown import beside, notes, paper_markdown, paper_table, rows
 from disa.evaluation.pictures import save_worst
 from disa.evaluation.predictions import Predictions
@@ -21,7 +21,7 @@ from disa.evaluation.predictor import DTYPES, Predictor, Settings
 from disa.evaluation.processes import Processes, join
 from disa.evaluation.published import PAPER
 from disa.evaluation.resume import State
-from disa.files import prepare_file, prepare_folder, write_whole
+from disa.files import prepare_file, prepare_folder, write_json, write_whole
 from disa.inference.bundle import choose_device, load
 from disa.inference.catalogue import model_folder
 from disa.inference.protocol import Protocol
@@ -49,7 +49,7 @@ def run_one(name: str, options: Options) -> None:
         result = job.do(dataset, out, options.save_predictions, options.save_worst)
         if processes.rank == 0:
             if options.json is not None:
-                write_json(options.json, result)
+                write_json(options.json, result, indent=2)
             console = Console(highlight=False, soft_wrap=True)
             console.print(_measures(result), *([_beside(result)] if result["published"] else []))
             for line in (*notes(result), f"{out}: report.md, result.json"):
@@ -190,7 +190,7 @@ def _write_table(options: Options, out: Path, results: dict[str, Any], left_out:
     everything = {"model": options.model, "benchmarks": results, "left_out": left_out}
     for path in (out / "result.json", options.json):
         if path is not None:
-            write_json(path, everything)
+            write_json(path, everything, indent=2)
     table = Table(*lines[0], title="mIoU %")
     for cells in lines[1:]:
         table.add_row(*cells)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import disa
-from disa.errors import DisaError, out_of_memory
+from disa.errors import DisaError, memory_errors_as
 from disa.interfaces.data_cli import data
 from disa.interfaces.options import Device, Model
 from disa.interfaces.study_cli import study
@@ -25,14 +25,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> object:
         """Run the command. A `DisaError` and memory that runs out exit with 2, Ctrl-C with 130."""
         try:
-            return super().invoke(ctx)
+            with memory_errors_as("out of memory; choose smaller pictures, fewer labels or --device cpu"):
+                return super().invoke(ctx)
         except DisaError as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(FAILED) from None
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            typer.echo("error: out of memory; choose smaller pictures, fewer labels or --device cpu", err=True)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             typer.echo("interrupted: files already written are whole and kept", err=True)

@@ -1,6 +1,5 @@
 """`disa picturebook`: a number of scenes -> their pictures, label maps and captions in a folder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from rich.progress import track
 
 from disa.data.picturebook import LARGEST, SMALLEST, WORDS, render
 from disa.errors import DisaError
-from disa.files import prepare_folder, write_whole
+from disa.files import prepare_folder, write_json, write_whole
 
 
 def run(out: Path, *, count: int, size: int, seed: int, masks: bool) -> None:
@@ -31,8 +30,7 @@ def run(out: Path, *, count: int, size: int, seed: int, masks: bool) -> None:
             _write_png(out / "masks" / name, scene.labels)
         captions[name] = {"caption": scene.caption, "words": scene.words}
     if masks:
-        text = json.dumps({"seed": seed, "words": WORDS, "scenes": captions}, indent=1) + "\n"
-        write_whole(out / "scenes.json", lambda file: file.write(text.encode()))
+        write_json(out / "scenes.json", {"seed": seed, "words": WORDS, "scenes": captions})
     drawn = "1 scene is" if count == 1 else f"{count} scenes are"
     typer.echo(f"{drawn} in {out}" + (f", masks in {out / 'masks'}" if masks else ""))
 

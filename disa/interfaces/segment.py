@@ -1,16 +1,16 @@
 """`disa segment`: pictures and labels in, overlay, palette PNG and JSON per picture out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from disa.data.images import expand, read_file, real_path
+from disa.data.images import Pixels, expand, read_file, real_path
 from disa.data.vocabulary import load_vocabulary
-from disa.errors import DisaError, out_of_memory
+from disa.errors import DisaError, memory_errors_as
 from disa.files import prepare_folder
 from disa.inference.catalogue import model_folder
 from disa.inference.labels import check_templates, parse_background, parse_labels
@@ -19,6 +19,7 @@ from disa.interfaces.progress import file_progress, stderr_console
 if TYPE_CHECKING:
     from disa.inference.segmentation import Segmentation
 
+Result = TypeVar("Result")
 DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
 LONGEST_STEM = 200  # bytes; file systems take names of 255
 
@@ -64,19 +65,11 @@ def run(
     segmenter = load(model, device)
     segmenter.embed(words, policy, templates, shown)  # refuses here what is no picture's fault
 
-    def segmented(file: Path) -> "Segmentation":
-        picture = read_file(file, max_pixels)
-        try:
-            return segmenter(
-                picture, words, scores=scores, background=policy, templates=templates, size=size, protocol=protocol,
-                overlap=overlap,
-            )  # fmt: skip
-        except DisaError as error:
-            raise DisaError(f"{file}: {error}") from None
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise DisaError(f"{file}: out of memory; choose a smaller --size, fewer labels or --device cpu") from None
+    def segment(picture: Pixels) -> "Segmentation":
+        return segmenter(
+            picture, words, scores=scores, background=policy, templates=templates, size=size, protocol=protocol,
+            overlap=overlap,
+        )  # fmt: skip
 
     failed = 0
     with file_progress(console) as progress:
@@ -84,7 +77,7 @@ def run(
         for file, name in zip(files, _names(files), strict=True):
             progress.update(task, description=file.name)
             try:
-                result = segmented(file)
+                result = _segmented(file, max_pixels, segment)
             except DisaError as error:
                 if len(files) == 1:
                     raise
@@ -98,6 +91,16 @@ def run(
         f"{done} of {len(files)} pictures segmented, in {out}" if failed else f"{_count(done)} segmented, in {out}"
     )
     return DONE if not failed else SOME_FAILED if done else ALL_FAILED
+
+
+def _segmented(file: Path, max_pixels: int, segment: Callable[[Pixels], Result]) -> Result:
+    """Read and segment one picture. Raises `DisaError`, naming the file, for what only this picture does not do."""
+    picture = read_file(file, max_pixels)
+    try:
+        with memory_errors_as("out of memory; choose a smaller --size, fewer labels or --device cpu"):
+            return segment(picture)
+    except DisaError as error:
+        raise DisaError(f"{file}: {error}") from None
 
 
 def _words(labels: str | None, vocabulary: str | None, synonyms: bool) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ class Study:
         measuring, model = time.monotonic(), str(job.folder / "model")
         measure = ["evaluate", "picturebook", "--model", model, "--limit", str(self.budget.scenes)]
         if self._disa([*measure, "--device", "cpu", "--json", str(job.folder / RESULT)], job):
-            trained = _trained_seconds(job.folder)  # of all starts, if there was an interruption
+            trained = read_state(checkpoints(job.folder / "checkpoints")[-1])["seconds"]  # of all starts
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)  # five times the size of the model
             write_json(job.folder / TIME, {"seconds": trained + time.monotonic() - measuring})
         return (time.monotonic() - begun) / 60
@@ -169,10 +169,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DisaError(f"{path}: cannot be read ({error}); delete it, or choose another --out") from None
     return found if isinstance(found, dict) else {}
-
-
-def _trained_seconds(run: Path) -> float:
-    return float(read_state(checkpoints(run / "checkpoints")[-1])["seconds"])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch.optim import AdamW
 
 from disa.config import ModelConfig
 from disa.data.picturebook import SIZE, SYNONYMS, WORDS
-from disa.errors import DisaError, out_of_memory
+from disa.errors import DisaError, memory_errors_as
 from disa.files import write_json, write_whole
 from disa.model.backbone import Backbone
 from disa.recipes import small_clip
@@ -141,22 +141,15 @@ def pretrain(
     """
     check_precision(settings.precision, device)
     folder = RunFolder(out)
-    with folder.held():
-        try:
-            return _pretrain(settings, folder, resume, device, console)
-        except (RuntimeError, MemoryError) as error:
-            if out_of_memory(error):
-                raise DisaError(f"{device}: out of memory; set mosaics, scenes or vision_width lower") from error
-            raise
+    with folder.held(), memory_errors_as(f"{device}: out of memory; set mosaics, scenes or vision_width lower"):
+        return _pretrain(settings, folder, resume, device, console)
 
 
 def _pretrain(
     settings: PretrainConfig, folder: RunFolder, resume: bool, device: str, console: Console | None
 ) -> Path | None:
-    found = checkpoints(folder.checkpoints)
-    if found:
-        _refuse_another(settings, found[-1], resume)
-    out, start = folder.path, read_state(found[-1])["step"] if found else 0
+    found, out = checkpoints(folder.checkpoints), folder.path
+    start = _start(settings, found[-1], resume) if found else 0
     folder.describe({"step": start, SETTINGS: asdict(settings)}, processes=1)
     cards = render_pictures("cards", settings.cards, settings.seed)
     scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
@@ -238,13 +231,14 @@ def _all_words() -> list[str]:
     return [word for noun in WORDS for word in (noun, *SYNONYMS.get(noun, ()))] * 50
 
 
-def _refuse_another(settings: PretrainConfig, checkpoint: Path, resume: bool) -> None:
-    """Raise `DisaError` if a folder's run is not to be gone on with, or is another."""
+def _start(settings: PretrainConfig, checkpoint: Path, resume: bool) -> int:
+    """Return the step to go on with. Raises `DisaError` if this run is another, or is not to be gone on with."""
     if not resume:
         raise DisaError(
             f"{checkpoint.parent.parent}: holds a run already; go on with it (--resume), or choose another --out"
         )
-    there = read_state(checkpoint).get(SETTINGS)
+    state = read_state(checkpoint)
+    there = state.get(SETTINGS)
     if not isinstance(there, dict):
         raise DisaError(f"{checkpoint}: is of another command, or of an older version of it; choose another --out")
     wanted = {name: value for name, value in asdict(settings).items() if name not in FREE}
@@ -252,6 +246,7 @@ def _refuse_another(settings: PretrainConfig, checkpoint: Path, resume: bool) ->
         raise DisaError(
             f"{checkpoint}: was made with {', '.join(other)}; give the same settings, or choose another --out"
         )
+    return int(state["step"])
 
 
 def _save_clip(backbone: Backbone, config: dict[str, Any], folder: Path) -> None:

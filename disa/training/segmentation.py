@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from disa.config import ModelConfig
-from disa.errors import DisaError, out_of_memory
+from disa.errors import DisaError, memory_errors_as
 from disa.model.count import parameters
 from disa.training.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
 from disa.training.engine import Engine, open_engine
@@ -53,14 +53,12 @@ def train(
     Raises `DisaError` for unusable folders or masks, contradicting settings, too little memory, a full disk and a loss
     that is not a number.
     """
-    with open_engine(settings, device) as engine:
+    with open_engine(settings, device) as engine, memory_errors_as(f"{engine.device}: out of memory; {LESS_MEMORY}"):
         try:
             training = _Training(config, settings, out, clip, init, source, engine, console)
             with training.folder.held() if engine.writes else nullcontext():
                 return training.run(resume)
-        except (RuntimeError, MemoryError) as error:
-            if out_of_memory(error):
-                raise DisaError(f"{engine.device}: out of memory; {LESS_MEMORY}") from error
+        except RuntimeError as error:
             if worker_died(error):
                 raise DisaError(WORKER_DIED) from error
             raise

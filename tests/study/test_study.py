@@ -10,17 +10,15 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from small_run import small_config
+from small_run import save_clip
 from typer.testing import CliRunner
 
 from disa.errors import DisaError
 from disa.evaluation.picturebook import GROUPS
 from disa.interfaces.cli import app
-from disa.model.backbone import Backbone
 from disa.study.runner import LOG, RESULT, Budget, Job, Study
 from disa.study.table import collect, differences, hours, markdown, verdicts
 from disa.study.variants import QUESTIONS, REFERENCE, VARIANTS, folder_name
-from disa.training.tokenizer import save_tokenizer, train_tokenizer
 
 SMALL = {  # of a run that takes seconds, not minutes
     "backbone_image_size": "32", "backbone_guidance_blocks": "0,1", "cost_channels": "8", "cost_kernel": "3",
@@ -32,11 +30,7 @@ SMALL = {  # of a run that takes seconds, not minutes
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    torch.manual_seed(0)
-    Backbone(small_config()).clip.save_pretrained(folder)
-    save_tokenizer(train_tokenizer(["a picture of a house by the sea"] * 30, 600), folder, 32)
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def words(clip: Path, out: Path, *more: str) -> list[str]:

@@ -1,10 +1,15 @@
 """A network small enough to train in a test, and the settings of such runs."""
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from disa.config import ModelConfig
+from disa.model.backbone import Backbone
 from disa.recipes import mini
 from disa.training.settings import TrainConfig
+from disa.training.tokenizer import save_tokenizer, train_tokenizer
 
 
 def small_config(**changes: Any) -> ModelConfig:
@@ -29,6 +34,14 @@ def small_config(**changes: Any) -> ModelConfig:
         "decode_guidance_channels": (4, 4), "decode_image_channels": 2,
     }  # fmt: skip
     return mini(**fields | changes)
+
+
+def save_clip(folder: Path) -> Path:
+    """Write the small network's CLIP, with random weights, and a tokenizer; return the folder."""
+    torch.manual_seed(0)
+    Backbone(small_config()).clip.save_pretrained(folder)
+    save_tokenizer(train_tokenizer(["a picture of a house by the sea"] * 30, 600), folder, 32)
+    return folder
 
 
 def small_settings(**changes: Any) -> TrainConfig:

@@ -12,7 +12,7 @@ from miniatures import build
 from PIL import Image
 from rich.console import Console
 from small_run import small_config, small_settings
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from disa.data.dataset import open_dataset
 from disa.errors import DisaError
@@ -134,26 +134,20 @@ def test_an_interrupted_run_goes_on_bit_for_bit(folder: Path, clip_folder: Path,
         train(small_config(), whole, again, clip_folder, source=dataset_source("folder", folder), resume=True)
 
 
+def train_by_command(model: Path, dataset: str, data: Path, out: Path, *fields: str) -> Result:
+    """Train the small model for two steps on a data set, as a user would; return what was said."""
+    small = ("steps=2", "workers=0", "precision=fp32", "backbone_guidance_blocks=0,1", "backbone_image_size=48")
+    sets = [part for field in (*small, *fields) for part in ("--set", field)]
+    words = ["train", "mini", "--init", str(model), "--dataset", dataset, "--data", str(data), "--out", str(out)]
+    done = CliRunner().invoke(app, [*words, *sets, "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    return done
+
+
 def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_path: Path, model_folder: Path):
     out = tmp_path / "out"
-    words = [
-        "train",
-        "mini",
-        "--init",
-        str(model_folder),
-        "--dataset",
-        "folder",
-        "--data",
-        str(folder),
-        "--out",
-        str(out),
-    ]
-    fields = ["steps=2", "batch=2", "workers=0", "precision=fp32", "categories=0", "evaluate_every=1"]
-    config = json.loads((model_folder / "config.json").read_text())["model"]
-    same = [f"{n}={','.join(map(str, config[n]))}" for n in ("backbone_guidance_blocks",)] + ["backbone_image_size=48"]
-    sets = [part for field in (*fields, *same) for part in ("--set", field)]
-    done = CliRunner().invoke(app, [*words, "--out", str(out), *sets, "--device", "cpu"])
-    assert done.exit_code == 0, done.output
+    fields = ["batch=2", "categories=0", "evaluate_every=1"]
+    done = train_by_command(model_folder, "folder", folder, out, *fields)
     assert f"disa evaluate folder --data {folder} --model {out / 'model'}" in done.stdout
     measured = CliRunner().invoke(
         app, ["evaluate", "folder", "--data", str(folder), "--model", str(out / "model"), "--out", str(tmp_path / "r"),
@@ -201,29 +195,10 @@ def _spoil(folder: Path, how: str) -> None:
 def test_coco_stuff_from_its_official_files(tmp_path: Path, model_folder: Path) -> None:
     for split in ("train", "val"):
         build("coco-stuff", tmp_path / "datasets", split)
-    words = [
-        "train",
-        "mini",
-        "--init",
-        str(model_folder),
-        "--dataset",
-        "coco-stuff",
-        "--data",
-        str(tmp_path / "datasets"),
-    ]
-    fields = [
-        "steps=2",
-        "batch=2",
-        "workers=0",
-        "precision=fp32",
-        "categories=20",
-        "evaluate_every=1",
-        "evaluate_images=2",
-    ]
-    fields += ["backbone_guidance_blocks=0,1", "backbone_image_size=48", "colour_jitter=true", "largest_share=0.75"]
-    words += [part for field in fields for part in ("--set", field)]
-    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out"), "--device", "cpu"])
-    assert done.exit_code == 0, done.output
+    fields = ["batch=2", "categories=20", "evaluate_every=1", "evaluate_images=2", "colour_jitter=true"]
+    done = train_by_command(
+        model_folder, "coco-stuff", tmp_path / "datasets", tmp_path / "out", *fields, "largest_share=0.75"
+    )
     assert "20 of 171 labels a step" in done.output
     records = read_log(tmp_path / "out" / "log.jsonl")
     assert [record["step"] for record in records] == [0, 0, 1, 1]

@@ -50,7 +50,9 @@ class Deadly(TrainingScenes):
         return super().__getitem__(index)
 
 
-def test_a_killed_worker_is_one_error_with_the_remedy(clip_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_is_one_error_with_the_remedy(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Torch tells of it by a signal, wherever the run is."""
 
     def step(self: Learner, *arguments: object) -> dict[str, float]:
@@ -58,10 +60,9 @@ def test_a_killed_worker_is_one_error_with_the_remedy(clip_folder: Path, tmp_pat
         raise AssertionError("nobody said that the worker had died")
 
     settings, source = replace(SETTINGS, workers=1), PICTUREBOOK._replace(samples=Deadly)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "step", step)
-        with pytest.raises(DisaError, match=r"a process that makes samples died.*workers=0"):
-            train(small_config(), settings, tmp_path, clip_folder, source=source)
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(DisaError, match=r"a process that makes samples died.*workers=0"):
+        train(small_config(), settings, tmp_path, clip_folder, source=source)
 
 
 def test_starting_later_gives_the_later_batches() -> None:
