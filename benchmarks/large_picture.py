@@ -31,18 +31,32 @@ def main() -> None:
     asked = parser.parse_args()
     torch.manual_seed(0)
     model = Disa(RECIPES[asked.recipe]())
-    segmenter = Segmenter(model, Tokenizer(models.BPE()), torch.device(asked.device))  # labels come as embeddings
+    segmenter = Segmenter(
+        model, Tokenizer(models.BPE()), torch.device(asked.device)
+    )  # labels come as embeddings
     prompts, width = len(model.config.backbone_templates), model.backbone.embedding_width
-    text = torch.nn.functional.normalize(torch.randn(asked.labels, prompts, width), dim=-1).to(asked.device)
-    picture = np.random.default_rng(0).integers(0, 256, (asked.height, asked.width, 3), dtype=np.uint8)
+    text = torch.nn.functional.normalize(torch.randn(asked.labels, prompts, width), dim=-1).to(
+        asked.device
+    )
+    picture = np.random.default_rng(0).integers(
+        0, 256, (asked.height, asked.width, 3), dtype=np.uint8
+    )
     protocol = Protocol("windows", overlap=asked.overlap)
-    layout = protocol.layout(asked.height, asked.width, model.config.backbone_image_size, model.backbone.patch_size)
+    layout = protocol.layout(
+        asked.height, asked.width, model.config.backbone_image_size, model.backbone.patch_size
+    )
     begun = time.monotonic()
     labels = segmenter.best_labels(picture, text, protocol)
     seconds = time.monotonic() - begun
     assert labels.shape == (asked.height, asked.width)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-    numbers = {"windows": layout.views, "seconds": round(seconds, 1), "peak_memory_gb": round(peak, 2)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1e9 if sys.platform == "darwin" else 1e6
+    )
+    numbers = {
+        "windows": layout.views,
+        "seconds": round(seconds, 1),
+        "peak_memory_gb": round(peak, 2),
+    }
     print(json.dumps(vars(asked) | numbers | {"torch": torch.__version__}))
 
 

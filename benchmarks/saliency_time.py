@@ -42,7 +42,9 @@ def by_backward(module: SaliencyModule, tokens: Tensor, text: Tensor, each: bool
     if each:
         gradient = torch.zeros_like(attention)
         for category in range(len(text)):
-            gradient += torch.autograd.grad(matched[:, category].sum(), attention, retain_graph=True)[0]
+            gradient += torch.autograd.grad(
+                matched[:, category].sum(), attention, retain_graph=True
+            )[0]
     else:
         (gradient,) = torch.autograd.grad(matched.sum(), attention)
     return reduce(attention.detach() * gradient.relu(), "b t a n -> b t n", "mean")
@@ -59,13 +61,19 @@ def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
     return median(times)
 
 
-def measure(name: str, config: ModelConfig, categories: int, side: int, width: int) -> dict[str, object]:
+def measure(
+    name: str, config: ModelConfig, categories: int, side: int, width: int
+) -> dict[str, object]:
     """Return one size's times and the largest relative difference between the two ways."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(1, width, side, side, generator=generator)
     text = torch.randn(categories, width, generator=generator)
     module = SaliencyModule(config, width).requires_grad_(False).eval()
-    plain = SaliencyModule(config.replace(saliency_source="attention"), width).requires_grad_(False).eval()
+    plain = (
+        SaliencyModule(config.replace(saliency_source="attention"), width)
+        .requires_grad_(False)
+        .eval()
+    )
     plain.load_state_dict(module.state_dict())
     with torch.inference_mode():
         closed = seconds(lambda: module(tokens, text))
@@ -86,7 +94,11 @@ def main() -> None:
     """Print one JSON line for each size."""
     torch.set_num_threads(1)
     for name, (config, categories, side, width) in SIZES.items():
-        print(json.dumps(measure(name, config, categories, side, width) | {"torch": str(torch.__version__)}))
+        print(
+            json.dumps(
+                measure(name, config, categories, side, width) | {"torch": str(torch.__version__)}
+            )
+        )
 
 
 if __name__ == "__main__":

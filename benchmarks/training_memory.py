@@ -16,10 +16,10 @@ import torch
 from disa.recipes import vit_b16
 from disa.training.engine import open_engine
 from disa.training.estimate import GB, memory
+from disa.training.initial_weights import RANDOM
 from disa.training.learner import Learner
 from disa.training.samples import PICTUREBOOK
 from disa.training.settings import TrainConfig
-from disa.training.start import RANDOM
 
 LABELS = 171
 CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [  # of the model, of the training
@@ -38,17 +38,25 @@ def measure(case: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, object]:
     at_rest = _peak()
     labels = tuple(f"thing number {index}" for index in range(LABELS))
     with open_engine(settings, "cpu") as engine:
-        learner = Learner(config, settings, RANDOM, None, engine, PICTUREBOOK._replace(labels=labels))
+        learner = Learner(
+            config, settings, RANDOM, None, engine, PICTUREBOOK._replace(labels=labels)
+        )
         size = config.backbone_image_size
         pixels = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8)
         tokens = learner.prompts.shape[-1]
         learner.step(0, pixels, torch.randint(0, LABELS, (1, size, size)))
     needed = memory(config, settings, LABELS, tokens)
-    return model | changes | {"estimated": round(needed.total / GB, 2), "measured": round((_peak() - at_rest) / GB, 2)}
+    return (
+        model
+        | changes
+        | {"estimated": round(needed.total / GB, 2), "measured": round((_peak() - at_rest) / GB, 2)}
+    )
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def main() -> None:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from disa.config import ModelConfig as ModelConfig
     from disa.errors import DisaError as DisaError
-    from disa.inference.bundle import load as load
     from disa.inference.segmentation import Segmentation as Segmentation
     from disa.inference.segmenter import Segmenter as Segmenter
+    from disa.inference.segmenter import load as load
     from disa.model.disa import Disa as Disa
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "disa.inference.bundle",
+    "load": "disa.inference.segmenter",
     "Segmenter": "disa.inference.segmenter",
     "Segmentation": "disa.inference.segmentation",
     "Disa": "disa.model.disa",

@@ -41,7 +41,9 @@ def vit_l14(**changes: Any) -> ModelConfig:
 
 def mini(**changes: Any) -> ModelConfig:
     """Return the bundled model's shape: 96 pixels, a grid of 12 x 12, trained from scratch on two CPU cores [D]."""
-    clip = small_clip(128, text=(128, 2, 4), vision=(160, 5, 5), patch=8, image=96, vocabulary=758, context=40)
+    clip = small_clip(
+        128, text=(128, 2, 4), vision=(160, 5, 5), patch=8, image=96, vocabulary=758, context=40
+    )
     config = ModelConfig(
         clip,
         backbone_image_size=96,
@@ -91,7 +93,11 @@ RECIPES: dict[str, Callable[..., ModelConfig]] = {
 
 
 def openai_clip(
-    projection: int, text: tuple[int, int, int], vision: tuple[int, int, int], patch: int, image: int
+    projection: int,
+    text: tuple[int, int, int],
+    vision: tuple[int, int, int],
+    patch: int,
+    image: int,
 ) -> dict[str, Any]:
     """Return what `transformers.CLIPConfig` takes for OpenAI's weights: QuickGELU, texts of 77 tokens of 49,408."""
     return _clip(projection, text, vision, patch, image, 49408, 77, "quick_gelu", (49406, 49407))
@@ -134,7 +140,12 @@ def _clip(
         }
 
     start, end = start_end
-    tokens = {"vocab_size": vocabulary, "bos_token_id": start, "eos_token_id": end, "pad_token_id": 0}
+    tokens = {
+        "vocab_size": vocabulary,
+        "bos_token_id": start,
+        "eos_token_id": end,
+        "pad_token_id": 0,
+    }
     return {
         "projection_dim": projection,
         "text_config": {**tower(*text), "max_position_embeddings": context, **tokens},

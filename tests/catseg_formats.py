@@ -63,7 +63,9 @@ def official_state(seed: int = 0, **clip: int) -> dict[str, Tensor]:
         layer(f"{category}MLP.0", 4 * c, c)
         layer(f"{category}MLP.2", c, 4 * c)
     previous = c
-    for step, (out, source, guide) in enumerate(zip(DECODED, SOURCES, GUIDES, strict=True), start=1):
+    for step, (out, source, guide) in enumerate(
+        zip(DECODED, SOURCES, GUIDES, strict=True), start=1
+    ):
         layer(f"{head}decoder_guidance_projection.{step - 1}.0", guide, source, 3, 3)
         layer(f"{head}decoder{step}.up", previous, previous - guide, 2, 2, bias=previous - guide)
         state[f"{head}decoder{step}.conv.double_conv.0.weight"] = noise(out, previous, 3, 3)

@@ -10,18 +10,37 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-WIDTH, TEXT_WIDTH, PROJECTION, LAYERS, PATCH, SIDE = 128, 64, 32, 3, 8, 32  # heads of 64 channels, as OpenAI's
+WIDTH, TEXT_WIDTH, PROJECTION, LAYERS, PATCH, SIDE = (
+    128,
+    64,
+    32,
+    3,
+    8,
+    32,
+)  # heads of 64 channels, as OpenAI's
 WORDS, CONTEXT = 40, 9
 
 
 def small_clip(
-    activation: str = "quick_gelu", words: int = WORDS, context: int = CONTEXT, patch: int = PATCH, side: int = SIDE
+    activation: str = "quick_gelu",
+    words: int = WORDS,
+    context: int = CONTEXT,
+    patch: int = PATCH,
+    side: int = SIDE,
 ) -> CLIPModel:
     """Return a CLIP whose every tensor is random, norms and biases included."""
     torch.manual_seed(0)
     tower = {"num_hidden_layers": LAYERS, "hidden_act": activation, "projection_dim": PROJECTION}
-    text = {"hidden_size": TEXT_WIDTH, "intermediate_size": 4 * TEXT_WIDTH, "num_attention_heads": TEXT_WIDTH // 64}
-    vision = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": WIDTH // 64}
+    text = {
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 4 * TEXT_WIDTH,
+        "num_attention_heads": TEXT_WIDTH // 64,
+    }
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_attention_heads": WIDTH // 64,
+    }
     reads = {"vocab_size": words, "max_position_embeddings": context, "bos_token_id": words - 2}
     config = CLIPConfig(
         projection_dim=PROJECTION,
@@ -45,9 +64,18 @@ def openai_state(model: CLIPModel) -> dict[str, Tensor]:
             parts = (attention.q_proj, attention.k_proj, attention.v_proj)
             state[name + "attn.in_proj_weight"] = torch.cat([part.weight for part in parts])
             state[name + "attn.in_proj_bias"] = torch.cat([part.bias for part in parts])
-            pairs = {"attn.out_proj": attention.out_proj, "ln_1": layer.layer_norm1, "ln_2": layer.layer_norm2}
-            for key, module in (pairs | {"mlp.c_fc": layer.mlp.fc1, "mlp.c_proj": layer.mlp.fc2}).items():
-                state[f"{name}{key}.weight"], state[f"{name}{key}.bias"] = module.weight, module.bias
+            pairs = {
+                "attn.out_proj": attention.out_proj,
+                "ln_1": layer.layer_norm1,
+                "ln_2": layer.layer_norm2,
+            }
+            for key, module in (
+                pairs | {"mlp.c_fc": layer.mlp.fc1, "mlp.c_proj": layer.mlp.fc2}
+            ).items():
+                state[f"{name}{key}.weight"], state[f"{name}{key}.bias"] = (
+                    module.weight,
+                    module.bias,
+                )
 
     vision, text = model.vision_model, model.text_model
     blocks(vision, "visual.")
@@ -55,12 +83,18 @@ def openai_state(model: CLIPModel) -> dict[str, Tensor]:
     state["visual.class_embedding"] = vision.embeddings.class_embedding
     state["visual.conv1.weight"] = vision.embeddings.patch_embedding.weight
     state["visual.positional_embedding"] = vision.embeddings.position_embedding.weight
-    for key, module in (("visual.ln_pre", vision.pre_layrnorm), ("visual.ln_post", vision.post_layernorm)):
+    for key, module in (
+        ("visual.ln_pre", vision.pre_layrnorm),
+        ("visual.ln_post", vision.post_layernorm),
+    ):
         state[f"{key}.weight"], state[f"{key}.bias"] = module.weight, module.bias
     state["visual.proj"] = model.visual_projection.weight.t()
     state["token_embedding.weight"] = text.embeddings.token_embedding.weight
     state["positional_embedding"] = text.embeddings.position_embedding.weight
-    state["ln_final.weight"], state["ln_final.bias"] = text.final_layer_norm.weight, text.final_layer_norm.bias
+    state["ln_final.weight"], state["ln_final.bias"] = (
+        text.final_layer_norm.weight,
+        text.final_layer_norm.bias,
+    )
     state["text_projection"] = model.text_projection.weight.t()
     state["logit_scale"] = model.logit_scale
     return {name: value.detach().clone().contiguous() for name, value in state.items()}
@@ -94,7 +128,9 @@ def torchscript_file(state: dict[str, Tensor], path: Path) -> Path:
     return path
 
 
-def write_folder(model: CLIPModel, folder: Path, form: str, dtype: torch.dtype = torch.float32) -> Path:
+def write_folder(
+    model: CLIPModel, folder: Path, form: str, dtype: torch.dtype = torch.float32
+) -> Path:
     """Write a transformers folder with weights in that form."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
@@ -103,7 +139,9 @@ def write_folder(model: CLIPModel, folder: Path, form: str, dtype: torch.dtype =
         save_file(state, folder / "model.safetensors")
     elif form == "bin":
         context = model.config.text_config.max_position_embeddings
-        old = {"text_model.embeddings.position_ids": torch.arange(context)[None]}  # as early versions saved it
+        old = {
+            "text_model.embeddings.position_ids": torch.arange(context)[None]
+        }  # as early versions saved it
         torch.save(state | old, folder / "pytorch_model.bin")
     else:
         names = sorted(state)

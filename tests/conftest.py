@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background, where programs ignore Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what the tests start must not inherit that
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # started in the background, where programs ignore Ctrl-C
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what the tests start must not inherit that
+
+pytest_plugins = ["small_network"]  # fixtures of a network in all its recipes
 
 settings.register_profile("disa", deadline=None)  # a busy machine is no mistake of the code
 settings.load_profile("disa")
@@ -19,17 +25,20 @@ def save_small_model(folder: Path, **changes: Any) -> Path:
     import torch
 
     from disa.model.disa import Disa
+    from disa.pretraining.byte_pairs import save_tokenizer, train_tokenizer
     from disa.recipes import mini
-    from disa.training.tokenizer import save_tokenizer, train_tokenizer
+    from disa.weights.model_folder import save
 
     config = mini(backbone_guidance_blocks=(0, 1), backbone_image_size=48, **changes)
     towers = {
         "text_config": {"num_hidden_layers": 1, "bos_token_id": 0, "eos_token_id": 1},
         "vision_config": {"num_hidden_layers": 3},
     }
-    clip = config.backbone_clip | {name: config.backbone_clip[name] | new for name, new in towers.items()}
+    clip = config.backbone_clip | {
+        name: config.backbone_clip[name] | new for name, new in towers.items()
+    }
     torch.manual_seed(0)
-    Disa(config.replace(backbone_clip=clip)).save_pretrained(folder)
+    save(Disa(config.replace(backbone_clip=clip)), folder)
     captions = ["a picture of a house by the sea, with grass and a boat"] * 30
     save_tokenizer(train_tokenizer(captions, 600), folder, 40)
     return folder

@@ -71,7 +71,12 @@ def hub(root: Path) -> Iterator[Hub]:
             elif path.endswith("/preupload/main"):
                 files = json.loads(data)["files"]
                 self._json(
-                    {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
+                    {
+                        "files": [
+                            {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                            for f in files
+                        ]
+                    }
                 )
             elif path.endswith("/commit/main"):
                 repository = root / path.removeprefix("/api/").removesuffix("/commit/main")
@@ -94,7 +99,14 @@ def hub(root: Path) -> Iterator[Hub]:
             path = unquote(urlsplit(self.path).path)
             served.asked.append(f"{self.command} {path}")
             if path.startswith("/api/models/"):
-                self._json({"id": path.removeprefix("/api/models/"), "sha": COMMIT, "siblings": [], "private": False})
+                self._json(
+                    {
+                        "id": path.removeprefix("/api/models/"),
+                        "sha": COMMIT,
+                        "siblings": [],
+                        "private": False,
+                    }
+                )
                 return
             name, _, file = path.lstrip("/").partition("/resolve/")
             repository = root / (name if name.startswith("spaces/") else f"models/{name}")

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import disa
-from disa.data.picturebook import TEST_SEED, WORDS, render
 from disa.evaluation.picturebook import evaluate
-from disa.inference.catalogue import WEIGHTS
+from disa.picturebook import TEST_SEED, WORDS, render
 from disa.recipes import mini
+from disa.weights.names import WEIGHTS
 
 GOLDEN = Path(__file__).parent / "golden" / "bundled_labels.png"
 
@@ -44,7 +44,9 @@ def test_labels_of_a_known_scene(segmenter):
 
 
 def test_words_that_never_had_a_mask_and_synonyms(segmenter):
-    scene = next(s for s in (render(TEST_SEED, i) for i in range(200)) if {"boat", "sea"} <= set(s.words))
+    scene = next(
+        s for s in (render(TEST_SEED, i) for i in range(200)) if {"boat", "sea"} <= set(s.words)
+    )
     things = [word for word in scene.words if word not in ("boat", "sea")]
     plain = segmenter(scene.image, ["boat", "sea", *things]).labels
     for words in (["ship", "ocean", *things], ["boat|ship", "sea|ocean", *things]):

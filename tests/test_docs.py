@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = [path for folder in ("disa", "tests", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*"))]
+SOURCES = [
+    path
+    for folder in ("disa", "tests", "benchmarks", "docs")
+    for path in sorted((ROOT / folder).rglob("*"))
+]
 TEXTS = [path for path in SOURCES if path.suffix in (".py", ".md") and path != Path(__file__)]
 DECISIONS = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
@@ -21,11 +25,15 @@ def test_a_decision_has_one_number_and_every_number_in_use_is_a_decision():
 
 
 def test_every_test_that_the_paper_page_names_exists():
-    files = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py")}
+    files = {
+        path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py")
+    }
     for row in (line for line in PAPER.splitlines() if line.startswith("| ")):
         file = ""
         for named in re.findall(r"`([^`]+)`", row.rsplit("|", 2)[-2]):
-            file, _, function = (named if not named.startswith("::") else file + named).partition("::")
+            file, _, function = (named if not named.startswith("::") else file + named).partition(
+                "::"
+            )
             if not file:  # the file stands in a row above
                 assert any(f"def {function}(" in text for text in files.values()), named
                 continue

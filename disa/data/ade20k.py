@@ -19,7 +19,9 @@ from disa.errors import DisaError
 
 FOLDERS = {"train": "training", "val": "validation"}
 SHORT_SIDE = 512
-OBJECT_IDS = 26 * 256  # what a `_seg.png` can express; most objects of the data set are none of the 847
+OBJECT_IDS = (
+    26 * 256
+)  # what a `_seg.png` can express; most objects of the data set are none of the 847
 REMEDY_150 = "unpack ADEChallengeData2016.zip (`disa data list a150`)"
 REMEDY_847 = "unpack ADE20K_2021_17_01.zip (`disa data list a847`)"
 
@@ -40,7 +42,12 @@ def open_a847(root: Path, split: str) -> PairedDataset:
     if not pairs:
         raise DisaError(f"{folder}: holds no .jpg file with its _seg.png; {REMEDY_847}")
     return ShrunkDataset(
-        "a847", load_vocabulary("a847"), pairs, read_object_ids, ignored=65535, unlabelled=range(OBJECT_IDS)
+        "a847",
+        load_vocabulary("a847"),
+        pairs,
+        read_object_ids,
+        ignored=65535,
+        unlabelled=range(OBJECT_IDS),
     )
 
 

@@ -149,5 +149,7 @@ BENCHMARKS = {
 def find_benchmark(name: str) -> Benchmark:
     """Return a data set by its name. Raises `DisaError` that lists them for any other."""
     if name not in BENCHMARKS:
-        raise DisaError(f'unknown data set "{name}"; use {", ".join(BENCHMARKS)}, or "folder" for your own')
+        raise DisaError(
+            f'unknown data set "{name}"; use {", ".join(BENCHMARKS)}, or "folder" for your own'
+        )
     return BENCHMARKS[name]

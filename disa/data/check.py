@@ -34,7 +34,9 @@ class Findings:
         return self
 
 
-def check(dataset: PairedDataset, workers: int | None, progress: Callable[[int, int], None]) -> Findings:
+def check(
+    dataset: PairedDataset, workers: int | None, progress: Callable[[int, int], None]
+) -> Findings:
     """Read every picture and mask in parallel; `progress` is told (done, of how many)."""
     total = Findings()
     done = 0
@@ -65,5 +67,7 @@ def _check_part(part: PairedDataset) -> Findings:
             found.empty.append(name)
         if strange := part.strange(pixels):
             shown = ", ".join(f"{value} ({pixels[value]:,} pixels)" for value in strange[:5])
-            found.problems.append(f"{part.mask_name(index)}: holds {shown}, which stands for nothing; unpack it again")
+            found.problems.append(
+                f"{part.mask_name(index)}: holds {shown}, which stands for nothing; unpack it again"
+            )
     return found

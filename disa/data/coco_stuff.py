@@ -9,7 +9,19 @@ from disa.data.pairs import PairedDataset, pair_folders
 from disa.data.vocabulary import load_vocabulary
 
 FOLDERS = {"train": "train2017", "val": "val2017"}
-DROPPED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # official ids of things that were never annotated
+DROPPED = (
+    12,
+    26,
+    29,
+    30,
+    45,
+    66,
+    68,
+    69,
+    71,
+    83,
+    91,
+)  # official ids of things that were never annotated
 UNLABELLED = 256  # as `read_stuffthing` gives it
 REMEDY = (
     "unpack train2017.zip, val2017.zip into coco-stuff/images and stuffthingmaps_trainval2017.zip into "
@@ -22,7 +34,11 @@ def open_coco_stuff(root: Path, split: str) -> PairedDataset:
     folder, images = root / "coco-stuff", FOLDERS[split]
     pairs = pair_folders(folder / "images" / images, folder / "annotations" / images, REMEDY)
     return PairedDataset(
-        "coco-stuff", load_vocabulary("coco-stuff"), pairs, read_stuffthing, unlabelled=(*DROPPED, UNLABELLED)
+        "coco-stuff",
+        load_vocabulary("coco-stuff"),
+        pairs,
+        read_stuffthing,
+        unlabelled=(*DROPPED, UNLABELLED),
     )
 
 

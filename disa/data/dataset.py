@@ -69,4 +69,8 @@ def open_dataset(name: str, root: str | Path, split: str = "val") -> Dataset:
         return open_folder(folder, split)
     benchmark = find_benchmark(name)
     benchmark.check_split(split)
-    return open_prepared(benchmark, folder, split) if benchmark.prepared else benchmark.open(folder, split)
+    return (
+        open_prepared(benchmark, folder, split)
+        if benchmark.prepared
+        else benchmark.open(folder, split)
+    )

@@ -44,13 +44,21 @@ def read_image(source: object, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(source, Image.Image):
         try:
             return _from_pillow(source, "the PIL image")
-        except (OSError, ValueError, SyntaxError) as error:  # `Image.open` reads no pixel: what is damaged shows here
-            raise DisaError(f"the PIL image is closed, damaged or truncated ({_one_line(error)})") from None
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+        ) as error:  # `Image.open` reads no pixel: what is damaged shows here
+            raise DisaError(
+                f"the PIL image is closed, damaged or truncated ({_one_line(error)})"
+            ) from None
     if _is_tensor(source):
         return _from_array(_from_tensor(source), "the tensor")
     if isinstance(source, np.ndarray):
         return _from_array(source, "the array")
-    raise DisaError(f"an image is a path, a PIL image, an array or a tensor; got {type(source).__name__}")
+    raise DisaError(
+        f"an image is a path, a PIL image, an array or a tensor; got {type(source).__name__}"
+    )
 
 
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -115,9 +123,13 @@ def expand(inputs: Iterable[str | PathLike[str]]) -> list[Path]:
         if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises on names that are too long)
             files = sorted(file for file in path.iterdir() if _looks_like_picture(file))
             if not files:
-                raise DisaError(f"{path}: no picture in this folder (looked for {', '.join(SUFFIXES)})")
+                raise DisaError(
+                    f"{path}: no picture in this folder (looked for {', '.join(SUFFIXES)})"
+                )
         elif glob.has_magic(item) and not os.path.exists(path):  # noqa: PTH110 (as above)
-            files = sorted(file for file in map(Path, glob.iglob(item, recursive=True)) if file.is_file())  # noqa: PTH207 (absolute patterns)
+            # iglob: unlike `Path.glob` it takes absolute patterns
+            matches = map(Path, glob.iglob(item, recursive=True))  # noqa: PTH207
+            files = sorted(file for file in matches if file.is_file())
             if not files:
                 raise DisaError(f"{item}: matches no file")
         else:
@@ -179,7 +191,10 @@ def _from_tensor(tensor: Any) -> NDArray[Any]:
     try:
         tensor = tensor.detach().cpu()
         array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    except (RuntimeError, TypeError) as error:  # sparse, quantised, without values (NotImplementedError is the first)
+    except (
+        RuntimeError,
+        TypeError,
+    ) as error:  # sparse, quantised, without values (NotImplementedError is the first)
         raise DisaError(f"the tensor is no plain one of numbers ({_one_line(error)})") from None
     return np.moveaxis(array, 0, -1) if array.ndim == 3 and array.shape[0] in (1, 3, 4) else array
 
@@ -188,7 +203,9 @@ def _from_array(array: NDArray[Any], name: str) -> Pixels:
     if array.ndim == 4:
         raise DisaError(f"{name}: shape {array.shape} is a stack of images; give list(images)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
-        wanted = "(H, W) or (H, W, 1 | 3 | 4)" + (", or (1 | 3 | 4, H, W)" if "tensor" in name else "")
+        wanted = "(H, W) or (H, W, 1 | 3 | 4)" + (
+            ", or (1 | 3 | 4, H, W)" if "tensor" in name else ""
+        )
         raise DisaError(f"{name}: shape {array.shape} is not that of an image; expected {wanted}")
     if array.size == 0:
         raise DisaError(f"{name}: has no pixels (shape {array.shape})")
@@ -209,7 +226,9 @@ def _to_bytes(array: NDArray[Any], name: str) -> Pixels:
     if array.dtype == np.uint16:
         return (array / 257).round().astype(np.uint8)
     if kind not in "iuf":
-        raise DisaError(f"{name}: dtype {array.dtype} is not that of an image; use uint8 or a float type")
+        raise DisaError(
+            f"{name}: dtype {array.dtype} is not that of an image; use uint8 or a float type"
+        )
     if kind == "f" and not np.isfinite(array).all():
         raise DisaError(f"{name}: holds NaN or infinite values; replace them first")
     low, high = array.min(), array.max()

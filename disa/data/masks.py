@@ -33,7 +33,9 @@ def read_indices(path: Path) -> Values:
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.dtype.kind == "i" and values.min() < 0:
-        raise DisaError(f"{path}: holds the negative value {values.min()}; a mask has indices from 0")
+        raise DisaError(
+            f"{path}: holds the negative value {values.min()}; a mask has indices from 0"
+        )
     return values
 
 
@@ -41,7 +43,9 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read a mask of colours, RGB or with a palette, as uint8 (H, W, 3), value for value. Raises `DisaError`."""
     with opened(path) as image:
         if image.mode not in ("RGB", "P"):
-            raise DisaError(f"{path}: mode {image.mode} where a mask of colours is expected; save it as RGB PNG")
+            raise DisaError(
+                f"{path}: mode {image.mode} where a mask of colours is expected; save it as RGB PNG"
+            )
         return np.array(image.convert("RGB"))
 
 

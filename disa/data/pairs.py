@@ -80,7 +80,9 @@ class PairedDataset:
     def strange(self, values: Iterable[int]) -> list[int]:
         """Return those of the values that stand for no category and are not known as unlabelled."""
         sources = set(self.vocabulary.source_ids)
-        return sorted(value for value in values if value not in sources and value not in self.unlabelled)
+        return sorted(
+            value for value in values if value not in sources and value not in self.unlabelled
+        )
 
     def part(self, indices: Sequence[int]) -> "PairedDataset":
         """Return the data set of these images alone, to be sent to another process."""
@@ -106,13 +108,17 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[st
     except FileNotFoundError:
         raise DisaError(f"{folder}: no such folder; {remedy}") from None
     except OSError as error:
-        raise DisaError(f"{folder}: cannot be read ({error.strerror}); give yourself permission") from None
+        raise DisaError(
+            f"{folder}: cannot be read ({error.strerror}); give yourself permission"
+        ) from None
     found: dict[str, Path] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 (118,000 names: a Path each takes seconds)
         if suffix.lower() in suffixes:
             if stem in found:
-                raise DisaError(f"{folder / name}: {found[stem].name} has the same name; remove one of them")
+                raise DisaError(
+                    f"{folder / name}: {found[stem].name} has the same name; remove one of them"
+                )
             found[stem] = folder / name
     if not found:
         what = f"{suffixes[0]} file" if len(suffixes) == 1 else "picture"
@@ -120,7 +126,9 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[st
     return found
 
 
-def pair_folders(images: Path, masks: Path, remedy: str, suffixes: Sequence[str] = (".jpg",)) -> list[Pair]:
+def pair_folders(
+    images: Path, masks: Path, remedy: str, suffixes: Sequence[str] = (".jpg",)
+) -> list[Pair]:
     """Pair each image of a folder with the mask (`.png`) of the same name in another.
 
     Raises `DisaError` where one lacks the other: half an archive would give a number for half a data set.
@@ -131,7 +139,9 @@ def pair_folders(images: Path, masks: Path, remedy: str, suffixes: Sequence[str]
         raise DisaError(f"{masks / min(lonely)}.png: no such mask{_more(len(lonely))}; {remedy}")
     if lonely := found.keys() - pictures.keys():
         first = min(lonely)
-        raise DisaError(f"{images / first}.jpg: no such picture for {found[first].name}{_more(len(lonely))}; {remedy}")
+        raise DisaError(
+            f"{images / first}.jpg: no such picture for {found[first].name}{_more(len(lonely))}; {remedy}"
+        )
     return [Pair(stem, picture, found[stem]) for stem, picture in pictures.items()]
 
 

@@ -23,7 +23,10 @@ PART = 4  # images that one process takes at a time; few, so that an interruptio
 
 
 def each_part(
-    function: Callable[[PairedDataset], Result], dataset: PairedDataset, indices: Sequence[int], workers: int | None
+    function: Callable[[PairedDataset], Result],
+    dataset: PairedDataset,
+    indices: Sequence[int],
+    workers: int | None,
 ) -> Iterator[tuple[int, Result]]:
     """Yield (number of images, result) of every part in any order; `workers` processes, by default one per core.
 
@@ -84,12 +87,16 @@ def _end_with_the_parent() -> None:
 @contextmanager
 def _interruption_put_off() -> Iterator[None]:
     """Let Ctrl-C wait until the end of this block; a process that is started in it never gets one."""
-    if current_thread() is not main_thread() or not hasattr(signal, "pthread_sigmask"):  # the latter: Windows
+    if current_thread() is not main_thread() or not hasattr(
+        signal, "pthread_sigmask"
+    ):  # the latter: Windows
         yield
         return
     ensure_running()  # multiprocessing's tracker, whose start would lift the mask
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))  # other threads may get it
+    before = signal.signal(
+        signal.SIGINT, lambda number, frame: asked.append(number)
+    )  # other threads may get it
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -35,7 +35,8 @@ def open_pc59(root: Path, split: str) -> PairedDataset:
     images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_59)
     annotated = read_annotations(folder / "trainval_merged.json", ids)
     masks = [
-        annotated.get(name) or Annotations(name, read_size(image), []) for name, image in zip(ids, images, strict=True)
+        annotated.get(name) or Annotations(name, read_size(image), [])
+        for name, image in zip(ids, images, strict=True)
     ]
     pairs = [Pair(*each) for each in zip(ids, images, masks, strict=True)]
     return PairedDataset("pc59", load_vocabulary("pc59"), pairs, decode, unlabelled=range(SOURCES))
@@ -49,7 +50,9 @@ def open_pc459(root: Path, split: str) -> PairedDataset:
     images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_459)
     masks = listed_files(ids, folder / "trainval", ".mat", REMEDY_459)
     pairs = [Pair(*each) for each in zip(ids, images, masks, strict=True)]
-    return PairedDataset("pc459", load_vocabulary("pc459"), pairs, read_label_map, ignored=65535, unlabelled=(0,))
+    return PairedDataset(
+        "pc459", load_vocabulary("pc459"), pairs, read_label_map, ignored=65535, unlabelled=(0,)
+    )
 
 
 def val_ids(folder: Path) -> list[str]:
@@ -57,7 +60,9 @@ def val_ids(folder: Path) -> list[str]:
     own = folder / "pascalcontext_val.txt"
     if own.exists():
         return read_list(own, "remove it (the list comes with disa) or fetch it again")
-    steps = json.loads(Path(__file__).with_name("pascal_context_val.json").read_text(encoding="utf-8"))
+    steps = json.loads(
+        Path(__file__).with_name("pascal_context_val.json").read_text(encoding="utf-8")
+    )
     return [f"{year}_{number:06d}" for year, jumps in steps.items() for number in accumulate(jumps)]
 
 
@@ -73,7 +78,9 @@ def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
         found: dict[Any, Annotations] = {}
         for image in data["images"]:
             if (name := Path(image["file_name"]).stem) in wanted:
-                found[image["image_id"]] = Annotations(name, (int(image["height"]), int(image["width"])), [])
+                found[image["image_id"]] = Annotations(
+                    name, (int(image["height"]), int(image["width"])), []
+                )
         for each in data["annos_segmentation"]:
             if each["image_id"] in found:
                 found[each["image_id"]].masks.append(_mask(each, found[each["image_id"]].size))
@@ -81,9 +88,13 @@ def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
         raise DisaError(f"{path}: cannot be read ({error.strerror}); {REMEDY_59}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise DisaError(f"{path}: is damaged or no trainval_merged.json ({reason}); fetch it again") from None
+        raise DisaError(
+            f"{path}: is damaged or no trainval_merged.json ({reason}); fetch it again"
+        ) from None
     if not found:
-        raise DisaError(f"{path}: knows none of the {len(ids):,} val images; is it trainval_merged.json?")
+        raise DisaError(
+            f"{path}: knows none of the {len(ids):,} val images; is it trainval_merged.json?"
+        )
     return {each.image: each for each in found.values()}
 
 
@@ -95,7 +106,9 @@ def decode(annotations: Annotations) -> Values:
             values[decode_rle(counts, annotations.size)] = category
         except ValueError as error:
             reason = f"{annotations.image}, category {category}: {error}"
-            raise DisaError(f"trainval_merged.json: a mask is damaged ({reason}); fetch it again") from None
+            raise DisaError(
+                f"trainval_merged.json: a mask is damaged ({reason}); fetch it again"
+            ) from None
     return values
 
 
@@ -119,7 +132,9 @@ def read_label_map(path: Path) -> Values:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DisaError(f"{path}: is damaged or no .mat file ({reason}); {REMEDY_459}") from None
     if values.dtype.kind not in "ui" or values.min() < 0:
-        raise DisaError(f"{path}: its LabelMap has values that are no indices ({values.dtype}); {REMEDY_459}")
+        raise DisaError(
+            f"{path}: its LabelMap has values that are no indices ({values.dtype}); {REMEDY_459}"
+        )
     return values
 
 
@@ -127,7 +142,9 @@ def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, str | l
     """Return (category, counts) of one annotation, judging its size before anything is decoded."""
     rle = entry["segmentation"]
     if tuple(rle["size"]) != size or not 0 < size[0] * size[1] <= MAX_PIXELS:
-        raise ValueError(f"a mask of image {entry['image_id']} has size {rle['size']}, the image {list(size)}")
+        raise ValueError(
+            f"a mask of image {entry['image_id']} has size {rle['size']}, the image {list(size)}"
+        )
     category = int(entry["category_id"])
     if not 0 <= category < 2**16:
         raise ValueError(f"image {entry['image_id']} has category {category}")

@@ -20,7 +20,7 @@ from disa.data.pairs import Pair, PairedDataset, listed_files
 from disa.data.parallel import each_part
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
-from disa.files import prepare_folder, write_whole
+from disa.running.files import prepare_folder, write_whole
 
 FORMAT = 1  # of the prepared files; a change of what is in them counts it up
 IGNORED = {"a847": 65535, "pc59": 255, "pc459": 65535}
@@ -32,12 +32,17 @@ class PreparedDataset(PairedDataset):
     @cached_property
     def _table(self) -> Labels:
         labels = len(self.vocabulary.categories)
-        return np.array([*range(labels), self.ignored], np.uint8 if self.ignored < 256 else np.uint16)
+        return np.array(
+            [*range(labels), self.ignored], np.uint8 if self.ignored < 256 else np.uint16
+        )
 
 
 def open_prepared(benchmark: Benchmark, root: Path, split: str) -> PreparedDataset:
     """Open what `prepare` made. Raises `DisaError` with the command that makes it, if it is not there or not whole."""
-    folder, command = prepared_folder(benchmark, root, split), prepare_command(benchmark, root, split)
+    folder, command = (
+        prepared_folder(benchmark, root, split),
+        prepare_command(benchmark, root, split),
+    )
     ids = _complete(folder)
     if ids is None:
         raise DisaError(f"{folder}: {benchmark.name} is not prepared yet; run: {command}")
@@ -50,7 +55,11 @@ def open_prepared(benchmark: Benchmark, root: Path, split: str) -> PreparedDatas
 
 
 def prepare(
-    benchmark: Benchmark, root: Path, split: str, workers: int | None, progress: Callable[[int, int], None]
+    benchmark: Benchmark,
+    root: Path,
+    split: str,
+    workers: int | None,
+    progress: Callable[[int, int], None],
 ) -> tuple[int, list[str]]:
     """Convert what is not converted yet; return the number of images made now and what went wrong, a line each.
 
@@ -126,5 +135,9 @@ def _complete(folder: Path) -> list[str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DisaError(f"{path}: cannot be read ({error}); remove {folder} and prepare again") from None
-    raise DisaError(f"{path}: was prepared by another version of disa; remove {folder} and prepare again")
+        raise DisaError(
+            f"{path}: cannot be read ({error}); remove {folder} and prepare again"
+        ) from None
+    raise DisaError(
+        f"{path}: was prepared by another version of disa; remove {folder} and prepare again"
+    )

@@ -35,7 +35,9 @@ def _floors(old: int, new: int) -> NDArray[np.intp]:
     return np.minimum(np.floor(np.arange(new) * scale).astype(np.intp), old - 1)
 
 
-def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def _neighbours(
+    old: int, new: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Return the source indices before and after each position's centre, and the share of the later one."""
     centre = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
     before = np.floor(centre).astype(np.intp)

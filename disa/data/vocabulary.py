@@ -50,7 +50,9 @@ class Vocabulary:
     @property
     def source_ids(self) -> tuple[int, ...]:
         """The value of each category in the data set's own masks; -1 for one that has none."""
-        return tuple(-1 if category.source_id is None else category.source_id for category in self.categories)
+        return tuple(
+            -1 if category.source_id is None else category.source_id for category in self.categories
+        )
 
     def prompts(self, synonyms: bool = False) -> tuple[str, ...]:
         """Return the texts to embed: as the published results use them (names only), or with all synonyms averaged."""
@@ -79,7 +81,11 @@ class Vocabulary:
                 continue
             words = {_plain(category.name): category.name}
             if synonyms:
-                words |= {_plain(word): word for word in category.synonyms if _plain(word) not in names | seen}
+                words |= {
+                    _plain(word): word
+                    for word in category.synonyms
+                    if _plain(word) not in names | seen
+                }
             kept.append("|".join(words.values()))
             seen |= words.keys()
         return tuple(kept)
@@ -96,7 +102,9 @@ def load_vocabulary(name: str | Path) -> Vocabulary:
         return _published(str(name))
     if Path(name).suffix.lower() in (".txt", ".json"):
         return read_vocabulary(Path(name))
-    raise DisaError(f'unknown vocabulary "{name}"; use {", ".join(VOCABULARIES)}, or a file (classes.txt or JSON)')
+    raise DisaError(
+        f'unknown vocabulary "{name}"; use {", ".join(VOCABULARIES)}, or a file (classes.txt or JSON)'
+    )
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -115,7 +123,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
             raise DisaError(f"{path}: is not JSON ({error}); mend it") from None
         entries = data.get("categories") if isinstance(data, dict) else data
         if not isinstance(entries, list):
-            raise DisaError(f'{path}: holds no list of categories; write ["sky", ...] or {{"categories": [...]}}')
+            raise DisaError(
+                f'{path}: holds no list of categories; write ["sky", ...] or {{"categories": [...]}}'
+            )
     if not entries:
         raise DisaError(f"{path}: names no category; write one a line")
     categories = [_category(entry, index, path) for index, entry in enumerate(entries)]
@@ -123,7 +133,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
     for category in categories:
         if category.source_id in owners:
             other = owners[category.source_id]
-            raise DisaError(f'{path}: "{other}" and "{category.name}" share the id {category.source_id}; change one')
+            raise DisaError(
+                f'{path}: "{other}" and "{category.name}" share the id {category.source_id}; change one'
+            )
         owners[category.source_id] = category.name
     return vocabulary_of(path.stem, categories)
 
@@ -138,12 +150,19 @@ def packed(colour: Sequence[int]) -> int:
 def _published(name: str) -> Vocabulary:
     path = Path(__file__).parent / "vocabularies" / f"{name}.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    categories = tuple(_category(entry, index, path) for index, entry in enumerate(data["categories"]))
+    categories = tuple(
+        _category(entry, index, path) for index, entry in enumerate(data["categories"])
+    )
     if "counted_as_background" not in data:
         return vocabulary_of(name, categories)
-    background = next(index for index, category in enumerate(categories) if category.name == BACKGROUND)
+    background = next(
+        index for index, category in enumerate(categories) if category.name == BACKGROUND
+    )
     named = tuple(category for category in categories if category.name != BACKGROUND)
-    others = tuple(Category(entry["name"], tuple(entry.get("synonyms", ()))) for entry in data["counted_as_background"])
+    others = tuple(
+        Category(entry["name"], tuple(entry.get("synonyms", ())))
+        for entry in data["counted_as_background"]
+    )
     scored = (*range(len(named)), *[background] * len(others))
     return Vocabulary(name, categories, named + others, scored)
 
@@ -171,8 +190,14 @@ def _category(entry: object, index: int, path: Path) -> Category:
 def _source_id(entry: dict[str, Any], index: int, place: str) -> int:
     if "color" in entry:
         colour = entry["color"]
-        if not isinstance(colour, list) or len(colour) != 3 or not all(_is_integer(c, 255) for c in colour):
-            raise DisaError(f'{place}: "color" is {colour!r}; write [red, green, blue] with values 0 to 255')
+        if (
+            not isinstance(colour, list)
+            or len(colour) != 3
+            or not all(_is_integer(c, 255) for c in colour)
+        ):
+            raise DisaError(
+                f'{place}: "color" is {colour!r}; write [red, green, blue] with values 0 to 255'
+            )
         return packed(colour)
     source_id = entry.get("id", index)
     if not _is_integer(source_id, 65535):
@@ -187,10 +212,14 @@ def _is_integer(value: object, largest: int) -> bool:
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DisaError(f"{path}: has {path.stat().st_size} bytes, a vocabulary at most {MAX_BYTES}; is it one?")
+            raise DisaError(
+                f"{path}: has {path.stat().st_size} bytes, a vocabulary at most {MAX_BYTES}; is it one?"
+            )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DisaError(f"{path}: cannot be read ({error.strerror}); give a classes.txt or a JSON file") from None
+        raise DisaError(
+            f"{path}: cannot be read ({error.strerror}); give a classes.txt or a JSON file"
+        ) from None
     except UnicodeDecodeError:
         raise DisaError(f"{path}: is not UTF-8 text; save it as such") from None
 

@@ -11,9 +11,9 @@ from disa.errors import DisaError
 from disa.evaluation.ahead import read_ahead
 from disa.evaluation.confusion import Confusion
 from disa.evaluation.predictions import Predictions
-from disa.evaluation.processes import ALONE, Processes
 from disa.evaluation.resume import Counted, State
 from disa.evaluation.sitting import Predict, Sitting
+from disa.running.processes import ALONE, Processes
 
 SAVE_SECONDS = 10.0  # between two states on disk: what a killed run loses
 
@@ -21,8 +21,12 @@ SAVE_SECONDS = 10.0  # between two states on disk: what a killed run loses
 class Watch(NamedTuple):
     """What the caller is told, and asked, after every image."""
 
-    begin: Callable[[int, int], None] = lambda done, images: None  # of all processes: counted already, in all
-    progress: Callable[[int, Callable[[], float]], None] = lambda images, miou: None  # of this process, this sitting
+    begin: Callable[[int, int], None] = lambda done, images: (
+        None
+    )  # of all processes: counted already, in all
+    progress: Callable[[int, Callable[[], float]], None] = lambda images, miou: (
+        None
+    )  # of this process, this sitting
     interrupted: Callable[[], bool] = lambda: False  # leave now?
 
 
@@ -47,12 +51,18 @@ def measure(
     before = state.take_up() if processes.rank == 0 else state.run.empty()
     done = processes.gathered(before.tally.done)[0].bool()
     names = dataset.ids[: state.run.images]
-    left = [i for i, name in enumerate(names) if not done[i] or (predictions is not None and predictions.lack(name))]
+    left = [
+        i
+        for i, name in enumerate(names)
+        if not done[i] or (predictions is not None and predictions.lack(name))
+    ]
     sitting = Sitting(state, processes, less_memory)
     watch.begin(len(names) - len(left), len(names))
     stopped = False
     try:
-        for number, sample in enumerate(read_ahead(dataset, left[processes.rank :: processes.count], workers), start=1):
+        for number, sample in enumerate(
+            read_ahead(dataset, left[processes.rank :: processes.count], workers), start=1
+        ):
             found = sitting.take(dataset, sample, predict, count=not done[sample.position])
             if predictions is not None:
                 predictions.save(names[sample.position], found)

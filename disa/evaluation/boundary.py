@@ -47,7 +47,9 @@ class Boundary:
         return torch.where(true > 0, both.double() / (true + found - both), torch.nan)
 
 
-def band(labels: Int[Tensor, "b H W"], known: Bool[Tensor, "b H W"] | None = None) -> Bool[Tensor, "b H W"]:
+def band(
+    labels: Int[Tensor, "b H W"], known: Bool[Tensor, "b H W"] | None = None
+) -> Bool[Tensor, "b H W"]:
     """Return the pixels that have another label near: within `WIDTH` of the diagonal, at least one pixel.
 
     Pixels that are not `known` are in no band and make none.
@@ -56,7 +58,9 @@ def band(labels: Int[Tensor, "b H W"], known: Bool[Tensor, "b H W"] | None = Non
     reach = max(1, round(WIDTH * math.hypot(*labels.shape[-2:])))
     both_ways = torch.stack([labels.int(), -labels.int()]).masked_fill(~known, NOTHING)
     rows = _largest_near(both_ways, reach)
-    largest, negated = rearrange(_largest_near(rearrange(rows, "s b H W -> s b W H"), reach), "s b W H -> s b H W")
+    largest, negated = rearrange(
+        _largest_near(rearrange(rows, "s b H W -> s b W H"), reach), "s b W H -> s b H W"
+    )
     return known & (largest != -negated)
 
 

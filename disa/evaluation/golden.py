@@ -26,17 +26,19 @@ from disa.inference.answers import Answer
 from disa.inference.protocol import Protocol
 from disa.inference.windows import cut
 from disa.model.backbone import PIXEL_MEAN
-from disa.model.catseg import catseg_config, from_catseg
 from disa.model.cost import correlate
 from disa.model.disa import Disa
 from disa.model.losses import IGNORED, segmentation_loss
+from disa.weights.catseg import catseg_config, from_catseg
 
 TOLERANCE = 1e-4  # absolute, of tensors of order 1; of larger ones relative to their largest value
 AGREEMENT = 0.999  # least share of pixels with the same best label
 TIE = 1e-5  # labels closer than this at the best score may come in either order
 FILES = ("weights.safetensors", "io.safetensors", "meta.json")
 _NAME = re.compile(r"(?P<stem>.*?)(?:_s(?P<step>\d+))?")
-_LABELLED = re.compile(r"correlation|logits|sem_seg|prob")  # stages with categories before rows and columns
+_LABELLED = re.compile(
+    r"correlation|logits|sem_seg|prob"
+)  # stages with categories before rows and columns
 DROPPED = -99.0  # below it a category was left out
 NOT_COMPARED = ("slide.margin_f16",)  # says where labels tie
 
@@ -48,7 +50,9 @@ class Comparison(NamedTuple):
     shape: tuple[int, ...]
     absolute: float  # largest difference
     relative: float  # the same as a share of the largest golden value
-    agreement: float | None  # share of positions with the same best label, for maps with a label axis
+    agreement: (
+        float | None
+    )  # share of positions with the same best label, for maps with a label axis
     passed: bool
 
 
@@ -68,7 +72,9 @@ class GoldenSet:
             self.ids = self.tensors["in.tokens"].long()
             self.out: tuple[int, int] = tuple(self.facts["out_hw"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise DisaError(f"{folder}: damaged golden set ({type(error).__name__}: {error}); copy it again") from None
+            raise DisaError(
+                f"{folder}: damaged golden set ({type(error).__name__}: {error}); copy it again"
+            ) from None
         with torch.device("meta"):
             self.model = Disa(self.config)
         self.model.load_state_dict(from_catseg(self.official, self.model.state_dict()), assign=True)
@@ -77,16 +83,29 @@ class GoldenSet:
 
     def compare(self) -> Iterator[Comparison]:
         """Yield a comparison for every golden tensor of a forward pass and of training, in the order of computation."""
-        groups = (("fwd.", self.forward), ("fwd_pool2.", self.forward_pooled), ("slide.", self.slide))
+        groups = (
+            ("fwd.", self.forward),
+            ("fwd_pool2.", self.forward_pooled),
+            ("slide.", self.slide),
+        )
         for prefix, compute in groups:
-            wanted = {name: value for name, value in self.tensors.items() if name.startswith(prefix)}
+            wanted = {
+                name: value for name, value in self.tensors.items() if name.startswith(prefix)
+            }
             if wanted:
-                yield from self._compare(compute(), wanted, self.meta.get(f"{prefix.split('.')[0]}.class_ids"))
+                yield from self._compare(
+                    compute(), wanted, self.meta.get(f"{prefix.split('.')[0]}.class_ids")
+                )
         if "train.loss" in self.meta:
-            yield from self._compare({"train.loss": self.loss()}, {"train.loss": torch.tensor(self.meta["train.loss"])})
+            yield from self._compare(
+                {"train.loss": self.loss()}, {"train.loss": torch.tensor(self.meta["train.loss"])}
+            )
 
     def _compare(
-        self, ours: Mapping[str, Tensor], golden: Mapping[str, Tensor], ids: Sequence[int] | None = None
+        self,
+        ours: Mapping[str, Tensor],
+        golden: Mapping[str, Tensor],
+        ids: Sequence[int] | None = None,
     ) -> Iterator[Comparison]:
         order = {name: position for position, name in enumerate(ours)}
         parsed = {name: _NAME.fullmatch(name) for name in golden if name not in NOT_COMPARED}
@@ -98,7 +117,9 @@ class GoldenSet:
             elif stems[name] == "slide.argmax":
                 yield self._compare_labels(name, value, golden[name])
             else:
-                yield _comparison(name, _taken(stems[name], value, step, golden[name], ids), golden[name])
+                yield _comparison(
+                    name, _taken(stems[name], value, step, golden[name], ids), golden[name]
+                )
 
     def _compare_labels(self, name: str, ours: Tensor, golden: Tensor) -> Comparison:
         margin = self.tensors.get("slide.margin_f16", torch.ones_like(golden))
@@ -120,7 +141,11 @@ class GoldenSet:
         correlation = correlate(model.backbone(pixels).tokens, text)[0, :, 0]
         best = correlation.amax((1, 2))
         seen = image_stages(model.backbone, pixels) | text_stages(model.backbone, self.ids)
-        seen |= {"agg.scores_max": best, "agg.keep": self._kept(best), "agg.correlation": correlation}
+        seen |= {
+            "agg.scores_max": best,
+            "agg.keep": self._kept(best),
+            "agg.correlation": correlation,
+        }
         head = head_stages(model, pixels, text, pool)
         logits = head["logits"]
         seen |= head | {"sem_seg": _resized(logits.sigmoid(), self.out)}
@@ -134,8 +159,12 @@ class GoldenSet:
     def slide(self) -> dict[str, Tensor]:
         """Return the stages of the published sliding-window protocol; the first axis of most is the view."""
         model = self.model
-        height, width = self.facts.get("slide_crop", self.image.shape[1:])  # the whole image, unless said
-        layout = Protocol("cat-seg").layout(height, width, self.config.backbone_image_size, model.backbone.patch_size)
+        height, width = self.facts.get(
+            "slide_crop", self.image.shape[1:]
+        )  # the whole image, unless said
+        layout = Protocol("cat-seg").layout(
+            height, width, self.config.backbone_image_size, model.backbone.patch_size
+        )
         views = torch.cat(list(cut(layout, self.image[:, :height, :width], layout.views)))
         text = model.encode_text(self.ids)[:, None]
         tokens = torch.cat([model.backbone(view[None]).tokens for view in views])
@@ -151,7 +180,9 @@ class GoldenSet:
             "agg.scores_max": best,
             "agg.keep": self._kept(best),
             "logits": shown,
-            "prob640": torch.cat([maps for _, maps in some.probabilities(shown.shape[1], layout.canvas)]),
+            "prob640": torch.cat(
+                [maps for _, maps in some.probabilities(shown.shape[1], layout.canvas)]
+            ),
             "prob": torch.cat([maps for _, maps in some.probabilities(shown.shape[1], self.out)]),
             "argmax": Answer(layout, logits, None, None).best_label(self.out)[0],
         }
@@ -173,8 +204,14 @@ class GoldenSet:
         """Return the golden image padded to multiples of 32 and squashed to CLIP's size. Baseline quirk 4."""
         multiple = self.facts.get("size_divisibility", 32)
         below, right = (-length % multiple for length in self.image.shape[1:])
-        mean = torch.tensor(PIXEL_MEAN)[:, None, None]  # what a zero behind the normalisation is before it
-        padded = pad(self.image.float() - mean, (0, right, 0, below)) + mean if below or right else self.image.float()
+        mean = torch.tensor(PIXEL_MEAN)[
+            :, None, None
+        ]  # what a zero behind the normalisation is before it
+        padded = (
+            pad(self.image.float() - mean, (0, right, 0, below)) + mean
+            if below or right
+            else self.image.float()
+        )
         return _resized(padded, (self.config.backbone_image_size,) * 2)[None]
 
 
@@ -183,8 +220,10 @@ def golden_config(official: Mapping[str, Tensor], facts: Mapping[str, Any]) -> M
     config = catseg_config(official)
     clip, head = facts["clip"], facts["head"]
     towers = {
-        "text_config": config.backbone_clip["text_config"] | {"num_attention_heads": clip["theads"]},
-        "vision_config": config.backbone_clip["vision_config"] | {"num_attention_heads": clip["vheads"]},
+        "text_config": config.backbone_clip["text_config"]
+        | {"num_attention_heads": clip["theads"]},
+        "vision_config": config.backbone_clip["vision_config"]
+        | {"num_attention_heads": clip["vheads"]},
     }
     first, second = facts["guidance_blocks"]
     return config.replace(
@@ -204,7 +243,9 @@ def _resized(maps: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tenso
     return interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
 
 
-def _taken(stem: str, ours: Tensor, step: int, golden: Tensor, ids: Sequence[int] | None) -> Tensor | None:
+def _taken(
+    stem: str, ours: Tensor, step: int, golden: Tensor, ids: Sequence[int] | None
+) -> Tensor | None:
     """Return what the golden tensor holds of ours: every `step`-th token or row and column, and some categories."""
     if step > 1:
         ours = ours[..., ::step, :] if ".vis." in stem else ours[..., ::step, ::step]
@@ -219,8 +260,12 @@ def _comparison(stage: str, ours: Tensor | None, golden: Tensor) -> Comparison:
     # what was dropped has a logit of -100, which would stretch the tolerance
     absolute, size = float((ours - golden).abs().max()), float(golden[golden > DROPPED].abs().max())
     agreement = _agreement(ours, golden) if _LABELLED.search(stage) else None
-    passed = absolute <= TOLERANCE * max(1.0, size) and (agreement is None or agreement >= AGREEMENT)
-    return Comparison(stage, tuple(golden.shape), absolute, absolute / size if size else 0.0, agreement, passed)
+    passed = absolute <= TOLERANCE * max(1.0, size) and (
+        agreement is None or agreement >= AGREEMENT
+    )
+    return Comparison(
+        stage, tuple(golden.shape), absolute, absolute / size if size else 0.0, agreement, passed
+    )
 
 
 def _failed(stage: str, golden: Tensor) -> Comparison:

@@ -16,12 +16,12 @@ from disa.errors import DisaError
 from disa.evaluation.markdown import report
 from disa.evaluation.numbers import numbers
 from disa.evaluation.predictor import Settings
-from disa.evaluation.provenance import provenance, weights_sha256
 from disa.evaluation.published import published
 from disa.evaluation.resume import Counted, Run
-from disa.files import write_json, write_whole
-from disa.model.clip_files import is_clip_folder
-from disa.model.pretrained import read_config
+from disa.running.files import write_json, write_whole
+from disa.running.provenance import provenance, weights_sha256
+from disa.weights.clip_files import is_clip_folder
+from disa.weights.model_folder import read_config
 
 OTHER_FILES = ("config.json", "tokenizer.json")  # of a model folder, beside the weights
 
@@ -37,23 +37,31 @@ def run_of(dataset: Dataset, path: Path, settings: Settings) -> Run:
     facts = {
         "dataset": dataset.name,
         "weights_sha256": weights_sha256(path),
-        "other_model_files": _checksum(file.read_text() for name in OTHER_FILES if (file := path / name).is_file()),
+        "other_model_files": _checksum(
+            file.read_text() for name in OTHER_FILES if (file := path / name).is_file()
+        ),
         **asdict(replace(settings, limit=None)),  # which images they are is said below
         "images": len(images),
         "ids": _checksum(images),
         "categories": _checksum(category.name for category in vocabulary.categories),
-        "prompts": _checksum((*vocabulary.prompts(settings.synonyms), *map(str, vocabulary.scored))),
+        "prompts": _checksum(
+            (*vocabulary.prompts(settings.synonyms), *map(str, vocabulary.scored))
+        ),
     }
     return Run(facts, len(images), len(vocabulary.categories), dataset.ignored)
 
 
-def result_of(counted: Counted, dataset: Dataset, model: str, path: Path, settings: Settings) -> dict[str, Any]:
+def result_of(
+    counted: Counted, dataset: Dataset, model: str, path: Path, settings: Settings
+) -> dict[str, Any]:
     """Return what `result.json` holds: the numbers in percent, how they were measured, and the published ones."""
     vocabulary = dataset.vocabulary
     prompts = {
         "synonyms": settings.synonyms,
         "count": len(vocabulary.prompted),
-        "identical": vocabulary.identical(settings.synonyms),  # groups of indices that no model can tell apart
+        "identical": vocabulary.identical(
+            settings.synonyms
+        ),  # groups of indices that no model can tell apart
         "templates": _templates(path),
     }
     benchmark = None if settings.own else dataset.name

@@ -7,7 +7,9 @@ from typing import Any
 from disa.evaluation.published import BESIDE, PAPER, SCALES, methods
 
 INCOMPLETE = "**{images} of the {all} images: not comparable with published results.**"
-SYNONYMS = "All synonyms were prompted; CAT-Seg's and DiSa's published results prompt the first name only."
+SYNONYMS = (
+    "All synonyms were prompted; CAT-Seg's and DiSa's published results prompt the first name only."
+)
 TWO_SCALES = (
     "Published results of PC-459 are on two scales: over the categories present in the images (CAT-Seg, and presumably "
     "DiSa, which builds on it), or over all 459 (SAN). Compare like with like."
@@ -50,7 +52,9 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if result["benchmark"] == "pc459":
         said.append(TWO_SCALES)
     if shared := result["prompts"]["identical"]:
-        said.append(f"{len(shared)} groups of categories share a prompt; the first of a group wins all its pixels.")
+        said.append(
+            f"{len(shared)} groups of categories share a prompt; the first of a group wins all its pixels."
+        )
     return said
 
 
@@ -61,7 +65,9 @@ def beside(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if present:
         found.append((result["miou_all"], result["model"], "measured here over all categories", 2))
     for method in result["published"]:
-        remark = ", ".join(filter(None, ["as published", method["source"], f"trained on {method['trained_on']}"]))
+        remark = ", ".join(
+            filter(None, ["as published", method["source"], f"trained on {method['trained_on']}"])
+        )
         scale = f"; {SCALES[method['pc459_over']]}" if present else ""
         found.append((method["miou"][result["benchmark"]], method["name"], remark + scale, 1))
     found.sort(key=lambda row: -(row[0] or 0))
@@ -119,7 +125,8 @@ def paper_table(results: Mapping[str, Mapping[str, Any]], model: str) -> list[li
     ours = [_cell(results[name]) if name in results else "left out" for name in PAPER]
     theirs = [method for name in BESIDE for method in methods() if method.name == name]
     cells = [
-        [f"{method.name} (as published)", *(percent(method.miou.get(name), 1) for name in PAPER)] for method in theirs
+        [f"{method.name} (as published)", *(percent(method.miou.get(name), 1) for name in PAPER)]
+        for method in theirs
     ]
     return [["method", *PAPER], *cells, [f"{model} (measured here)", *ours]]
 
@@ -132,7 +139,9 @@ def _cell(result: Mapping[str, Any]) -> str:
 def paper_markdown(table: Sequence[Sequence[str]], reasons: Sequence[str]) -> str:
     """Return `table.md`: the papers' table, and what was left out with its reason."""
     parts = ["# The six benchmarks, mIoU in percent", _table(table[0], table[1:]), TWO_SCALES]
-    parts.append("Measured here over the categories present. `*`: over a part of the images, not comparable.")
+    parts.append(
+        "Measured here over the categories present. `*`: over a part of the images, not comparable."
+    )
     parts += [f"Left out: {reason}" for reason in reasons]
     return "\n\n".join(parts) + "\n"
 
@@ -149,11 +158,15 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 def _sitting(sitting: Mapping[str, Any]) -> str:
     seconds = max(1e-9, sitting["seconds"])
-    shares = [f"{100 * sitting[f'seconds_{part}'] / seconds:.0f} % {part}" for part in ("model", "metric")]
+    shares = [
+        f"{100 * sitting[f'seconds_{part}'] / seconds:.0f} % {part}" for part in ("model", "metric")
+    ]
     speed = f"{sitting['images']} images at {sitting['images'] / seconds:.2f} a second ({', '.join(shares)})"
     return f"{speed} on {sitting['device']}, process {sitting['process']}"
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     cells = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells
+    )

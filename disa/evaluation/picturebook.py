@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from disa.data.picturebook import TEST_SEED, THINGS, WORDS, Scene, group, render
 from disa.evaluation.boundary import Boundary
 from disa.evaluation.confusion import Confusion
 from disa.evaluation.localisation import Localisation
+from disa.picturebook import TEST_SEED, THINGS, WORDS, Scene, group, render
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 SCENES = 500
@@ -67,12 +67,16 @@ def evaluate(
         for offset, scene in enumerate(several if worst is not None else []):
             single = Confusion(len(WORDS))
             single.update(found[offset], labels[offset])
-            heapq.heappush(failures, Failure(-single.miou, first + offset, scene, found[offset].numpy()))
+            heapq.heappush(
+                failures, Failure(-single.miou, first + offset, scene, found[offset].numpy())
+            )
             if len(failures) > keep:
                 heapq.heappop(failures)
         progress(first + len(several))
     if worst is not None:
-        worst.extend(failure._replace(miou=-failure.miou) for failure in sorted(failures, reverse=True))
+        worst.extend(
+            failure._replace(miou=-failure.miou) for failure in sorted(failures, reverse=True)
+        )
     return {"scenes": scenes, "size": size} | _numbers(confusion, boundary, localisation)
 
 
@@ -84,10 +88,15 @@ def best_labels(logits: Float[Tensor, "b t h4 w4"], size: int) -> Int[Tensor, "b
 
 def _batches(scenes: int, size: int, batch: int) -> Iterator[tuple[int, list[Scene]]]:
     for first in range(0, scenes, batch):
-        yield first, [render(TEST_SEED, index, size) for index in range(first, min(first + batch, scenes))]
+        yield (
+            first,
+            [render(TEST_SEED, index, size) for index in range(first, min(first + batch, scenes))],
+        )
 
 
-def _numbers(confusion: Confusion, boundary: Boundary, localisation: Localisation | None) -> dict[str, Any]:
+def _numbers(
+    confusion: Confusion, boundary: Boundary, localisation: Localisation | None
+) -> dict[str, Any]:
     per_class = {"iou": _percent(confusion.iou), "accuracy": _percent(confusion.accuracy)}
     per_class["boundary_iou"] = _percent(boundary.iou)
     if localisation is not None:
@@ -108,7 +117,8 @@ def _numbers(confusion: Confusion, boundary: Boundary, localisation: Localisatio
         "foreground_iou": None if localisation is None else 100 * localisation.foreground_iou(),
         "background_iou": None if localisation is None else 100 * localisation.background_iou(),
         "per_class": {
-            word: {"group": group(word)} | {name: _plain(values[index]) for name, values in per_class.items()}
+            word: {"group": group(word)}
+            | {name: _plain(values[index]) for name, values in per_class.items()}
             for index, word in enumerate(WORDS)
         },
     }
@@ -118,7 +128,11 @@ def _means(values: list[float]) -> dict[str, float | None]:
     """Return the means over the four groups, the seen, the unseen and all categories, of the values that are known."""
 
     def mean(begin: str) -> float | None:
-        known = [v for word, v in zip(WORDS, values, strict=True) if group(word).startswith(begin) and v == v]
+        known = [
+            v
+            for word, v in zip(WORDS, values, strict=True)
+            if group(word).startswith(begin) and v == v
+        ]
         return sum(known) / len(known) if known else None
 
     return {name: mean(name) for name in (*GROUPS, "seen", "unseen")} | {"all": mean("")}

@@ -12,8 +12,8 @@ from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.evaluation.sitting import Predict
 from disa.evaluation.tally import Tally
-from disa.files import write_whole
 from disa.inference.render import overlay
+from disa.running.files import write_whole
 
 KEPT = 20
 Array = NDArray[Any]
@@ -32,11 +32,15 @@ def save_worst(folder: Path, dataset: Dataset, predict: Predict, tally: Tally) -
         save_both(folder / f"{rank:02d}_{dataset.ids[position]}", picture, truth, found, words)
 
 
-def save_both(stem: Path, picture: Pixels, truth: Array, found: Array, words: Sequence[str]) -> None:
+def save_both(
+    stem: Path, picture: Pixels, truth: Array, found: Array, words: Sequence[str]
+) -> None:
     """Write STEM_truth.png and STEM_prediction.png; labels are indices into `words`, negative where ignored."""
     for kind, labels in (("truth", truth), ("prediction", found)):
         shown = [int(category) for category in np.unique(labels) if category >= 0]
         index = np.full(len(words) + 1, -1)  # the last place serves the ignored pixels
         index[shown] = range(len(shown))
-        drawn = overlay(picture, index[labels], [words[category] for category in shown], beside=True)
+        drawn = overlay(
+            picture, index[labels], [words[category] for category in shown], beside=True
+        )
         write_whole(stem.with_name(f"{stem.name}_{kind}.png"), partial(drawn.save, format="PNG"))

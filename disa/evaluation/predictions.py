@@ -13,8 +13,8 @@ from torch import Tensor
 
 from disa.errors import DisaError
 from disa.evaluation.resume import Run
-from disa.files import prepare_folder, write_whole
 from disa.inference.render import palette_image
+from disa.running.files import prepare_folder, write_whole
 
 ABOUT = "run.json"
 
@@ -30,9 +30,13 @@ class Predictions:
         path = folder / ABOUT
         if path.exists():
             if path.read_bytes() != about.encode():
-                raise DisaError(f"{folder}: holds the predictions of another run; choose an empty folder")
+                raise DisaError(
+                    f"{folder}: holds the predictions of another run; choose an empty folder"
+                )
         elif any(file for file in folder.iterdir() if not file.name.startswith(".")):
-            raise DisaError(f"{folder}: is not empty, and no folder of predictions; choose an empty folder")
+            raise DisaError(
+                f"{folder}: is not empty, and no folder of predictions; choose an empty folder"
+            )
         else:
             write_whole(path, lambda file: file.write(about.encode()))
 

@@ -25,14 +25,18 @@ class Settings:
     protocol: str = "cat-seg"  # see `inference.protocol`; published results are by "cat-seg" (D72)
     size: int | None = None  # pixels of the picture's short side; None: the protocol's own
     dtype: str = "fp32"
-    synonyms: bool = False  # prompt all names of a category, averaged; published results use the first only
+    synonyms: bool = (
+        False  # prompt all names of a category, averaged; published results use the first only
+    )
     dense_clip: bool = False  # the model's CLIP alone, without the head
 
 
 class Predictor:
     """Loads the model and embeds the prompts when the first picture comes: a finished run needs neither."""
 
-    def __init__(self, load: Callable[[], Segmenter], vocabulary: Vocabulary, settings: Settings) -> None:
+    def __init__(
+        self, load: Callable[[], Segmenter], vocabulary: Vocabulary, settings: Settings
+    ) -> None:
         """Raises `DisaError` for a protocol and a size that make no sense together."""
         self.load, self.vocabulary, self.settings = load, vocabulary, settings
         self.protocol = Protocol(settings.protocol, settings.size)
@@ -43,6 +47,10 @@ class Predictor:
         if self._ready is None:
             segmenter = self.load()
             text = segmenter.text(self.vocabulary.prompts(self.settings.synonyms))
-            self._ready = segmenter, text, torch.tensor(self.vocabulary.scored, device=segmenter.device)
+            self._ready = (
+                segmenter,
+                text,
+                torch.tensor(self.vocabulary.scored, device=segmenter.device),
+            )
         segmenter, text, scored = self._ready
         return scored[segmenter.best_labels(picture, text, self.protocol).long()]

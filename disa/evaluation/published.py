@@ -8,9 +8,20 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-PAPER = ("a847", "pc459", "a150", "pc59", "pas20", "pas20b")  # the six benchmarks, in the order of the papers' tables
+PAPER = (
+    "a847",
+    "pc459",
+    "a150",
+    "pc59",
+    "pas20",
+    "pas20b",
+)  # the six benchmarks, in the order of the papers' tables
 BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table is set beside
-SCALES = {"present": "over the categories present", "all": "over all categories", None: "scale not stated"}
+SCALES = {
+    "present": "over the categories present",
+    "all": "over all categories",
+    None: "scale not stated",
+}
 
 
 class Published(NamedTuple):

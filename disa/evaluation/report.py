@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from disa.evaluation.provenance import provenance
-from disa.files import write_json
+from disa.running.files import write_json
+from disa.running.provenance import provenance
 
 COLUMNS = ("all", "seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 _TITLES = {
@@ -28,7 +28,9 @@ def table(numbers: dict[str, Any], title: str) -> Table:
     for column in COLUMNS:
         shown.add_column(column.replace("_", " "), justify="right")
     rows = {"miou": {"all": numbers["miou"], **numbers["groups"]}}
-    rows |= {name: numbers[name] for name in _TITLES if name != "miou" and numbers[name] is not None}
+    rows |= {
+        name: numbers[name] for name in _TITLES if name != "miou" and numbers[name] is not None
+    }
     for name, values in rows.items():
         digits = 1 if name.endswith("iou") else 3
         shown.add_row(_TITLES[name], *(_written(values[column], digits) for column in COLUMNS))
@@ -42,7 +44,9 @@ def write_report(path: Path, numbers: dict[str, Any], model: str, folder: Path) 
 
 def _caption(numbers: dict[str, Any]) -> str:
     said = f"{numbers['scenes']} scenes; pixel accuracy {numbers['pixel_accuracy']:.1f} %"
-    said += f", mean accuracy {_written(numbers['mean_accuracy'], 1)} %, fwIoU {numbers['fwiou']:.1f} %"
+    said += (
+        f", mean accuracy {_written(numbers['mean_accuracy'], 1)} %, fwIoU {numbers['fwiou']:.1f} %"
+    )
     if numbers["foreground_iou"] is not None:
         said += f", foreground IoU {numbers['foreground_iou']:.1f} %"
     return said

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from disa.errors import DisaError
 from disa.evaluation.tally import Tally
-from disa.files import write_whole
+from disa.running.files import write_whole
 
 
 class Run(NamedTuple):
@@ -53,7 +53,9 @@ class State:
         total = self.read(self.settled) if self.settled.exists() else self.run.empty()
         for path in sorted(self.folder.glob("state-*.safetensors")):
             part = self.read(path)
-            if total.tally.merge(part.tally):  # else it was settled by a sitting that died before deleting it
+            if total.tally.merge(
+                part.tally
+            ):  # else it was settled by a sitting that died before deleting it
                 total.sittings.extend(part.sittings)
         if total.tally.done.any():
             self.settle(total)
@@ -78,17 +80,25 @@ class State:
                 facts = json.loads(about["run"])
                 if facts == self.run.facts:
                     counted.sittings.extend(json.loads(about["sittings"]))
-                    counted.tally.restore({name: file.get_tensor(name).clone() for name in file.keys()})  # noqa: SIM118
+                    counted.tally.restore(
+                        {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                    )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise DisaError(f"{path}: damaged ({' '.join(str(error).split())}); delete it to count again") from None
+            raise DisaError(
+                f"{path}: damaged ({' '.join(str(error).split())}); delete it to count again"
+            ) from None
         if facts != self.run.facts:
             said = _difference(facts, self.run.facts)
-            raise DisaError(f"{self.folder}: holds another run ({said}); choose another folder, or delete that one")
+            raise DisaError(
+                f"{self.folder}: holds another run ({said}); choose another folder, or delete that one"
+            )
         return counted
 
     def _write(self, path: Path, counted: Counted) -> None:
         about = {"run": json.dumps(self.run.facts), "sittings": json.dumps(counted.sittings)}
-        content = save({name: tensor.contiguous() for name, tensor in counted.tally.tensors().items()}, about)
+        content = save(
+            {name: tensor.contiguous() for name, tensor in counted.tally.tensors().items()}, about
+        )
         write_whole(path, lambda file: file.write(content))
 
 

@@ -13,9 +13,9 @@ from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.errors import DisaError, memory_errors_as
 from disa.evaluation.ahead import Sample
-from disa.evaluation.processes import Processes
-from disa.evaluation.provenance import commit
 from disa.evaluation.resume import State
+from disa.running.processes import Processes
+from disa.running.provenance import commit
 
 Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category, on the model's device
 
@@ -39,7 +39,9 @@ class Sitting:
         self.counted = state.run.empty()
         self.counted.sittings.append(self.about)
 
-    def take(self, dataset: Dataset, sample: Sample, predict: Predict, count: bool) -> Int[Tensor, "H W"]:
+    def take(
+        self, dataset: Dataset, sample: Sample, predict: Predict, count: bool
+    ) -> Int[Tensor, "H W"]:
         """Predict one image and, if it is to `count`, count it; return the prediction.
 
         Raises `DisaError`, naming the image, for labels out of range and where the memory does not suffice.
@@ -49,14 +51,18 @@ class Sitting:
         with memory_errors_as(f"{name}: {size} pixels do not fit into memory; {self.less_memory}"):
             found = predict(sample.picture)
         if found.is_cuda:
-            torch.cuda.synchronize(found.device)  # or the model's time would be taken for the metric's
+            torch.cuda.synchronize(
+                found.device
+            )  # or the model's time would be taken for the metric's
         predicted = time.monotonic()
         if count:
             target = torch.from_numpy(sample.labels.astype("int32")).to(found.device)
             try:
                 self.counted.tally.add(sample.position, found, target)
             except ValueError as error:
-                raise DisaError(f"{name}: {error}; check the data set's labels (disa data check)") from None
+                raise DisaError(
+                    f"{name}: {error}; check the data set's labels (disa data check)"
+                ) from None
             self.about["images"] += 1
             self.about["device"] = str(found.device)
         self.about["seconds"] = round(time.monotonic() - self.begun, 3)

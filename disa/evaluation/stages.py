@@ -24,13 +24,17 @@ def image_stages(backbone: Backbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[s
     grid = pixels.shape[-2] // patch, pixels.shape[-1] // patch
     seen = {
         "clip_input": backbone.normalise(pixels)[0],
-        "vis.pos_embed_resized": resize_positions(vision.embeddings.position_embedding.weight, grid),
+        "vis.pos_embed_resized": resize_positions(
+            vision.embeddings.position_embedding.weight, grid
+        ),
         "vis.ln_pre": tokens[0],
     }
     for index, block in enumerate(blocks):
         tokens = run_block(block, tokens)
         seen[f"vis.block{index}"] = tokens[0]
-    everyone = torch.cat([tokens[:, :1], tokens], 1)  # the class token once as residual, once among the values
+    everyone = torch.cat(
+        [tokens[:, :1], tokens], 1
+    )  # the class token once as residual, once among the values
     seen[f"vis.block{len(blocks)}_dense"] = value_path(last, everyone)[0]
     return seen | {"vis.dense_features": backbone.dense(everyone)[0]}
 
@@ -38,8 +42,12 @@ def image_stages(backbone: Backbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[s
 def text_stages(backbone: Backbone, ids: Int[Tensor, "t l"]) -> dict[str, Tensor]:
     """Return the text tower's stages; of its first block those of the first four texts."""
     clip, first = backbone.clip, []
-    handle = clip.text_model.encoder.layers[0].register_forward_hook(lambda _module, _inputs, out: first.append(out))
-    pooled = clip.text_model(input_ids=ids, position_ids=torch.arange(ids.shape[1])[None]).pooler_output
+    handle = clip.text_model.encoder.layers[0].register_forward_hook(
+        lambda _module, _inputs, out: first.append(out)
+    )
+    pooled = clip.text_model(
+        input_ids=ids, position_ids=torch.arange(ids.shape[1])[None]
+    ).pooler_output
     handle.remove()
     return {
         "text.block0": first[0][:4],
@@ -70,7 +78,9 @@ def head_stages(
     handles = []
     for stage, (place, form) in places.items():
 
-        def record(_module: nn.Module, _inputs: Any, out: Tensor, stage: str = stage, form: Any = form) -> None:
+        def record(
+            _module: nn.Module, _inputs: Any, out: Tensor, stage: str = stage, form: Any = form
+        ) -> None:
             seen[stage] = form(out)
 
         handles.append(model.get_submodule(place).register_forward_hook(record))

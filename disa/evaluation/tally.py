@@ -25,7 +25,9 @@ class Tally:
         self.confusion = Confusion(categories, ignored)
         self.boundary = Boundary(categories, ignored)
 
-    def add(self, position: int, prediction: Int[Tensor, "H W"], target: Int[Tensor, "H W"]) -> None:
+    def add(
+        self, position: int, prediction: Int[Tensor, "H W"], target: Int[Tensor, "H W"]
+    ) -> None:
         """Count one image. Raises `ValueError` for a category out of range and an image counted before."""
         if self.done[position]:
             raise ValueError(f"image {position} is counted already")
@@ -42,12 +44,18 @@ class Tally:
         """Add another tally; False, and nothing done, if an image is in both: no image is ever counted twice."""
         if (self.done & other.done).any():
             return False
-        self.restore({name: tensor + other.tensors()[name] for name, tensor in self.tensors().items()})
+        self.restore(
+            {name: tensor + other.tensors()[name] for name, tensor in self.tensors().items()}
+        )
         return True
 
     def worst(self, count: int) -> list[int]:
         """Return the positions of the `count` images with the lowest mIoU, the lowest first."""
-        scored = [position for position in range(len(self.done)) if self.done[position] and self.scores[position] >= 0]
+        scored = [
+            position
+            for position in range(len(self.done))
+            if self.done[position] and self.scores[position] >= 0
+        ]
         return sorted(scored, key=lambda position: float(self.scores[position]))[:count]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -58,7 +66,10 @@ class Tally:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `tensors` returned. Raises `ValueError` if it is of another data set."""
         for name, tensor in self.tensors().items():
-            if name not in tensors or (tensors[name].shape, tensors[name].dtype) != (tensor.shape, tensor.dtype):
+            if name not in tensors or (tensors[name].shape, tensors[name].dtype) != (
+                tensor.shape,
+                tensor.dtype,
+            ):
                 raise ValueError(f'"{name}" is missing or has another shape')
         self.done, self.scores = tensors["done"], tensors["scores"]
         self.confusion.counts, self.boundary.counts = tensors["confusion"], tensors["boundary"]

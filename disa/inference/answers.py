@@ -35,10 +35,15 @@ class Answer(NamedTuple):
             best = torch.where(won, score, best)
         return labels, best
 
-    def probabilities(self, count: int, shape: Sequence[int]) -> Iterator[tuple[int, Float[Tensor, "m H W"]]]:
+    def probabilities(
+        self, count: int, shape: Sequence[int]
+    ) -> Iterator[tuple[int, Float[Tensor, "m H W"]]]:
         """Yield the first `count` labels' probabilities at that size, some labels at a time, with the first's index."""
         pixels = max(shape[0] * shape[1], self.layout.canvas[0] * self.layout.canvas[1])
         step = max(1, CHUNK // pixels)
         for first in range(0, count, step):
             maps = blend(self.layout, self.logits[:, first : min(first + step, count)])
-            yield first, interpolate(maps[None], tuple(shape), mode="bilinear", align_corners=False)[0]
+            yield (
+                first,
+                interpolate(maps[None], tuple(shape), mode="bilinear", align_corners=False)[0],
+            )

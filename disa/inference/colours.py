@@ -47,7 +47,10 @@ def _word_colours(words: tuple[str, ...]) -> Colours:
         draw = Random(blake2b(word.strip().casefold().encode(), digest_size=8).digest())
         rgb = _expected(word)
         if rgb is None or rgb in chosen.values() or _nearest(taken, rgb) < EXPECTED_APART:
-            rgb, apart = _draw(draw), min(APART, 1.3 * apart)  # what the last word needed is a good start for this one
+            rgb, apart = (
+                _draw(draw),
+                min(APART, 1.3 * apart),
+            )  # what the last word needed is a good start for this one
             while rgb in chosen.values() or _nearest(taken, rgb) < apart:
                 rgb, apart = _draw(draw), 0.97 * apart
         chosen[word], taken = rgb, np.vstack([taken, _oklab(rgb)])
@@ -64,13 +67,24 @@ def _expected(word: str) -> tuple[int, int, int] | None:
 
 def _draw(draw: Random) -> tuple[int, int, int]:
     """Return a colour of middle lightness and clear hue."""
-    lightness, chroma, hue = draw.uniform(0.5, 0.85), draw.uniform(0.12, 0.26), draw.uniform(0, 2 * math.pi)
+    lightness, chroma, hue = (
+        draw.uniform(0.5, 0.85),
+        draw.uniform(0.12, 0.26),
+        draw.uniform(0, 2 * math.pi),
+    )
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     roots = np.array(
-        [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.291485548]]
+        [
+            [1, 0.3963377774, 0.2158037573],
+            [1, -0.1055613458, -0.0638541728],
+            [1, -0.0894841775, -1.291485548],
+        ]
     )
     linear = np.clip(np.linalg.inv(_TO_LONG_MEDIUM_SHORT) @ (roots @ [lightness, a, b]) ** 3, 0, 1)
-    red, green, blue = (round(255 * (12.92 * v if v <= 0.0031308 else 1.055 * v ** (1 / 2.4) - 0.055)) for v in linear)
+    red, green, blue = (
+        round(255 * (12.92 * v if v <= 0.0031308 else 1.055 * v ** (1 / 2.4) - 0.055))
+        for v in linear
+    )
     return red, green, blue
 
 

@@ -16,7 +16,10 @@ Array = NDArray[Any]
 
 
 def saliency_sheet(
-    image: Array, saliency: Mapping[str, Array], matched: Mapping[str, float] | None, foreground: Array
+    image: Array,
+    saliency: Mapping[str, Array],
+    matched: Mapping[str, float] | None,
+    foreground: Array,
 ) -> Image.Image:
     """Return a sheet of heat maps, one per label, likeliest first (at most 64), after the foreground mask.
 
@@ -39,9 +42,13 @@ def saliency_sheet(
 
 def _heat(grey: Array, heat: Array) -> Array:
     """Lay a dark-to-yellow scale over a grey picture, the stronger the hotter."""
-    stops = np.array([[0, 0, 0], [90, 10, 110], [200, 50, 60], [250, 160, 20], [255, 250, 160]], np.float32)
+    stops = np.array(
+        [[0, 0, 0], [90, 10, 110], [200, 50, 60], [250, 160, 20], [255, 250, 160]], np.float32
+    )
     position = heat * (len(stops) - 1)
-    colour = np.stack([np.interp(position, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=-1)
+    colour = np.stack(
+        [np.interp(position, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=-1
+    )
     strength = 0.35 + 0.5 * heat[..., None]
     blended: Array = (1 - strength) * grey + strength * colour
     return blended.round().astype(np.uint8)
@@ -57,5 +64,7 @@ def _sheet(tiles: list[tuple[str, Array]], size: tuple[int, int]) -> Image.Image
     for number, (text, tile) in enumerate(tiles):
         x, y = gap + number % columns * wide, gap + number // columns * high
         canvas.paste(Image.fromarray(tile), (x, y))
-        draw.text((x, y + size[1] + caption // 2), fitting(text, font, wide - gap), INK, font, anchor="lm")
+        draw.text(
+            (x, y + size[1] + caption // 2), fitting(text, font, wide - gap), INK, font, anchor="lm"
+        )
     return canvas

@@ -10,7 +10,9 @@ from numbers import Real
 from disa.errors import DisaError
 from disa.inference.templates import template_sets
 
-Background = float | str | tuple[str, ...] | None  # none, a threshold, "saliency", or competing words
+Background = (
+    float | str | tuple[str, ...] | None
+)  # none, a threshold, "saliency", or competing words
 SALIENCY = "saliency"
 
 
@@ -20,8 +22,14 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
     Raises `DisaError` for no label, an empty one, and two that are the same but for case, spaces or synonyms.
     """
     if not isinstance(labels, Iterable):
-        raise DisaError(f'{name}s are text ("house, sea") or a list of texts; got {type(labels).__name__}')
-    words = tuple(part.strip() for part in labels.split(",")) if isinstance(labels, str) else tuple(labels)
+        raise DisaError(
+            f'{name}s are text ("house, sea") or a list of texts; got {type(labels).__name__}'
+        )
+    words = (
+        tuple(part.strip() for part in labels.split(","))
+        if isinstance(labels, str)
+        else tuple(labels)
+    )
     if not words or (isinstance(labels, str) and not labels.strip()):
         raise DisaError(f'no {name} given; name at least one, such as "house, sea, grass"')
     owner: dict[str, str] = {}
@@ -29,13 +37,19 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
         if not isinstance(word, str):
             raise DisaError(f"{name} {position} is not text but {type(word).__name__}: {word!r}")
         if not _is_unicode(word):
-            raise DisaError(f"{name} {position}, {word!r}, is no valid text; type it again, in UTF-8")
+            raise DisaError(
+                f"{name} {position}, {word!r}, is no valid text; type it again, in UTF-8"
+            )
         for synonym in synonyms(word):
             if not synonym:
-                raise DisaError(f'{name} {position} is empty in "{_joined(words)}"; remove the extra separator')
+                raise DisaError(
+                    f'{name} {position} is empty in "{_joined(words)}"; remove the extra separator'
+                )
             if synonym.casefold() in owner:
                 other = owner[synonym.casefold()]
-                raise DisaError(f'{name} "{synonym}" is given twice (in "{other}" and in "{word}"); remove one')
+                raise DisaError(
+                    f'{name} "{synonym}" is given twice (in "{other}" and in "{word}"); remove one'
+                )
             owner[synonym.casefold()] = word
     return words
 
@@ -69,7 +83,9 @@ def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return checked
 
 
-def parse_background(background: int | float | str | Sequence[str] | None, words: Sequence[str]) -> Background:
+def parse_background(
+    background: int | float | str | Sequence[str] | None, words: Sequence[str]
+) -> Background:
     """Return the background policy that a value stands for.
 
     None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it are background.
@@ -87,7 +103,9 @@ def parse_background(background: int | float | str | Sequence[str] | None, words
         except ValueError:
             if re.fullmatch(r"\d+,\d+", text):
                 point = text.replace(",", ".")
-                raise DisaError(f'background "{text}": write the number with a point, {point}') from None
+                raise DisaError(
+                    f'background "{text}": write the number with a point, {point}'
+                ) from None
             return _background_words(text, words)
     if isinstance(background, bool) or not isinstance(background, Real):
         if isinstance(background, Sequence):

@@ -35,7 +35,10 @@ def legend(labels: Array, words: Sequence[str]) -> list[Entry]:
     counts = np.bincount(labels[labels >= 0], minlength=len(words))
     colours = word_colours(words)
     order = np.argsort(-counts, kind="stable")
-    entries = [Entry(" ".join(words[i].split()), counts[i] / labels.size, _colour(colours[i])) for i in order]
+    entries = [
+        Entry(" ".join(words[i].split()), counts[i] / labels.size, _colour(colours[i]))
+        for i in order
+    ]
     absent = sum(entry.share == 0 for entry in entries)
     if absent > ABSENT_ROWS:
         entries = [*entries[:-absent], Entry(f"{absent} labels found nowhere", 0, FAINT)]
@@ -56,9 +59,15 @@ def with_legend(pictures: list[Image.Image], entries: list[Entry]) -> Image.Imag
     font = ImageFont.load_default(letter)
     row = round(1.5 * letter)
     text = min(max(font.getlength(entry.text) for entry in entries), 14 * letter)
-    column = round(text + font.getlength("100%")) + 3 * row  # the swatch before, and room after them
+    column = (
+        round(text + font.getlength("100%")) + 3 * row
+    )  # the swatch before, and room after them
     at_right = width <= 1.2 * height
-    rows = max(1, (height - 2 * gap) // row) if at_right else -(-len(entries) // max(1, width // column))
+    rows = (
+        max(1, (height - 2 * gap) // row)
+        if at_right
+        else -(-len(entries) // max(1, width // column))
+    )
     columns, rows = -(-len(entries) // rows), min(rows, len(entries))
     if at_right:
         left, top = width + gap, gap
@@ -77,7 +86,12 @@ def with_legend(pictures: list[Image.Image], entries: list[Entry]) -> Image.Imag
 
 
 def _draw_entry(
-    draw: ImageDraw.ImageDraw, entry: Entry, place: tuple[int, int], text: float, row: int, font: Font
+    draw: ImageDraw.ImageDraw,
+    entry: Entry,
+    place: tuple[int, int],
+    text: float,
+    row: int,
+    font: Font,
 ) -> None:
     """Draw a swatch, the word and its share; a label found nowhere gets an empty swatch and faint text."""
     x, y = place
@@ -88,7 +102,9 @@ def _draw_entry(
     draw.rectangle(box, fill=fill, outline=outline, width=max(1, pad // 2))
     draw.text((start, middle), fitting(entry.text, font, text), ink, font, anchor="lm")
     share = f"{entry.share:.0%}" if entry.share >= 0.01 or not found else "<1%"
-    draw.text((start + text + font.getlength("100%") + row // 2, middle), share, ink, font, anchor="rm")
+    draw.text(
+        (start + text + font.getlength("100%") + row // 2, middle), share, ink, font, anchor="rm"
+    )
 
 
 def fitting(text: str, font: Font, room: int | float) -> str:

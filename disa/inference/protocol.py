@@ -20,7 +20,10 @@ from disa.inference.windows import Layout, Window, cut, tile
 NAMES = ("whole", "windows", "cat-seg")
 MAX_ASPECT = 8  # a longer picture is squeezed to this in one view, or its long side would not fit into memory
 MOST_TOKENS = 2**16  # of one view: attention between tokens grows with their square
-CATSEG_SHORT_SIDE, CATSEG_LONGEST_SIDE = 640, 2560  # pixels that pictures are resized to before anything else [B]
+CATSEG_SHORT_SIDE, CATSEG_LONGEST_SIDE = (
+    640,
+    2560,
+)  # pixels that pictures are resized to before anything else [B]
 CATSEG_CANVAS, CATSEG_WINDOW, CATSEG_STRIDE = 640, 384, 256  # pixels [B]
 
 
@@ -43,9 +46,13 @@ class Protocol:
         if self.name not in NAMES:
             raise DisaError(f'unknown protocol "{self.name}"; use {", ".join(NAMES)}')
         if not 0 <= self.overlap < 1:
-            raise DisaError(f"overlap {self.overlap:g}: must be at least 0 and below 1, such as 0.333")
+            raise DisaError(
+                f"overlap {self.overlap:g}: must be at least 0 and below 1, such as 0.333"
+            )
         if self.name == "cat-seg" and self.size is not None:
-            raise DisaError(f'size {self.size}: the protocol "cat-seg" has a size of its own; leave it out')
+            raise DisaError(
+                f'size {self.size}: the protocol "cat-seg" has a size of its own; leave it out'
+            )
 
     def layout(self, height: int, width: int, side: int, patch: int) -> Layout:
         """Return the layout of a picture for a model of `side` and `patch` pixels."""
@@ -63,10 +70,13 @@ class Protocol:
         """Return (H, W) of a single view: short side `size`, the aspect kept, multiples of the patch."""
         short = side if self.size is None else self.size
         if short < patch:
-            raise DisaError(f"size {short} is smaller than one patch of the model; use at least {patch} pixels")
+            raise DisaError(
+                f"size {short} is smaller than one patch of the model; use at least {patch} pixels"
+            )
         scale = short / min(height, width)
         high, wide = (
-            max(1, round(min(length * scale, short * MAX_ASPECT) / patch)) * patch for length in (height, width)
+            max(1, round(min(length * scale, short * MAX_ASPECT) / patch)) * patch
+            for length in (height, width)
         )
         if (high // patch) * (wide // patch) > MOST_TOKENS:
             raise DisaError(
@@ -78,14 +88,26 @@ class Protocol:
     def _canvas(self, height: int, width: int, side: int, patch: int) -> tuple[int, int]:
         """Return the (H, W) that windows slide over: no side shorter than a window, multiples of the patch."""
         if self.size is not None and self.size < side:
-            raise DisaError(f'size {self.size} is smaller than a window of the model, {side}; use the protocol "whole"')
-        scale = max(self.size or 0, side) / min(height, width) if self.size or min(height, width) < side else 1.0
-        high, wide = (max(side, round(length * scale / patch) * patch) for length in (height, width))
+            raise DisaError(
+                f'size {self.size} is smaller than a window of the model, {side}; use the protocol "whole"'
+            )
+        scale = (
+            max(self.size or 0, side) / min(height, width)
+            if self.size or min(height, width) < side
+            else 1.0
+        )
+        high, wide = (
+            max(side, round(length * scale / patch) * patch) for length in (height, width)
+        )
         if high * wide > MAX_PIXELS:
-            raise DisaError(f"windows over {wide} x {high} pixels are more than {MAX_PIXELS:,}; choose a smaller size")
+            raise DisaError(
+                f"windows over {wide} x {high} pixels are more than {MAX_PIXELS:,}; choose a smaller size"
+            )
         return high, wide
 
-    def views(self, picture: Pixels, layout: Layout, batch: int) -> Iterator[Float[Tensor, "v 3 h w"]]:
+    def views(
+        self, picture: Pixels, layout: Layout, batch: int
+    ) -> Iterator[Float[Tensor, "v 3 h w"]]:
         """Yield the views of a picture in batches; Pillow resizes it first, which gives the same on every device."""
         size, method = layout.canvas, Image.Resampling.BICUBIC
         if self.name == "cat-seg":

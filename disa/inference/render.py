@@ -10,7 +10,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from disa.inference.colours import word_colours
 from disa.inference.legend import NOTHING, legend, with_legend
 
-SMALLEST, LARGEST = 640, 2400  # pixels of an overlay's long side; smaller pictures are enlarged, larger ones shrunk
+SMALLEST, LARGEST = (
+    640,
+    2400,
+)  # pixels of an overlay's long side; smaller pictures are enlarged, larger ones shrunk
 TINT = 0.6  # share of the label's colour in the blend; the rest is the picture in grey, so that the hue is the label's
 NAMED_SHARE = 0.01  # of the picture; smaller regions have no room for their word
 PALETTE_BACKGROUND = 255
@@ -18,14 +21,18 @@ PALETTE_BACKGROUND = 255
 Array = NDArray[Any]
 
 
-def overlay(image: Array, labels: Array, words: Sequence[str], *, beside: bool = False) -> Image.Image:
+def overlay(
+    image: Array, labels: Array, words: Sequence[str], *, beside: bool = False
+) -> Image.Image:
     """Return the picture tinted by label, with borders, words and a legend on its own panel.
 
     image: uint8 (H, W, 3); labels: (H, W) index into `words`, negative for background. beside: the original first.
     """
     width, height = _shown_size(image.shape[1], image.shape[0])
     original = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
-    index = np.asarray(Image.fromarray(labels.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST))
+    index = np.asarray(
+        Image.fromarray(labels.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
+    )
     tinted = _tint(np.asarray(original.convert("L")), index, word_colours(words))
     _write_words(tinted, index, words)
     return with_legend([original, tinted] if beside else [tinted], legend(labels, words))
@@ -49,7 +56,9 @@ def _tint(grey: Array, index: Array, colours: Array) -> Image.Image:
     """Blend colours over a picture in grey and draw each border as a dark line in a light one."""
     table = np.vstack([colours, [NOTHING]]).astype(np.float32)
     blended = (1 - TINT) * grey[..., None] + TINT * table[np.where(index >= 0, index, len(colours))]
-    thickness = max(1, round(min(max(grey.shape) / 600, min(grey.shape) / 100)))  # a strip is not all border
+    thickness = max(
+        1, round(min(max(grey.shape) / 600, min(grey.shape) / 100))
+    )  # a strip is not all border
     blended[_borders(index, 2 * thickness)] = 255
     blended[_borders(index, thickness)] = 20
     return Image.fromarray(blended.round().astype(np.uint8))
@@ -86,7 +95,15 @@ def _write_words(picture: Image.Image, index: Array, words: Sequence[str]) -> No
         if 2 * half > picture.width or any(_overlap(box, other) for other in taken):
             continue
         taken.append(box)
-        draw.text((x, y), word, "white", font, anchor="mm", stroke_width=max(2, size / 8), stroke_fill=(20, 20, 25))
+        draw.text(
+            (x, y),
+            word,
+            "white",
+            font,
+            anchor="mm",
+            stroke_width=max(2, size / 8),
+            stroke_fill=(20, 20, 25),
+        )
 
 
 def _widest_place(region: Array) -> tuple[float, float]:
@@ -103,7 +120,9 @@ def _widest_place(region: Array) -> tuple[float, float]:
         points = np.argwhere(region)
         return float(points[0][1]), float(points[0][0])
     y, x = points[len(points) // 2] - 1
-    return float((x + 0.5) * region.shape[1] / size[0]), float((y + 0.5) * region.shape[0] / size[1])
+    return float((x + 0.5) * region.shape[1] / size[0]), float(
+        (y + 0.5) * region.shape[0] / size[1]
+    )
 
 
 def _framed(mask: Image.Image) -> Image.Image:
@@ -113,7 +132,9 @@ def _framed(mask: Image.Image) -> Image.Image:
     return framed
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+def _overlap(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
+) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 

@@ -15,7 +15,9 @@ from disa.inference.labels import Background
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`, where a background policy found none of the words
-FOREGROUND_DENSITY = 1.5  # foreground.py's density above which a pixel is foreground; best on picturebook
+FOREGROUND_DENSITY = (
+    1.5  # foreground.py's density above which a pixel is foreground; best on picturebook
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,9 @@ class Segmentation:
     confidence: Array  # (H, W) float32 in 0..1: the best score, background words included
     background: Background = None  # the policy of the call
     scores: Array | None = None  # (t, H, W) float32 in 0..1 per label, not competing; if asked for
-    matched: dict[str, float] | None = None  # probability per label that it is in the picture at all (ITM)
+    matched: dict[str, float] | None = (
+        None  # probability per label that it is in the picture at all (ITM)
+    )
     token_saliency: Array | None = None  # (t, h, w) >= 0, as the model gives it
     token_density: Array | None = None  # (h, w) of foreground.py
     source: str | None = None  # the file it came from
@@ -40,7 +44,9 @@ class Segmentation:
         Raises `DisaError` for a model without the SDM.
         """
         if self.token_saliency is None:
-            raise DisaError("saliency needs a model with the SDM; this one has none (disentangle=False)")
+            raise DisaError(
+                "saliency needs a model with the SDM; this one has none (disentangle=False)"
+            )
         return _SaliencyMaps(self.words, self.token_saliency, self.labels.shape)
 
     @property
@@ -50,7 +56,9 @@ class Segmentation:
         Raises `DisaError` for a model without the SDM.
         """
         if self.token_density is None:
-            raise DisaError("the foreground mask needs a model with the SDM; this one has none (disentangle=False)")
+            raise DisaError(
+                "the foreground mask needs a model with the SDM; this one has none (disentangle=False)"
+            )
         return _enlarged(self.token_density, self.labels.shape) > FOREGROUND_DENSITY
 
     @property
@@ -63,7 +71,9 @@ class Segmentation:
     def mean_scores(self) -> dict[str, float | None]:
         """Mean score of each word over the pixels that it won, in 0..1; None where it won none."""
         inside = self.labels >= 0
-        sums = np.bincount(self.labels[inside], weights=self.confidence[inside], minlength=len(self.words))
+        sums = np.bincount(
+            self.labels[inside], weights=self.confidence[inside], minlength=len(self.words)
+        )
         return {
             word: float(total / area) if area else None
             for (word, area), total in zip(self.areas.items(), sums, strict=True)
@@ -86,10 +96,21 @@ class Segmentation:
         ]
         empty = int((self.labels == BACKGROUND).sum())
         background = {"policy": self.background, "area": empty, "share": empty / (height * width)}
-        return {"image": self.source, "width": width, "height": height, "words": words, "background": background}
+        return {
+            "image": self.source,
+            "width": width,
+            "height": height,
+            "words": words,
+            "background": background,
+        }
 
     def save(
-        self, folder: str | Path, stem: str | None = None, *, saliency: bool = False, beside: bool = False
+        self,
+        folder: str | Path,
+        stem: str | None = None,
+        *,
+        saliency: bool = False,
+        beside: bool = False,
     ) -> list[Path]:
         """Write STEM_overlay.png, STEM_labels.png and STEM.json (and more if asked for); return the paths.
 
@@ -108,11 +129,15 @@ class Segmentation:
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            raise DisaError("plot() needs matplotlib: pip install 'disa[plot]'; save() works without it") from None
+            raise DisaError(
+                "plot() needs matplotlib: pip install 'disa[plot]'; save() works without it"
+            ) from None
         from disa.inference.render import overlay
 
         drawn = overlay(self.image, self.labels, self.words, beside=True)
-        figure = Figure(figsize=(drawn.width / 100, drawn.height / 100), dpi=100, layout="constrained")
+        figure = Figure(
+            figsize=(drawn.width / 100, drawn.height / 100), dpi=100, layout="constrained"
+        )
         axes = figure.add_subplot()
         axes.imshow(np.asarray(drawn))
         axes.set_axis_off()

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from disa.data.images import MAX_PIXELS, Pixels, read_image
 from disa.errors import DisaError
-from disa.files import write_whole
 from disa.inference.answers import Answer
 from disa.inference.foreground import foreground_density
 from disa.inference.labels import SALIENCY, Background, parse_background, parse_labels
@@ -31,10 +30,15 @@ from disa.inference.text import TextEncoder
 from disa.inference.windows import Layout, stitch, strongest
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
+from disa.running.devices import choose_device
+from disa.weights.load import load as load_weights
+from disa.weights.model_folder import save
 
 BATCH = 8  # views that go through the model together, fewer where the labels are many
 BATCH_LABELS = 256  # labels times views of a batch, about: its memory grows with both
-MAX_ANSWER = 4_000_000_000  # bytes of one picture's logits: one call shall not fill a laptop's memory
+MAX_ANSWER = (
+    4_000_000_000  # bytes of one picture's logits: one call shall not fill a laptop's memory
+)
 ImageLike = str | PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
 
@@ -42,7 +46,11 @@ class Segmenter:
     """Give every pixel one of the words of a call. Made by `disa.load`."""
 
     def __init__(
-        self, model: Disa | DenseClip, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype = torch.float32
+        self,
+        model: Disa | DenseClip,
+        tokenizer: Tokenizer,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model = model.to(device=device, dtype=dtype).eval()
         self.device = device
@@ -121,25 +129,31 @@ class Segmenter:
         return done if isinstance(image, (list, tuple)) else done[0]
 
     def embed(
-        self, words: tuple[str, ...], policy: Background, templates: str | Sequence[str] | None, protocol: Protocol
+        self,
+        words: tuple[str, ...],
+        policy: Background,
+        templates: str | Sequence[str] | None,
+        protocol: Protocol,
     ) -> Float[Tensor, "t p d"]:
         """Embed the words of a call and those of its background; embeddings are kept for the next call.
 
         Raises `DisaError` for what suits no picture: a policy or a size that the model cannot do, a label too long.
         """
         if policy == SALIENCY and not self.model.config.disentangle:
-            raise DisaError('background "saliency" needs a model with the SDM; this one has none (disentangle=False)')
+            raise DisaError(
+                'background "saliency" needs a model with the SDM; this one has none (disentangle=False)'
+            )
         side = self.model.config.backbone_image_size
         protocol.layout(side, side, side, self.model.backbone.patch_size)
         return self.text(words + policy if isinstance(policy, tuple) else words, templates)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write model and tokenizer as a folder that `load` reads. Raises `DisaError` if it cannot be written."""
-        self.model.save_pretrained(Path(folder))
-        path = Path(folder) / "tokenizer.json"
-        write_whole(path, lambda file: file.write(self.text.tokenizer.to_str(pretty=True).encode()))
+        save(self.model, Path(folder), tokenizer=self.text.tokenizer)
 
-    def push_to_hub(self, repository: str, *, private: bool | None = None, token: str | None = None) -> str:
+    def push_to_hub(
+        self, repository: str, *, private: bool | None = None, token: str | None = None
+    ) -> str:
         """Upload model, tokenizer and model card to "owner/name" on the Hub, made if need be; return the commit's URL.
 
         `load("owner/name")` gets them back. Needs `hf auth login`, or a token.
@@ -148,9 +162,15 @@ class Segmenter:
         repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by disa"))
+            return str(
+                api.upload_folder(
+                    repo_id=repository, folder_path=folder, commit_message="Upload by disa"
+                )
+            )
 
-    def best_labels(self, picture: Pixels, text: Float[Tensor, "t p d"], protocol: Protocol) -> Int[Tensor, "H W"]:
+    def best_labels(
+        self, picture: Pixels, text: Float[Tensor, "t p d"], protocol: Protocol
+    ) -> Int[Tensor, "H W"]:
         """Return the index of the likeliest embedding at every pixel, for callers that own the words themselves."""
         with torch.inference_mode():
             ((_, answer),) = self._answers([picture], text, protocol)
@@ -171,7 +191,11 @@ class Segmenter:
             together = batch if layout.views == 1 else 1
             for start in range(0, len(indices), together):
                 group = indices[start : start + together]
-                shown = (view for index in group for view in protocol.views(pictures[index], layout, batch))
+                shown = (
+                    view
+                    for index in group
+                    for view in protocol.views(pictures[index], layout, batch)
+                )
                 parts = shown if layout.views > 1 else iter([torch.cat(list(shown))])
                 logits, saliency, matched = self._predict(parts, text)
                 for row, index in enumerate(group):
@@ -181,13 +205,21 @@ class Segmenter:
                     else:
                         yield index, Answer(layout, logits[own], saliency[own], matched[own])
 
-    def _predict(self, parts: Iterator[Tensor], text: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _predict(
+        self, parts: Iterator[Tensor], text: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return logits, saliency and match of all views, which go through the model part by part."""
-        found: list[Prediction] = [self.model(views.to(self.device, self.dtype), text) for views in parts]
+        found: list[Prediction] = [
+            self.model(views.to(self.device, self.dtype), text) for views in parts
+        ]
         logits = torch.cat([one.logits.float() for one in found])
         saliency = [one.saliency for one in found if one.saliency is not None]
         matched = [one.matched for one in found if one.matched is not None]
-        return logits, torch.cat(saliency) if saliency else None, torch.cat(matched) if matched else None
+        return (
+            logits,
+            torch.cat(saliency) if saliency else None,
+            torch.cat(matched) if matched else None,
+        )
 
 
 def _check_size(layout: Layout, labels: int, patch: int) -> None:
@@ -201,7 +233,12 @@ def _check_size(layout: Layout, labels: int, patch: int) -> None:
 
 
 def _segmentation(
-    answer: Answer, picture: Pixels, words: tuple[str, ...], policy: Background, keep_scores: bool, source: str | None
+    answer: Answer,
+    picture: Pixels,
+    words: tuple[str, ...],
+    policy: Background,
+    keep_scores: bool,
+    source: str | None,
 ) -> Segmentation:
     """Take the answer to the picture's own size and apply the background policy."""
     shape = picture.shape[:2]
@@ -239,3 +276,21 @@ def _segmentation(
 
 def _name(source: object) -> str | None:
     return fspath(source) if isinstance(source, (str, PathLike)) else None
+
+
+def load(
+    name_or_folder: str | PathLike[str] = "mini",
+    device: str | torch.device = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> Segmenter:
+    """Return a segmenter for a model, whatever it is given by.
+
+    A bundled model ("mini"); a folder that disa wrote; published weights ("cat-seg-b", "cat-seg-l"), fetched and
+    converted on first use; or CLIP alone, without training: "clip-vit-b-16" and the like, a transformers folder, a Hub
+    id, or OpenAI's .pt file. device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". dtype: fp32
+    unless given, whatever the file holds. Raises `DisaError` for an unknown model, a damaged or foreign file, a Hub
+    that cannot be reached, and a device that is not there.
+    """
+    where = choose_device(device)
+    model, tokenizer = load_weights(name_or_folder)
+    return Segmenter(model, tokenizer, where, dtype)

@@ -6,7 +6,6 @@ The words belong to a call, the embeddings to a cache here; the model never stor
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 
 import torch
 from einops import rearrange, repeat
@@ -21,8 +20,6 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
 TEXTS_PER_BATCH = 256
-CLIP_TOKENIZER = Path(__file__).with_name("clip_tokenizer.json")  # OpenAI's byte-pair merges (NOTICE, decision D59)
-LEGACY_END = 2  # configs of OpenAI's CLIP name this id; transformers then takes the highest id as the end
 
 
 class TextEncoder:
@@ -31,15 +28,21 @@ class TextEncoder:
     The cache trusts the model's weights: call `clear()` after changing them.
     """
 
-    def __init__(self, model: Disa | DenseClip, tokenizer: Tokenizer, cache_size: int = 10_000) -> None:
+    def __init__(
+        self, model: Disa | DenseClip, tokenizer: Tokenizer, cache_size: int = 10_000
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         text_config = model.config.backbone_clip.get("text_config", {})
-        self.context_length: int = text_config.get("max_position_embeddings", 77)  # transformers' default
+        self.context_length: int = text_config.get(
+            "max_position_embeddings", 77
+        )  # transformers' default
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[str, tuple[str, ...]], Float[Tensor, "p d"]] = OrderedDict()
 
-    def __call__(self, words: Sequence[str], templates: Sequence[str] | None = None) -> Float[Tensor, "t p d"]:
+    def __call__(
+        self, words: Sequence[str], templates: Sequence[str] | None = None
+    ) -> Float[Tensor, "t p d"]:
         """Embed words with prompts ("a picture of a {}"); None: the model's own templates.
 
         `p` is the model's number of prompts. As many templates take one place each; any other number is averaged and
@@ -47,7 +50,9 @@ class TextEncoder:
         Words are taken as they are: `labels.parse_labels` finds empty ones and duplicates.
         Raises `DisaError` for a label longer than the context.
         """
-        filled = check_templates(self.model.config.backbone_templates if templates is None else templates)
+        filled = check_templates(
+            self.model.config.backbone_templates if templates is None else templates
+        )
         wanted = [(word, filled) for word in words]
         fresh = list(dict.fromkeys(key for key in wanted if key not in self._cache))
         found = {key: self._cache[key] for key in wanted if key in self._cache}
@@ -78,48 +83,25 @@ class TextEncoder:
         return rearrange(torch.tensor(rows), "(m p) l -> m p l", p=len(templates))
 
     @torch.no_grad()
-    def _embed(self, words: Sequence[str], templates: tuple[str, ...]) -> list[Float[Tensor, "p d"]]:
+    def _embed(
+        self, words: Sequence[str], templates: tuple[str, ...]
+    ) -> list[Float[Tensor, "p d"]]:
         names = [synonyms(word) for word in words]
         ids = self.tokenize([name for group in names for name in group], templates)
         flat = rearrange(ids, "m p l -> (m p) l").to(next(self.model.parameters()).device)
-        parts = [self.model.encode_text(flat[i : i + TEXTS_PER_BATCH]) for i in range(0, len(flat), TEXTS_PER_BATCH)]
+        parts = [
+            self.model.encode_text(flat[i : i + TEXTS_PER_BATCH])
+            for i in range(0, len(flat), TEXTS_PER_BATCH)
+        ]
         embedded = rearrange(torch.cat(parts), "(m p) d -> m p d", p=len(templates))
         places = len(self.model.config.backbone_templates)
         if len(templates) != places:
             embedded = repeat(embedded.mean(1), "m d -> m p d", p=places)
         ends = list(accumulate(map(len, names)))
         return [
-            normalize(embedded[end - len(group) : end].mean(0), dim=-1) for end, group in zip(ends, names, strict=True)
+            normalize(embedded[end - len(group) : end].mean(0), dim=-1)
+            for end, group in zip(ends, names, strict=True)
         ]
-
-
-def tokenizer_beside(path: Path) -> Path:
-    """Return the tokenizer of a weights file: the one beside it, else that of OpenAI's CLIPs, the same for all."""
-    beside = path.with_name("tokenizer.json")
-    return beside if beside.is_file() else CLIP_TOKENIZER
-
-
-def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
-    """Read a `tokenizer.json` for a model that knows `vocabulary` tokens and ends texts with `end_id`.
-
-    Raises `DisaError` if it is missing, damaged or another model's.
-    """
-    if not path.is_file():
-        raise DisaError(f"{path}: no such file; a model folder holds model.safetensors, config.json and tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the tokenizers library raises plain `Exception`
-        raise DisaError(f"{path}: is not a tokenizer ({' '.join(str(error).split())})") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    highest = max(tokenizer.get_vocab().values(), default=0)
-    if highest >= vocabulary:
-        raise DisaError(f"{path}: has token {highest}, the model knows {vocabulary} tokens; is it another model's?")
-    end_id = vocabulary - 1 if end_id == LEGACY_END else end_id
-    last = tokenizer.encode("a").ids[-1:]
-    if last != [end_id]:
-        raise DisaError(f"{path}: ends texts with token {last}, the model expects {end_id}; is it another model's?")
-    return tokenizer
 
 
 def _shortened(text: str, length: int = 60) -> str:

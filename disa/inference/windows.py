@@ -29,7 +29,9 @@ class Layout(NamedTuple):
     canvas: tuple[int, int]  # that the picture is resized to
     windows: tuple[Window, ...]
     view: tuple[int, int]  # that the model sees of each window
-    overview: bool = False  # one more view, of the whole picture, that counts as much as all windows together
+    overview: bool = (
+        False  # one more view, of the whole picture, that counts as much as all windows together
+    )
 
     @property
     def views(self) -> int:
@@ -50,16 +52,24 @@ def tile(canvas: tuple[int, int], side: int, stride: int) -> tuple[Window, ...]:
     )
 
 
-def cut(layout: Layout, picture: Num[Tensor, "3 y x"], batch: int) -> Iterator[Float[Tensor, "v 3 h w"]]:
+def cut(
+    layout: Layout, picture: Num[Tensor, "3 y x"], batch: int
+) -> Iterator[Float[Tensor, "v 3 h w"]]:
     """Yield the views in batches, windows row by row, the overview last. Resizing is bilinear, not antialiased [B].
 
     Only the views of one batch are held at a time.
     """
-    canvas = picture if picture.shape[1:] == layout.canvas else _resized(picture[None].float(), layout.canvas)[0]
+    canvas = (
+        picture
+        if picture.shape[1:] == layout.canvas
+        else _resized(picture[None].float(), layout.canvas)[0]
+    )
     parts: list[tuple[Tensor, Window]] = [(canvas, window) for window in layout.windows]
     if layout.overview:
         _, _, height, width = layout.windows[0]
-        parts.append((_resized(picture[None].float(), (height, width))[0], Window(0, 0, height, width)))
+        parts.append(
+            (_resized(picture[None].float(), (height, width))[0], Window(0, 0, height, width))
+        )
     for start in range(0, len(parts), batch):
         views = [_part(pixels, window).float() for pixels, window in parts[start : start + batch]]
         yield _resized(torch.stack(views), layout.view)

@@ -18,23 +18,25 @@ from disa.evaluation.markdown import beside, notes, paper_markdown, paper_table,
 from disa.evaluation.pictures import save_worst
 from disa.evaluation.predictions import Predictions
 from disa.evaluation.predictor import DTYPES, Predictor, Settings
-from disa.evaluation.processes import Processes, join
 from disa.evaluation.published import PAPER
 from disa.evaluation.resume import State
-from disa.files import prepare_file, prepare_folder, write_json, write_whole
-from disa.inference.bundle import choose_device, load
-from disa.inference.catalogue import model_folder
 from disa.inference.protocol import Protocol
-from disa.inference.segmenter import Segmenter
+from disa.inference.segmenter import Segmenter, load
 from disa.interfaces.cli import INTERRUPTED
 from disa.interfaces.counting import Counting
-from disa.interfaces.evaluate import ALL, PICTUREBOOK, Options
+from disa.interfaces.evaluate_command import ALL, PICTUREBOOK, Options
 from disa.model.dense import DenseClip
-from disa.training.interruption import Interruption
+from disa.running.devices import choose_device
+from disa.running.files import prepare_file, prepare_folder, write_json, write_whole
+from disa.running.interruption import Interruption
+from disa.running.processes import Processes, join
+from disa.weights.names import model_folder
 
 OUT = Path("runs/evaluate")
 PUBLISHED = "cat-seg"  # the protocol of published results (D72)
-WORKERS = 2  # threads that decode; one more than enough for a model that takes longer than a picture
+WORKERS = (
+    2  # threads that decode; one more than enough for a model that takes longer than a picture
+)
 SOME_FAILED = 1
 
 
@@ -73,7 +75,8 @@ def run_all(options: Options) -> None:
             job.say(f"LEFT OUT {name}: {reason}")
         for name, dataset in datasets.items():
             below = [
-                None if place is None else place / name for place in (options.save_predictions, options.save_worst)
+                None if place is None else place / name
+                for place in (options.save_predictions, options.save_worst)
             ]
             try:
                 results[name] = job.do(dataset, out / name, *below)
@@ -91,15 +94,21 @@ def run_all(options: Options) -> None:
 class Job:
     """One model measured with one choice of options, on one data set or several; it is loaded once, if at all."""
 
-    def __init__(self, options: Options, settings: Settings, path: Path, processes: Processes) -> None:
+    def __init__(
+        self, options: Options, settings: Settings, path: Path, processes: Processes
+    ) -> None:
         self.options, self.settings, self.path, self.processes = options, settings, path, processes
         choose_device(processes.device(options.device))
         if options.json is not None:
             prepare_file(options.json)
         self.load: Callable[[], Segmenter] = cache(self._load)
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=processes.rank > 0)
+        self.console = Console(
+            stderr=True, highlight=False, soft_wrap=True, quiet=processes.rank > 0
+        )
 
-    def do(self, dataset: Dataset, out: Path, predictions: Path | None, worst: Path | None) -> dict[str, Any]:
+    def do(
+        self, dataset: Dataset, out: Path, predictions: Path | None, worst: Path | None
+    ) -> dict[str, Any]:
         """Measure one data set into `out`, going on where it was left; return its result. Raises `DisaError`."""
         run = run_of(dataset, self.path, self.settings)
         for place in (out, *([] if worst is None else [worst])):
@@ -143,11 +152,17 @@ class Job:
 def _data(name: str, options: Options) -> Path:
     """Return the folder that `--data` names. Raises `DisaError`, first for an unknown data set."""
     if name not in (*BENCHMARKS, FOLDER, ALL):
-        raise DisaError(f'unknown data set "{name}"; use {PICTUREBOOK}, {", ".join(BENCHMARKS)}, {FOLDER} or {ALL}')
+        raise DisaError(
+            f'unknown data set "{name}"; use {PICTUREBOOK}, {", ".join(BENCHMARKS)}, {FOLDER} or {ALL}'
+        )
     if options.data is None:
-        raise DisaError(f"{name} needs --data DIR, the folder that holds it; disa data list shows what it looks like")
+        raise DisaError(
+            f"{name} needs --data DIR, the folder that holds it; disa data list shows what it looks like"
+        )
     if not options.data.is_dir():
-        raise DisaError(f"{options.data}: no such folder; --data names the folder that holds the data sets")
+        raise DisaError(
+            f"{options.data}: no such folder; --data names the folder that holds the data sets"
+        )
     return options.data
 
 
@@ -182,7 +197,9 @@ def _on_disk(data: Path) -> tuple[dict[str, Dataset], dict[str, str]]:
     return datasets, reasons
 
 
-def _write_table(options: Options, out: Path, results: dict[str, Any], left_out: dict[str, str]) -> None:
+def _write_table(
+    options: Options, out: Path, results: dict[str, Any], left_out: dict[str, str]
+) -> None:
     lines = paper_table(results, options.model)
     reasons = [f"{name}: {reason}" for name, reason in left_out.items()]
     text = paper_markdown(lines, reasons)
@@ -196,12 +213,17 @@ def _write_table(options: Options, out: Path, results: dict[str, Any], left_out:
         table.add_row(*cells)
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    for line in (*(f"LEFT OUT {reason}" for reason in reasons), f"{out}: table.md, result.json, and a folder each"):
+    for line in (
+        *(f"LEFT OUT {reason}" for reason in reasons),
+        f"{out}: table.md, result.json, and a folder each",
+    ):
         console.print(line, markup=False)
 
 
 def _measures(result: dict[str, Any]) -> Table:
-    table = Table("measure", "%", title=f"{result['dataset']}: {result['model']}, {result['images']} images")
+    table = Table(
+        "measure", "%", title=f"{result['dataset']}: {result['model']}, {result['images']} images"
+    )
     table.columns[1].justify = "right"
     for name, value in rows(result):
         table.add_row(name, value)

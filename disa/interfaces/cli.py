@@ -25,7 +25,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> object:
         """Run the command. A `DisaError` and memory that runs out exit with 2, Ctrl-C with 130."""
         try:
-            with memory_errors_as("out of memory; choose smaller pictures, fewer labels or --device cpu"):
+            with memory_errors_as(
+                "out of memory; choose smaller pictures, fewer labels or --device cpu"
+            ):
                 return super().invoke(ctx)
         except DisaError as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
@@ -72,21 +74,31 @@ def disa_command(
 @app.command()
 def segment(
     images: Annotated[
-        list[str], typer.Argument(help='Pictures, folders of pictures, or globs such as "trip/**/*.jpg".')
+        list[str],
+        typer.Argument(help='Pictures, folders of pictures, or globs such as "trip/**/*.jpg".'),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")
+    ],
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels", "-l", help='What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".'
+            "--labels",
+            "-l",
+            help='What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".',
         ),
     ] = None,
     vocabulary: Annotated[
         str | None,
-        typer.Option(help="Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON)."),
+        typer.Option(
+            help="Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON)."
+        ),
     ] = None,
     synonyms: Annotated[
-        bool, typer.Option("--synonyms", help="With --vocabulary: average the synonyms of each label, too.")
+        bool,
+        typer.Option(
+            "--synonyms", help="With --vocabulary: average the synonyms of each label, too."
+        ),
     ] = False,
     model: Model = "mini",
     background: Annotated[
@@ -107,7 +119,10 @@ def segment(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels of the picture's short side; more is finer, slower. Default: see --protocol."),
+        typer.Option(
+            min=1,
+            help="Pixels of the picture's short side; more is finer, slower. Default: see --protocol.",
+        ),
     ] = None,
     protocol: Annotated[
         str,
@@ -117,16 +132,26 @@ def segment(
         ),
     ] = "whole",
     overlap: Annotated[
-        float, typer.Option(help="Share of a window that the next one shows, too, with `--protocol windows`.")
+        float,
+        typer.Option(
+            help="Share of a window that the next one shows, too, with `--protocol windows`."
+        ),
     ] = 1 / 3,
     saliency: Annotated[
         bool, typer.Option("--saliency", help="Write heat maps of where each label looks, too.")
     ] = False,
-    scores: Annotated[bool, typer.Option("--scores", help="Write every label's score per pixel (.npz), too.")] = False,
-    beside: Annotated[bool, typer.Option("--beside", help="Put the original beside the overlay.")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Write every label's score per pixel (.npz), too.")
+    ] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Put the original beside the overlay.")
+    ] = False,
     device: Device = "auto",
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse files with more pixels than this: they would fill the memory.")
+        int,
+        typer.Option(
+            min=1, help="Refuse files with more pixels than this: they would fill the memory."
+        ),
     ] = 100_000_000,
 ) -> None:
     """Segment pictures by labels given as text.
@@ -146,7 +171,7 @@ def segment(
 
     - `disa segment rooms/ --vocabulary a150 --out results`
     """
-    from disa.interfaces.segment import run
+    from disa.interfaces.segment_command import run
 
     code = run(
         images,
@@ -181,10 +206,15 @@ def evaluate(
     model: Model = "mini",
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with the benchmarks' official trees side by side, or with your own data set."),
+        typer.Option(
+            help="Folder with the benchmarks' official trees side by side, or with your own data set."
+        ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Which part of the data set: `val`, or `train` where there is one. Default: val.")
+        str | None,
+        typer.Option(
+            help="Which part of the data set: `val`, or `train` where there is one. Default: val."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -198,7 +228,10 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="The first images only, for a quick look. Default: all; 500 scenes of picturebook."),
+        typer.Option(
+            min=1,
+            help="The first images only, for a quick look. Default: all; 500 scenes of picturebook.",
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -208,26 +241,41 @@ def evaluate(
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels of the picture's short side. Default: the protocol's own.")
+        int | None,
+        typer.Option(
+            min=1, help="Pixels of the picture's short side. Default: the protocol's own."
+        ),
     ] = None,
     synonyms: Annotated[
         bool,
         typer.Option(
-            "--synonyms", help="Prompt all names of a category, averaged; published results use the first only."
+            "--synonyms",
+            help="Prompt all names of a category, averaged; published results use the first only.",
         ),
     ] = False,
     save_predictions: Annotated[
-        Path | None, typer.Option(help="Save every predicted label map to this folder: index PNG, named by image id.")
+        Path | None,
+        typer.Option(
+            help="Save every predicted label map to this folder: index PNG, named by image id."
+        ),
     ] = None,
     save_worst: Annotated[
-        Path | None, typer.Option(help="Save the 20 images with the lowest score to this folder, as pictures.")
+        Path | None,
+        typer.Option(help="Save the 20 images with the lowest score to this folder, as pictures."),
     ] = None,
     dense_clip: Annotated[
-        bool, typer.Option("--dense-clip", help="Measure the model's CLIP alone, without the head: the floor.")
+        bool,
+        typer.Option(
+            "--dense-clip", help="Measure the model's CLIP alone, without the head: the floor."
+        ),
     ] = False,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16: numbers inside the model.")] = "fp32",
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read pictures ahead. Default: 2.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16: numbers inside the model.")
+    ] = "fp32",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read pictures ahead. Default: 2.")
+    ] = None,
 ) -> None:
     """Measure a model: mIoU and its companions, per category, for things and stuff, beside published results.
 
@@ -244,7 +292,7 @@ def evaluate(
 
     - `disa evaluate picturebook --model mini --json numbers.json --dense-clip`
     """
-    from disa.interfaces.evaluate import Options, run
+    from disa.interfaces.evaluate_command import Options, run
 
     options = Options(
         model=model,
@@ -268,9 +316,15 @@ def evaluate(
 
 @app.command()
 def convert(
-    kind: Annotated[str, typer.Argument(help="Whose checkpoint it is: `cat-seg`, DiSa's baseline.")],
-    checkpoint: Annotated[Path, typer.Argument(help="The published file: model_base.pth or model_large.pth.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the model; it must not exist yet, or be empty.")],
+    kind: Annotated[
+        str, typer.Argument(help="Whose checkpoint it is: `cat-seg`, DiSa's baseline.")
+    ],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The published file: model_base.pth or model_large.pth.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the model; it must not exist yet, or be empty.")
+    ],
     tokenizer: Annotated[
         Path | None,
         typer.Option(
@@ -284,15 +338,20 @@ def convert(
     Example: `disa convert cat-seg model_base.pth models/cat-seg-b`, then `disa segment ... --model models/cat-seg-b`.
     With a network, `--model cat-seg-b` fetches and converts by itself.
     """
-    from disa.interfaces.convert import run
+    from disa.interfaces.convert_command import run
 
     run(kind, checkpoint, out, tokenizer=tokenizer)
 
 
 @app.command()
 def verify(
-    kind: Annotated[str, typer.Argument(help="What to verify: `golden`, tensors of the baseline's published code.")],
-    folder: Annotated[Path, typer.Argument(help="A golden set (weights, io, meta.json), or a folder of several.")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="What to verify: `golden`, tensors of the baseline's published code."),
+    ],
+    folder: Annotated[
+        Path, typer.Argument(help="A golden set (weights, io, meta.json), or a folder of several.")
+    ],
 ) -> None:
     """Compare this code with tensors that the published code computed, stage by stage; exit code 1 where one deviates.
 
@@ -305,10 +364,17 @@ def verify(
 
 @app.command()
 def info(
-    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")],
-    labels: Annotated[int, typer.Option(min=1, max=10**6, help="Number of labels at which to count operations.")] = 20,
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")
+    ],
+    labels: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Number of labels at which to count operations.")
+    ] = 20,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels of the picture's side inside the model. Default: the model's own.")
+        int | None,
+        typer.Option(
+            min=1, help="Pixels of the picture's side inside the model. Default: the model's own."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -316,7 +382,7 @@ def info(
 
     Example: `disa info vit-l-14 --labels 171`
     """
-    from disa.interfaces.info import run
+    from disa.interfaces.info_command import run
 
     run(model, labels=labels, size=size, as_json=json)
 
@@ -325,18 +391,25 @@ def info(
 def vocabulary(
     name: Annotated[
         str,
-        typer.Argument(help="coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON)."),
+        typer.Argument(
+            help="coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON)."
+        ),
     ],
     synonyms: Annotated[
-        bool, typer.Option("--synonyms", help="With all synonyms, whose embeddings are averaged: boat|ship.")
+        bool,
+        typer.Option(
+            "--synonyms", help="With all synonyms, whose embeddings are averaged: boat|ship."
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, which can be changed and used as a file.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, which can be changed and used as a file.")
+    ] = False,
 ) -> None:
     """Print a vocabulary: what is prompted, thing or stuff where known, and prompts that are identical.
 
     Example: `disa vocabulary a847`
     """
-    from disa.interfaces.vocabulary import run
+    from disa.interfaces.vocabulary_command import run
 
     run(name, synonyms=synonyms, as_json=json)
 
@@ -344,7 +417,7 @@ def vocabulary(
 @app.command()
 def models() -> None:
     """List the models that come with disa or are fetched by name, and what they know."""
-    from disa.interfaces.models import run
+    from disa.interfaces.models_command import run
 
     run()
 

@@ -7,9 +7,12 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from disa.evaluation.processes import Processes
+from disa.running.processes import Processes
 
-BAR_SECONDS, PLAIN_SECONDS = 0.5, 30.0  # between updates: the running mIoU takes a moment to compute
+BAR_SECONDS, PLAIN_SECONDS = (
+    0.5,
+    30.0,
+)  # between updates: the running mIoU takes a moment to compute
 
 
 class Counting:
@@ -31,7 +34,10 @@ class Counting:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
@@ -41,16 +47,23 @@ class Counting:
         self.done, self.images = done, images
         self.bar.update(self.task, total=images, completed=done)
         if done and self.processes.rank == 0:
-            self.console.print(f"{self.name}: {done} of {images} images are counted already", markup=False)
+            self.console.print(
+                f"{self.name}: {done} of {images} images are counted already", markup=False
+            )
 
     def progress(self, number: int, miou: Callable[[], float]) -> None:
         """Report that this process has counted so many images in this sitting; the others are as fast."""
         now = time.monotonic()
-        if now - self.spoken < (PLAIN_SECONDS if self.bar.disable else BAR_SECONDS) or self.processes.rank > 0:
+        if (
+            now - self.spoken < (PLAIN_SECONDS if self.bar.disable else BAR_SECONDS)
+            or self.processes.rank > 0
+        ):
             return
         self.spoken = now
         counted = min(self.done + number * self.processes.count, self.images)
         said = f"mIoU {100 * miou():.1f}"
         self.bar.update(self.task, completed=counted, said=said)
         if self.bar.disable:
-            self.console.print(f"{self.name}: {counted} of {self.images} images, {said}", markup=False)
+            self.console.print(
+                f"{self.name}: {counted} of {self.images} images, {said}", markup=False
+            )

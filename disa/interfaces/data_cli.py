@@ -7,9 +7,14 @@ import typer
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
-Name = Annotated[str, typer.Argument(help="A data set that `disa data list` shows, or `folder` for your own.")]
+Name = Annotated[
+    str, typer.Argument(help="A data set that `disa data list` shows, or `folder` for your own.")
+]
 Root = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder that holds the unpacked archives side by side; or your own.")
+    Path,
+    typer.Argument(
+        metavar="DIR", help="The folder that holds the unpacked archives side by side; or your own."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="`val`, or `train` where there is one.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")]
@@ -32,7 +37,7 @@ def list_(
 
     Example: `disa data list pc59`
     """
-    from disa.interfaces.data import show
+    from disa.interfaces.data_command import show
 
     show(name)
 
@@ -49,7 +54,7 @@ def check(name: Name, root: Root, split: Split = "val", workers: Workers = None)
 
     - `disa data check folder my-photos --split train`
     """
-    from disa.interfaces.data import run_check
+    from disa.interfaces.data_command import run_check
 
     run_check(name, root, split, workers)
 
@@ -62,7 +67,7 @@ def prepare(name: Name, root: Root, split: Split = "val", workers: Workers = Non
 
     Example: `disa data prepare pc459 datasets`
     """
-    from disa.interfaces.data import run_prepare
+    from disa.interfaces.data_command import run_prepare
 
     run_prepare(name, root, split, workers)
 
@@ -71,7 +76,9 @@ def prepare(name: Name, root: Root, split: Split = "val", workers: Workers = Non
 def labels(
     name: Name,
     root: Root,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps; made if need be.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the label maps; made if need be.")
+    ],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
     split: Split = "val",
     workers: Workers = None,
@@ -82,6 +89,6 @@ def labels(
 
     Example: `disa data labels coco-stuff datasets --out seen --limit 20`
     """
-    from disa.interfaces.data import run_labels
+    from disa.interfaces.data_command import run_labels
 
     run_labels(name, root, out, limit, split, workers)

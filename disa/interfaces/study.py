@@ -9,20 +9,20 @@ from rich.console import Console
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.evaluation.provenance import commit
-from disa.files import write_whole
-from disa.inference.catalogue import model_folder
 from disa.interfaces.cli import INTERRUPTED
-from disa.interfaces.train import split_changes
+from disa.interfaces.train_command import split_changes
 from disa.recipes import RECIPES
+from disa.running.files import write_whole
+from disa.running.provenance import commit
 from disa.study.figures import save_figures
 from disa.study.runner import RESULT, Budget, Job, Study
 from disa.study.table import collect, differences, hours, markdown, verdicts
 from disa.study.variants import REFERENCE, VARIANTS, Variant
 from disa.training.engine import refuse
-from disa.training.progress import clock
+from disa.training.initial_weights import try_out
+from disa.training.run_log import clock
 from disa.training.settings import by_name, changed, recipe_settings
-from disa.training.start import try_out
+from disa.weights.names import model_folder
 
 FAILED = 1
 
@@ -50,7 +50,10 @@ def run(
     for variant in chosen:
         _check(variant, budget, numbers)
     study = Study(out, model_folder(clip), budget)
-    jobs, console = study.jobs(chosen, numbers), Console(stderr=True, highlight=False, soft_wrap=True)
+    jobs, console = (
+        study.jobs(chosen, numbers),
+        Console(stderr=True, highlight=False, soft_wrap=True),
+    )
     if plan:
         return _show(jobs)
     report = _Report(study, jobs, at_once, console)
@@ -64,7 +67,9 @@ def run(
         console.print(f"wrote {path}", markup=False)
     for job, log in failed:
         console.print(f"failed: {job.name}; see {log}", markup=False)
-    typer.echo(f"{len(jobs) - len(failed)} of {len(jobs)} runs; the tables are in {out / 'study.md'}")
+    typer.echo(
+        f"{len(jobs) - len(failed)} of {len(jobs)} runs; the tables are in {out / 'study.md'}"
+    )
     if failed:
         raise typer.Exit(FAILED)
 
@@ -86,25 +91,43 @@ class _Report:
         beside = f" ({change[-1]:+.1f})" if change and job.variant is not REFERENCE else ""
         rest = (time.monotonic() - self.begun) / self.finished * (self.left - self.finished)
         said = f"{job.name}: mIoU {results[job.variant.name][job.seed]['miou']:.1f}{beside} in {minutes:.1f} min"
-        self.console.print(f"{said}; {self.finished} of {self.left} runs, {clock(rest)} left", markup=False)
+        self.console.print(
+            f"{said}; {self.finished} of {self.left} runs, {clock(rest)} left", markup=False
+        )
 
     def write(self) -> None:
         """Write OUT/study.md."""
         results, budget = collect(self.jobs), self.study.budget
         took = f"{hours(self.jobs):.1f} hours on one core, commit {commit()}"
-        lines = [f"Every run: {budget.steps} steps of {budget.batch} scenes, {', '.join(budget.settings)};"]
+        lines = [
+            f"Every run: {budget.steps} steps of {budget.batch} scenes, {', '.join(budget.settings)};"
+        ]
         lines += [f"measured on {budget.scenes} test scenes. {took}."]
-        lines += ["", markdown(results), "| network | difference of mIoU | spread | verdict |", "|---|---|---|---|"]
-        lines += [f"| {name} | {mean:+.2f} | {spread:.2f} | {word} |" for name, mean, spread, word in verdicts(results)]
-        write_whole(self.study.out / "study.md", lambda file: file.write(("\n".join(lines) + "\n").encode()))
+        lines += [
+            "",
+            markdown(results),
+            "| network | difference of mIoU | spread | verdict |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {mean:+.2f} | {spread:.2f} | {word} |"
+            for name, mean, spread, word in verdicts(results)
+        ]
+        write_whole(
+            self.study.out / "study.md", lambda file: file.write(("\n".join(lines) + "\n").encode())
+        )
 
 
 def _chosen(only: Sequence[str]) -> list[Variant]:
     """Return the variants asked for, the reference first. Raises `DisaError` for a text that is in no name."""
     for text in only:
         if not any(text in variant.name for variant in VARIANTS):
-            raise DisaError(f'--only "{text}": no variant is called so; disa study ablation --plan shows them')
-    return [v for v in VARIANTS if v is REFERENCE or not only or any(text in v.name for text in only)]
+            raise DisaError(
+                f'--only "{text}": no variant is called so; disa study ablation --plan shows them'
+            )
+    return [
+        v for v in VARIANTS if v is REFERENCE or not only or any(text in v.name for text in only)
+    ]
 
 
 def _seeds(text: str) -> list[int]:
@@ -116,7 +139,12 @@ def _seeds(text: str) -> list[int]:
 
 def _check_settings(settings: Sequence[str], chosen: Sequence[Variant]) -> None:
     """Raise `DisaError` for a setting that is not every run's own: the budget's, or what a variant is about."""
-    options = {"seed": "--seeds", "steps": "--steps", "batch": "--batch", "evaluate_images": "--scenes"}
+    options = {
+        "seed": "--seeds",
+        "steps": "--steps",
+        "batch": "--batch",
+        "evaluate_images": "--scenes",
+    }
     for name in by_name(settings):
         if name in options:
             raise DisaError(f"--set {name}: use {options[name]}")
@@ -131,13 +159,21 @@ def _check(variant: Variant, budget: Budget, seeds: Sequence[int]) -> None:
     config: ModelConfig = changed(RECIPES[variant.recipe](), model)
     own = {"steps": str(budget.steps), "batch": str(budget.batch), "evaluate_images": "0"}
     for seed in seeds:
-        refuse(changed(recipe_settings(variant.recipe), training | own | {"seed": str(seed)}), "cpu", 1)
+        refuse(
+            changed(recipe_settings(variant.recipe), training | own | {"seed": str(seed)}), "cpu", 1
+        )
     try_out(config)
 
 
 def _show(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        state = "done" if (job.folder / RESULT).exists() else "begun" if (job.folder / "log.jsonl").exists() else ""
+        state = (
+            "done"
+            if (job.folder / RESULT).exists()
+            else "begun"
+            if (job.folder / "log.jsonl").exists()
+            else ""
+        )
         typer.echo(f"{state:6}{job.name}")
     done = sum((job.folder / RESULT).exists() for job in jobs)
     typer.echo(f"{len(jobs)} runs, {done} done")

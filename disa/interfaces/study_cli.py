@@ -15,20 +15,29 @@ def study_command() -> None:
 
 @study.command()
 def ablation(
-    clip: Annotated[str, typer.Option(help="The CLIP that every run starts from: a folder of `disa pretrain-clip`.")],
+    clip: Annotated[
+        str,
+        typer.Option(help="The CLIP that every run starts from: a folder of `disa pretrain-clip`."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for runs, tables and pictures.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each run.")] = 300,
     batch: Annotated[int, typer.Option(min=1, help="Scenes per step.")] = 4,
     scenes: Annotated[int, typer.Option(min=1, help="Test scenes of each measurement.")] = 100,
-    seeds: Annotated[str, typer.Option(help='Seeds, with commas between. One seed has no spread: "0,1,2".')] = "0,1,2",
+    seeds: Annotated[
+        str, typer.Option(help='Seeds, with commas between. One seed has no spread: "0,1,2".')
+    ] = "0,1,2",
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each on one core.")] = 1,
     only: Annotated[
-        list[str] | None, typer.Option(help="Runs whose name contains this, and the reference; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Runs whose name contains this, and the reference; may be repeated."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting of every run: `lr=0.002`; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of every run: `lr=0.002`; may be repeated."),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the runs, done and not; train nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the runs, done and not; train nothing.")
+    ] = False,
 ) -> None:
     """Train and measure every variant with every seed, then write OUT/study.md and OUT/figures.
 

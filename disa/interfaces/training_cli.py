@@ -13,17 +13,30 @@ training = typer.Typer(rich_markup_mode="markdown")
 @training.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="What to train: `mini`, `mini-baseline`, ... (a function of disa/recipes.py).")
+        str,
+        typer.Argument(
+            help="What to train: `mini`, `mini-baseline`, ... (a function of disa/recipes.py)."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, log and, at the end, the model.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for checkpoints, log and, at the end, the model."),
+    ],
     dataset: Annotated[
         str,
-        typer.Option(help="What to train on: `picturebook`, `coco-stuff`, another of `disa data list`, or `folder`."),
+        typer.Option(
+            help="What to train on: `picturebook`, `coco-stuff`, another of `disa data list`, or `folder`."
+        ),
     ] = "picturebook",
     data: Annotated[
-        Path | None, typer.Option(help="Folder with the official trees side by side, or with your own data set.")
+        Path | None,
+        typer.Option(
+            help="Folder with the official trees side by side, or with your own data set."
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Which part of the data set. Default: train.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which part of the data set. Default: train.")
+    ] = None,
     clip: Annotated[
         str | None,
         typer.Option(
@@ -31,10 +44,18 @@ def train(
             "`clip-vit-b-16` and the like, or a Hub id. `random`: none, for a dry run of a recipe with `--steps 2`."
         ),
     ] = None,
-    init: Annotated[str | None, typer.Option(help="Start from this trained model instead of a CLIP.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. Default: the recipe's.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate of the head. Default: the recipe's.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from this trained model instead of a CLIP.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps. Default: the recipe's.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images per step. Default: the recipe's.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=0, help="Learning rate of the head. Default: the recipe's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and of the order of the scenes.")] = 0,
     set_: Annotated[
         list[str] | None,
@@ -44,7 +65,9 @@ def train(
             "`ema=0.999`, ...; may be repeated.",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Train a segmentation model; interrupt it with Ctrl-C and run it again to go on.
@@ -61,7 +84,7 @@ def train(
 
     - `torchrun --nproc-per-node 8 -m disa train vit-l-14 ...`: eight GPUs share every batch; docs/training.md says more
     """
-    from disa.interfaces.train import run
+    from disa.interfaces.train_command import run
 
     run(
         recipe=recipe,
@@ -83,23 +106,30 @@ def train(
 
 @training.command("pretrain-clip")
 def pretrain_clip(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and, at the end, the CLIP.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for checkpoints and, at the end, the CLIP.")
+    ],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps. Default: those of the bundled model.")
+        int | None,
+        typer.Option(min=1, help="Optimiser steps. Default: those of the bundled model."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and pictures.")] = 0,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a field of the run: `vision_width=192`; may be repeated."),
+        typer.Option(
+            "--set", help="Change a field of the run: `vision_width=192`; may be repeated."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the last checkpoint in OUT, if there is one.")
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Train the tiny CLIP of the bundled model from scratch on picturebook's captions.
 
     Example: `disa pretrain-clip --out runs/clip`, then `disa train mini --clip runs/clip/clip --out runs/mini`
     """
-    from disa.interfaces.pretrain import run
+    from disa.interfaces.pretrain_command import run
 
     run(out=out, steps=steps, seed=seed, settings=set_ or [], resume=resume, device=device)
 
@@ -108,14 +138,20 @@ def pretrain_clip(
 def picturebook(
     out: Annotated[Path, typer.Argument(help="Folder for the pictures; made if need be.")],
     count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 10,
-    size: Annotated[int, typer.Option(help="Pixels per side, 8 to 4096; the scenes are the same at any size.")] = 96,
-    seed: Annotated[int, typer.Option(min=0, help="Which world: 1 is trained on, 2 is tested on.")] = 2,
-    masks: Annotated[bool, typer.Option("--masks", help="Write label maps and captions, too.")] = False,
+    size: Annotated[
+        int, typer.Option(help="Pixels per side, 8 to 4096; the scenes are the same at any size.")
+    ] = 96,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Which world: 1 is trained on, 2 is tested on.")
+    ] = 2,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write label maps and captions, too.")
+    ] = False,
 ) -> None:
     """Draw scenes of the procedural world in which the bundled model lives.
 
     Example: `disa picturebook scenes --count 6 --size 384`, then `disa segment scenes --labels "house, sea" --out out`
     """
-    from disa.interfaces.picturebook import run
+    from disa.interfaces.picturebook_command import run
 
     run(out, count=count, size=size, seed=seed, masks=masks)

@@ -72,15 +72,22 @@ class CategoryAttention(nn.Module):
         self.key = nn.Linear(channels + guidance, channels)
         self.value = nn.Linear(channels, channels)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
+        )
 
-    def forward(self, x: Float[Tensor, "b n t c"], guidance: Float[Tensor, "#b t g"]) -> Float[Tensor, "b n t c"]:
+    def forward(
+        self, x: Float[Tensor, "b n t c"], guidance: Float[Tensor, "#b t g"]
+    ) -> Float[Tensor, "b n t c"]:
         """Return the refined categories, with both residuals; no output projection after the attention."""
         normed, n = self.norm1(x), x.shape[1]
         c = x.shape[-1]
         weight = torch.cat([self.query.weight[:, :c], self.key.weight[:, :c], self.value.weight])
         query, key, value = F.linear(normed, weight).chunk(3, -1)
-        shared = [F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None] for layer in (self.query, self.key)]
+        shared = [
+            F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None]
+            for layer in (self.query, self.key)
+        ]
         query, key, value = (
             rearrange(part, "b n t c -> (b n) t c")
             for part in (query + shared[0], key + shared[1], value + self.value.bias)

@@ -3,8 +3,6 @@
 `b 3 H W -> tokens b d h w, first b v h w, second b v h w` and `m l -> m d`
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,7 +15,6 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.model import pretrained
 from disa.model.attention import attend
 from disa.model.recompute import recomputed
 
@@ -97,12 +94,6 @@ class Backbone(nn.Module):
         pooled = self.clip.text_model(input_ids=ids, position_ids=positions).pooler_output
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
 
-    def load(self, state: Mapping[str, Tensor], source: Path) -> None:
-        """Take CLIP's weights, which came from `source`. Raises `DisaError` naming the first that does not fit."""
-        pretrained.check(source, {name: tuple(value.shape) for name, value in state.items()}, self.clip.state_dict())
-        self.clip.load_state_dict(state, assign=True)
-        self.restore_buffers()
-
     def restore_buffers(self) -> None:
         """Give real values to the buffers that no weights file holds, after loading onto a meta-device model."""
         for embeddings in (self.clip.vision_model.embeddings, self.clip.text_model.embeddings):
@@ -115,20 +106,30 @@ class Backbone(nn.Module):
         height, width = pixels.shape[-2:]
         patch = self.patch_size
         if height % patch or width % patch:
-            raise DisaError(f"image of {width} x {height} pixels: both sides must be multiples of the patch, {patch}")
+            raise DisaError(
+                f"image of {width} x {height} pixels: both sides must be multiples of the patch, {patch}"
+            )
         embeddings = self.clip.vision_model.embeddings
-        patches = rearrange(embeddings.patch_embedding(self.normalise(pixels)), "b v h w -> b (h w) v")
+        patches = rearrange(
+            embeddings.patch_embedding(self.normalise(pixels)), "b v h w -> b (h w) v"
+        )
         tokens = torch.cat([embeddings.class_embedding.expand(len(patches), 1, -1), patches], 1)
-        positions = resize_positions(embeddings.position_embedding.weight, (height // patch, width // patch))
+        positions = resize_positions(
+            embeddings.position_embedding.weight, (height // patch, width // patch)
+        )
         return self.clip.vision_model.pre_layrnorm(tokens + positions)
 
     def dense(self, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n d"]:
         """Return dense features, not normalised, of what enters the last block (class token first): quirks 8 and 9."""
         vision = self.clip.vision_model
-        return self.clip.visual_projection(vision.post_layernorm(value_path(vision.encoder.layers[-1], tokens)))
+        return self.clip.visual_projection(
+            vision.post_layernorm(value_path(vision.encoder.layers[-1], tokens))
+        )
 
 
-def resize_positions(positions: Float[Tensor, "m v"], grid: tuple[int, int]) -> Float[Tensor, "n v"]:
+def resize_positions(
+    positions: Float[Tensor, "m v"], grid: tuple[int, int]
+) -> Float[Tensor, "n v"]:
     """Return the position embeddings of another grid: bicubic, the class token's kept. Baseline quirk 7."""
     side = int((len(positions) - 1) ** 0.5 + 0.5)
     if grid == (side, side):
@@ -145,7 +146,9 @@ def run_block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[
         rearrange(layer(normed), "b m (a e) -> b a m e", a=attention.num_heads)
         for layer in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    tokens = tokens + attention.out_proj(rearrange(attend(query, key, value), "b a m e -> b m (a e)"))
+    tokens = tokens + attention.out_proj(
+        rearrange(attend(query, key, value), "b a m e -> b m (a e)")
+    )
     return tokens + block.mlp(block.layer_norm2(tokens))
 
 
@@ -167,12 +170,20 @@ def trainable_names(backbone: Backbone, mode: Finetune) -> list[str]:
     """
     names = [name for name, _ in backbone.named_parameters()]
     depth = len(backbone.clip.vision_model.encoder.layers)
-    unused = [f"clip.vision_model.encoder.layers.{depth - 1}.self_attn.{part}_proj." for part in "qk"]
-    used = [name for name in names if name != "clip.logit_scale" and not name.startswith(tuple(unused))]
+    unused = [
+        f"clip.vision_model.encoder.layers.{depth - 1}.self_attn.{part}_proj." for part in "qk"
+    ]
+    used = [
+        name for name in names if name != "clip.logit_scale" and not name.startswith(tuple(unused))
+    ]
     if mode == "full":
         return used
     parts = {"frozen": "", "qk": "qk", "qv": "qv"}[mode]
-    return [name for name in used if name.endswith(tuple(f".self_attn.{part}_proj.weight" for part in parts))]
+    return [
+        name
+        for name in used
+        if name.endswith(tuple(f".self_attn.{part}_proj.weight" for part in parts))
+    ]
 
 
 def set_finetune(backbone: Backbone, mode: Finetune) -> None:

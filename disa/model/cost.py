@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from disa.config import ModelConfig
 
 
-def correlate(tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]) -> Float[Tensor, "b t p h w"]:
+def correlate(
+    tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
+) -> Float[Tensor, "b t p h w"]:
     """Return the cosine of every token with every category and prompt, in -1..1. Baseline quirk 15: no temperature."""
     unit = F.normalize(tokens.flatten(2), dim=1)
     cosine = torch.matmul(F.normalize(text, dim=-1).flatten(0, 1), unit)

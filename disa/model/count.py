@@ -32,7 +32,11 @@ def parameters(model: nn.Module) -> dict[str, int]:
     """
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     counts = {
-        part: sum(size for name, size in sizes.items() if name.startswith(tuple(f"{module}." for module in modules)))
+        part: sum(
+            size
+            for name, size in sizes.items()
+            if name.startswith(tuple(f"{module}." for module in modules))
+        )
         for part, modules in PARTS.items()
     }
     return counts | {"total": sum(sizes.values())}
@@ -49,12 +53,17 @@ def trainable(config: ModelConfig) -> dict[str, dict[str, int]]:
         with torch.device("meta"):
             model = Disa(config.replace(backbone_finetune=mode))
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-        counts[mode] = {part: sum(sizes[name] for name in names) for part, names in model.parameter_groups().items()}
+        counts[mode] = {
+            part: sum(sizes[name] for name in names)
+            for part, names in model.parameter_groups().items()
+        }
         counts[mode]["total"] = sum(counts[mode].values())
     return counts
 
 
-def operations(model: Disa | DenseClip, labels: int, size: int | tuple[int, int] | None = None) -> dict[str, int]:
+def operations(
+    model: Disa | DenseClip, labels: int, size: int | tuple[int, int] | None = None
+) -> dict[str, int]:
     """Return the floating-point operations of one image in evaluation, by part, and as `total`.
 
     Counted is what `torch.utils.flop_counter` counts: matrix products, convolutions and attention, two operations per
@@ -63,8 +72,13 @@ def operations(model: Disa | DenseClip, labels: int, size: int | tuple[int, int]
     pixels, rounded down to whole patches, by default the model's own.
     """
     config = model.config
-    height, width = (size, size) if isinstance(size, int) else size or (config.backbone_image_size,) * 2
-    prompts, context = len(config.backbone_templates), model.backbone.clip.config.text_config.max_position_embeddings
+    height, width = (
+        (size, size) if isinstance(size, int) else size or (config.backbone_image_size,) * 2
+    )
+    prompts, context = (
+        len(config.backbone_templates),
+        model.backbone.clip.config.text_config.max_position_embeddings,
+    )
     patch = model.eval().backbone.patch_size
     with torch.device("meta"):
         pixels = torch.empty(1, 3, max(1, height // patch) * patch, max(1, width // patch) * patch)
@@ -77,9 +91,18 @@ def operations(model: Disa | DenseClip, labels: int, size: int | tuple[int, int]
         with torch.no_grad(), counter:  # starts again from zero
             model(pixels, text)
     image = {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
-    modules = {"CLIP visual": ("backbone",)} | {part: PARTS[part] for part in ("cost", "SDM", "refine", "decode")}
+    modules = {"CLIP visual": ("backbone",)} | {
+        part: PARTS[part] for part in ("cost", "SDM", "refine", "decode")
+    }
     kind = type(model).__name__
-    counts = {part: sum(image.get(f"{kind}.{name}", 0) for name in names) for part, names in modules.items()}
+    counts = {
+        part: sum(image.get(f"{kind}.{name}", 0) for name in names)
+        for part, names in modules.items()
+    }
     total = counter.get_total_flops()
     counts["cost"] += total - sum(counts.values())  # the cosines stand between the modules
-    return {"CLIP visual": counts.pop("CLIP visual"), "CLIP text": words} | counts | {"total": total + words}
+    return (
+        {"CLIP visual": counts.pop("CLIP visual"), "CLIP text": words}
+        | counts
+        | {"total": total + words}
+    )

@@ -16,7 +16,10 @@ class Decode(nn.Module):
 
     def __init__(self, config: ModelConfig, v: int) -> None:
         super().__init__()
-        (source1, source2), (guide1, guide2) = config.decode_guidance_source, config.decode_guidance_channels
+        (source1, source2), (guide1, guide2) = (
+            config.decode_guidance_source,
+            config.decode_guidance_channels,
+        )
         (out1, out2), image = config.decode_channels, config.decode_image_channels
         self.upsample1 = nn.ConvTranspose2d(v, source1, 2, stride=2)
         self.upsample2 = nn.ConvTranspose2d(v, source2, 4, stride=4)
@@ -38,7 +41,9 @@ class Decode(nn.Module):
         guidance1 = F.relu(self.guidance1(self.upsample1(first)))
         guidance2 = F.relu(self.guidance2(self.upsample2(second)))
         if self.image is not None:
-            edges = self.image(F.adaptive_avg_pool2d(image, (guidance2.shape[-2], guidance2.shape[-1])))
+            edges = self.image(
+                F.adaptive_avg_pool2d(image, (guidance2.shape[-2], guidance2.shape[-1]))
+            )
             guidance2 = torch.cat([guidance2, edges], 1)
         x = self.step2(self.step1(cost, guidance1), guidance2)
         logits = self.head(rearrange(x, "b t c h w -> (b t) c h w"))
@@ -64,8 +69,12 @@ class Step(nn.Module):
         Between `up` and `conv1` stands nothing but the guidance, so the two are one transposed convolution of size 4
         per category, and what the guidance and the bias add is computed once per image.
         """
-        own = F.conv_transpose2d(rearrange(x, "b t c h w -> (b t) c h w"), self._kernel(), stride=2, padding=1)
-        bias = cast(Tensor, self.up.bias)[None, :, None, None].expand(len(x), -1, *guidance.shape[2:])
+        own = F.conv_transpose2d(
+            rearrange(x, "b t c h w -> (b t) c h w"), self._kernel(), stride=2, padding=1
+        )
+        bias = cast(Tensor, self.up.bias)[None, :, None, None].expand(
+            len(x), -1, *guidance.shape[2:]
+        )
         shared = self.conv1(torch.cat([bias, guidance], 1))
         x = rearrange(own, "(b t) o h w -> b t o h w", b=len(x)) + shared[:, None]
         x = F.relu(self.norm1(x.flatten(0, 1)))
@@ -75,11 +84,16 @@ class Step(nn.Module):
     def _kernel(self) -> Float[Tensor, "c o 4 4"]:
         """Return the convolution of `up`'s 2 x 2 kernel with `conv1`'s 3 x 3 kernel."""
         weight = self.conv1.weight[:, : self.up.out_channels]
-        return F.conv_transpose2d(self.up.weight, rearrange(weight.flip(-1, -2), "o m h w -> m o h w"))
+        return F.conv_transpose2d(
+            self.up.weight, rearrange(weight.flip(-1, -2), "o m h w -> m o h w")
+        )
 
 
 def _image_stem(channels: int) -> nn.Sequential:
     """Return two small convolutions on the image itself: edges that no token grid holds (decision D18)."""
     return nn.Sequential(
-        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
+        nn.Conv2d(3, channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.ReLU(),
     )

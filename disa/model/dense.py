@@ -1,17 +1,12 @@
 """Dense CLIP alone: zero training, the floor of every table. `b 3 H W, t p d -> Prediction`"""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from disa.config import ModelConfig
-from disa.errors import DisaError
-from disa.model import pretrained
 from disa.model.backbone import Backbone
-from disa.model.clip_files import dense_config, load_clip
 from disa.model.cost import correlate
 from disa.model.disa import Prediction
 
@@ -25,22 +20,6 @@ class DenseClip(nn.Module):
         """Use the backbone of a model with that configuration; neither is copied."""
         super().__init__()
         self.backbone, self.config = backbone, config.replace(disentangle=False)
-
-    @classmethod
-    def from_clip(cls, source: str | Path) -> "DenseClip":
-        """Return a CLIP of any of the forms that `clip_files.load_clip` reads, in evaluation mode and 32 bit."""
-        clip, state = load_clip(source)
-        config = dense_config(clip)
-        backbone = pretrained.build(source, lambda: Backbone(config), config)
-        backbone.load(state, Path(source))
-        return cls(backbone, config).eval()
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a CLIP folder as transformers does. Raises `DisaError` if it cannot be written."""
-        try:
-            self.backbone.clip.save_pretrained(folder)
-        except OSError as error:
-            raise DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits at four times the token grid; the other fields are None.

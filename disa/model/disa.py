@@ -1,21 +1,15 @@
 """The whole network, one line per box of the paper's figure. `b 3 H W, t p d -> Prediction`"""
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.model import hub, pretrained
-from disa.model.backbone import Backbone, set_finetune
-from disa.model.card import Source, model_card
-from disa.model.clip_files import load_clip
+from disa.model.backbone import Backbone
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode
 from disa.model.disentangle import Disentangle
@@ -31,7 +25,9 @@ class Prediction(NamedTuple):
     logits: Float[Tensor, "b t h4 w4"]  # 4h x 4w
     saliency: Float[Tensor, "b t h w"] | None  # Grad-CAM saliency, at least 0, not normalised
     matched: Float[Tensor, "b t"] | None  # image-text matching logit
-    foreground: Float[Tensor, "b t h w"] | None  # the split: 1 foreground to 0 background; 0 for dropped categories
+    foreground: (
+        Float[Tensor, "b t h w"] | None
+    )  # the split: 1 foreground to 0 background; 0 for dropped categories
 
     def float(self) -> "Prediction":
         """Return it in 32 bit, whatever it was computed in."""
@@ -39,26 +35,34 @@ class Prediction(NamedTuple):
         return Prediction(self.logits.float(), *rest)
 
 
-class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
+class Disa(nn.Module):
     """Saliency-aware open-vocabulary segmentation: a pure function of pixels and text embeddings.
 
     It knows no vocabulary, file, device or window. With `disentangle`, `refine_category_reweight` and
     `refine_semantic` off it is the baseline, parameter for parameter.
     """
 
-    recompute = False  # in training, compute activations again for the gradient instead of keeping them
+    recompute = (
+        False  # in training, compute activations again for the gradient instead of keeping them
+    )
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         if config.max_categories_by == "itm" and not config.disentangle:
-            raise DisaError("max_categories_by='itm' ranks by the SDM's matched logit: turn disentangle on")
+            raise DisaError(
+                "max_categories_by='itm' ranks by the SDM's matched logit: turn disentangle on"
+            )
         self.config = config
         start = Starts()
         self.backbone = Backbone(config)
         d = self.backbone.embedding_width
         self.cost = start("cost", lambda: Cost(config))
-        self.saliency = start("saliency", lambda: SaliencyModule(config, d)) if config.disentangle else None
-        self.disentangle = start("disentangle", lambda: Disentangle(config, d)) if config.disentangle else None
+        self.saliency = (
+            start("saliency", lambda: SaliencyModule(config, d)) if config.disentangle else None
+        )
+        self.disentangle = (
+            start("disentangle", lambda: Disentangle(config, d)) if config.disentangle else None
+        )
         self.refine = start("refine", lambda: Refine(config, d))
         self.decode = start("decode", lambda: Decode(config, self.backbone.vision_width))
 
@@ -77,19 +81,30 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
         visual = self.backbone(pixels, again)
         correlation = correlate(visual.tokens, text)  # b t p h w
         names = F.normalize(text.mean(1), dim=-1)  # t d
-        found = None if self.saliency is None else recomputed(again, self.saliency, visual.tokens, names)
+        found = (
+            None
+            if self.saliency is None
+            else recomputed(again, self.saliency, visual.tokens, names)
+        )
         kept = self._likeliest(correlation, found)  # b m, or None for all
         cost = self.cost(_pick(correlation, kept))  # b t c h w
         saliency = foreground = matched = None
         if found is not None and self.disentangle is not None:
             matched = found.matched
             saliency = rearrange(found.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
-            cost, foreground = recomputed(again, self.disentangle, cost, _pick(saliency, kept), visual.tokens)
+            cost, foreground = recomputed(
+                again, self.disentangle, cost, _pick(saliency, kept), visual.tokens
+            )
             foreground = _scatter(foreground, kept, len(text), 0.0)
         cost = self.refine(cost, visual.tokens, names[None] if kept is None else names[kept], again)
         image = self.backbone.normalise(pixels)
         logits = recomputed(again, self.decode, cost, visual.first, visual.second, image)
-        return Prediction(_scatter(logits, kept, len(text), self.config.dropped_logit), saliency, matched, foreground)
+        return Prediction(
+            _scatter(logits, kept, len(text), self.config.dropped_logit),
+            saliency,
+            matched,
+            foreground,
+        )
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""
@@ -101,55 +116,9 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
         clip = [name for name in names if name.startswith("backbone.")]
         return {"head": [name for name in names if name not in set(clip)], "clip": clip}
 
-    def save_pretrained(  # type: ignore[override]  # writes whole files, where the mixin deletes the old ones first
-        self,
-        folder: str | Path,
-        dtype: torch.dtype | None = None,
-        *,
-        config: None = None,
-        model_card_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        """Write `model.safetensors`, `config.json` and a model card, each whole or not at all.
-
-        `dtype` halves the size if 16 bit. `model_card_kwargs` may hold the `source` of the weights; `config` is there
-        for `push_to_hub`, the model's own is written. A tokenizer is not the model's: `Segmenter.save_pretrained`
-        writes both.
-        """
-        card = str(self.generate_model_card(**model_card_kwargs or {}))
-        pretrained.save(folder, self.config, self.state_dict(), dtype, card)
-
-    def generate_model_card(self, source: Source | None = None) -> ModelCard:
-        """Return the model card; `source` is where converted weights come from."""
-        from disa.model.count import parameters  # which imports this file
-
-        return ModelCard(model_card(self.config, parameters(self), source))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, **hub_options: Any) -> "Disa":  # type: ignore[override]
-        """Return what `save_pretrained` wrote, in evaluation mode and 32 bit, from a folder or from the Hub.
-
-        `hub_options` such as `revision`, `token`, `cache_dir`, `local_files_only` go to `hf_hub_download`. Raises
-        `DisaError` for any other file.
-        """
-        if not Path(folder).is_dir() and hub.is_hub_id(str(folder)):
-            files = [hub.fetch_first(str(folder), (n,), **hub_options) for n in (pretrained.CONFIG, pretrained.WEIGHTS)]
-            folder = files[0].parent
-        config = pretrained.read_config(folder)
-        model = pretrained.build(folder, lambda: cls(config), config)
-        model.load_state_dict(pretrained.read_weights(folder, model.state_dict()), assign=True)
-        model.backbone.restore_buffers()
-        set_finetune(model.backbone, config.backbone_finetune)
-        return model.eval()
-
-    @classmethod
-    def from_clip(cls, config: ModelConfig, source: str | Path) -> "Disa":
-        """Return a fresh head on a CLIP (`clip_files.load_clip`), whose own config replaces `backbone_clip`."""
-        clip, state = load_clip(source)
-        model = cls(config.replace(backbone_clip=clip))
-        model.backbone.load(state, Path(source))
-        return model
-
-    def _likeliest(self, correlation: Float[Tensor, "b t p h w"], found: Saliency | None) -> Int[Tensor, "b m"] | None:
+    def _likeliest(
+        self, correlation: Float[Tensor, "b t p h w"], found: Saliency | None
+    ) -> Int[Tensor, "b m"] | None:
         """Return the categories of each image that the head computes, in their own order. Baseline quirk 19."""
         if correlation.shape[1] <= self.config.max_categories:
             return None
@@ -160,11 +129,15 @@ class Disa(nn.Module, PyTorchModelHubMixin, library_name="disa"):
         return score.topk(self.config.max_categories).indices.sort().values
 
 
-def _pick(values: Float[Tensor, "b t ..."], kept: Int[Tensor, "b m"] | None) -> Float[Tensor, "b m ..."]:
+def _pick(
+    values: Float[Tensor, "b t ..."], kept: Int[Tensor, "b m"] | None
+) -> Float[Tensor, "b m ..."]:
     """Return the kept categories of each image."""
     if kept is None:
         return values
-    return values.gather(1, kept.reshape(*kept.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:]))
+    return values.gather(
+        1, kept.reshape(*kept.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
+    )
 
 
 def _scatter(

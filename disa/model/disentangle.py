@@ -31,7 +31,9 @@ class Branch(nn.Module):
         self.attention_norm, self.mlp_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.query_key = nn.Linear(channels + guidance, 2 * channels)
         self.value, self.out = nn.Linear(channels, channels), nn.Linear(channels, channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
 
     def forward(
         self,
@@ -42,10 +44,17 @@ class Branch(nn.Module):
         """Return the refined tokens. `weight` (0 .. 1) says how much each token is looked at; without it, all fully."""
         normed = self.attention_norm(x)
         query, key = rearrange(
-            self.query_key(torch.cat([normed, guidance], -1)), "m n (s a e) -> s m a n e", s=2, a=self.heads
+            self.query_key(torch.cat([normed, guidance], -1)),
+            "m n (s a e) -> s m a n e",
+            s=2,
+            a=self.heads,
         )
         value = rearrange(self.value(normed), "m n (a e) -> m a n e", a=self.heads)
-        bias = None if weight is None else weight.clamp_min(tiny(weight.dtype)).log()[:, None, None, :].to(query.dtype)
+        bias = (
+            None
+            if weight is None
+            else weight.clamp_min(tiny(weight.dtype)).log()[:, None, None, :].to(query.dtype)
+        )
         attended = attend(query, key, value, bias)
         x = x + self.out(rearrange(attended, "m a n e -> m n (a e)"))
         return x + self.mlp(self.mlp_norm(x))
@@ -62,19 +71,28 @@ class Aggregation(nn.Module):
         super().__init__()
         self.kind = kind
         if kind == "weighted":
-            self.own, self.other = nn.Linear(channels, 2 * channels), nn.Linear(channels, 2 * channels, bias=False)
+            self.own, self.other = (
+                nn.Linear(channels, 2 * channels),
+                nn.Linear(channels, 2 * channels, bias=False),
+            )
             self.saliency = nn.Linear(1, 2 * channels, bias=False)
             self.weight = nn.Linear(2 * channels, channels)
             nn.init.constant_(self.weight.bias, _OWN_SIDE)
             nn.init.normal_(self.weight.weight, std=0.02)
         elif kind == "concat":
-            self.own, self.other = nn.Linear(channels, channels), nn.Linear(channels, channels, bias=False)
+            self.own, self.other = (
+                nn.Linear(channels, channels),
+                nn.Linear(channels, channels, bias=False),
+            )
             nn.init.eye_(self.own.weight)
             nn.init.zeros_(self.own.bias)
             nn.init.zeros_(self.other.weight)
 
     def forward(
-        self, own: Float[Tensor, "m n c"], other: Float[Tensor, "m 1 c"], saliency: Float[Tensor, "m n"]
+        self,
+        own: Float[Tensor, "m n c"],
+        other: Float[Tensor, "m 1 c"],
+        saliency: Float[Tensor, "m n"],
     ) -> Float[Tensor, "m n c"]:
         """Return one feature per token. `saliency` is scaled to a peak of 1."""
         if self.kind == "sum":
@@ -104,7 +122,10 @@ class Disentangle(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(
-        self, cost: Float[Tensor, "b t c h w"], saliency: Float[Tensor, "b t h w"], tokens: Float[Tensor, "b d h w"]
+        self,
+        cost: Float[Tensor, "b t c h w"],
+        saliency: Float[Tensor, "b t h w"],
+        tokens: Float[Tensor, "b d h w"],
     ) -> tuple[Float[Tensor, "b t c h w"], Float[Tensor, "b t h w"]]:
         """Return the refined cost volume and each token's foreground weight.
 
@@ -114,7 +135,9 @@ class Disentangle(nn.Module):
         foreground = split_tokens(saliency, self.config)
         strength = share(saliency, saliency.amax((-2, -1), keepdim=True))
         guidance = self.guidance_norm(rearrange(self.guidance(tokens), "b g h w -> b (h w) g"))
-        refine = self.refine_gathered if self.config.saliency_split == "top_k" else self.refine_masked
+        refine = (
+            self.refine_gathered if self.config.saliency_split == "top_k" else self.refine_masked
+        )
         refined = refine(
             rearrange(cost, "b t c h w -> (b t) (h w) c"),
             guidance[:, None].expand(-1, t, -1, -1).flatten(0, 1),
@@ -159,7 +182,10 @@ class Disentangle(nn.Module):
     ) -> Float[Tensor, "m n c"]:
         """Return the same for sides of any size or weight: both branches see all tokens, weighted by their side."""
         background = 1 - foreground
-        front, back = self.foreground(x, guidance, foreground), self.background(x, guidance, background)
+        front, back = (
+            self.foreground(x, guidance, foreground),
+            self.background(x, guidance, background),
+        )
         front_ensemble = _average(front, foreground * (strength + _FLOOR))
         back_ensemble = _average(back, background * (1 - strength + _FLOOR))
         front = self.aggregate(front, back_ensemble, strength)

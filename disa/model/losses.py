@@ -27,7 +27,9 @@ def segmentation_loss(
     loss_dice_weight * dice. Sources: mask [B] quirk 26, itm [P], dice [D]. With `counts`, the `loss_counts` of a whole
     batch that this is a part of, the results of all parts add up to those of the whole (D83).
     """
-    logits = F.interpolate(prediction.logits, target.shape[-2:], mode="bilinear", align_corners=False)
+    logits = F.interpolate(
+        prediction.logits, target.shape[-2:], mode="bilinear", align_corners=False
+    )
     counted = _counted(target, config)
     losses = {"mask": mask_loss(logits, target, counted)}
     if prediction.matched is not None:
@@ -38,10 +40,14 @@ def segmentation_loss(
         shares = loss_counts(target, logits.shape[1], config) / counts.clamp(min=1)
         losses = {name: loss * shares[MEANS.index(name)] for name, loss in losses.items()}
     weights = {"mask": 1.0, "itm": config.loss_itm_weight, "dice": config.loss_dice_weight}
-    return losses | {"total": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()}
+    return losses | {
+        "total": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    }
 
 
-def loss_counts(target: Int[Tensor, "b H W"], categories: int, config: ModelConfig) -> Int[Tensor, "3"]:
+def loss_counts(
+    target: Int[Tensor, "b H W"], categories: int, config: ModelConfig
+) -> Int[Tensor, "3"]:
     """Return over how many pixels, images, and (image, category) pairs present the losses in `MEANS` are means.
 
     The counts of a batch's parts, wherever they are computed, add up to those of the batch.

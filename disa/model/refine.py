@@ -21,8 +21,14 @@ class Refine(nn.Module):
     def __init__(self, config: ModelConfig, d: int) -> None:
         super().__init__()
         guidance, start = config.refine_guidance_channels, Starts()
-        self.visual = start("visual", lambda: nn.Conv2d(d, guidance, 3, padding=1)) if config.refine_pixel else None
-        self.text = start("text", lambda: nn.Linear(d, guidance)) if config.refine_category else None
+        self.visual = (
+            start("visual", lambda: nn.Conv2d(d, guidance, 3, padding=1))
+            if config.refine_pixel
+            else None
+        )
+        self.text = (
+            start("text", lambda: nn.Linear(d, guidance)) if config.refine_category else None
+        )
         self.levels = nn.ModuleList(Level(config) for _ in range(config.refine_levels))
 
     def forward(
@@ -33,9 +39,15 @@ class Refine(nn.Module):
         recompute: bool = False,
     ) -> Float[Tensor, "b t c h w"]:
         """Return the refined cost. `text` is L2-normalised, one embedding per category, for each image or for all."""
-        visual = None if self.visual is None else rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
+        visual = (
+            None
+            if self.visual is None
+            else rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
+        )
         words = None if self.text is None else F.relu(self.text(text))
-        x = rearrange(cost, "b t c h w -> b t h w c")  # tokens as rows: every product below is one matrix product
+        x = rearrange(
+            cost, "b t c h w -> b t h w c"
+        )  # tokens as rows: every product below is one matrix product
         for level in self.levels:
             x = recomputed(recompute, level, x, visual, words)
         return rearrange(x, "b t h w c -> b t c h w")
@@ -48,9 +60,17 @@ class Level(nn.Module):
         super().__init__()
         start, c = Starts(), config.cost_channels
         self.pixel = start("pixel", lambda: PixelRefine(config)) if config.refine_pixel else None
-        self.category = start("category", lambda: CategoryRefine(config)) if config.refine_category else None
-        self.reweight = start("reweight", lambda: CategoryReweight(c)) if config.refine_category_reweight else None
-        self.semantic = start("semantic", lambda: SemanticReweight(c)) if config.refine_semantic else None
+        self.category = (
+            start("category", lambda: CategoryRefine(config)) if config.refine_category else None
+        )
+        self.reweight = (
+            start("reweight", lambda: CategoryReweight(c))
+            if config.refine_category_reweight
+            else None
+        )
+        self.semantic = (
+            start("semantic", lambda: SemanticReweight(c)) if config.refine_semantic else None
+        )
 
     def forward(
         self,
@@ -79,7 +99,9 @@ class PixelRefine(nn.Module):
         self.plain = WindowBlock(*sizes, shifted=False)
         self.shifted = WindowBlock(*sizes, shifted=True)
 
-    def forward(self, x: Float[Tensor, "b t h w c"], visual: Float[Tensor, "b h w g"]) -> Float[Tensor, "b t h w c"]:
+    def forward(
+        self, x: Float[Tensor, "b t h w c"], visual: Float[Tensor, "b h w g"]
+    ) -> Float[Tensor, "b t h w c"]:
         """Return the maps refined over space, each category alone."""
         guidance = self.guidance_norm(visual)
         return self.shifted(self.plain(x, guidance), guidance)
@@ -92,10 +114,15 @@ class CategoryRefine(nn.Module):
         super().__init__()
         self.pool_train, self.pool_test = config.refine_pool_train, config.refine_pool_test
         self.attention = CategoryAttention(
-            config.cost_channels, config.refine_guidance_channels, config.refine_heads, config.refine_padding
+            config.cost_channels,
+            config.refine_guidance_channels,
+            config.refine_heads,
+            config.refine_padding,
         )
 
-    def forward(self, x: Float[Tensor, "b t h w c"], words: Float[Tensor, "#b t g"]) -> Float[Tensor, "b t h w c"]:
+    def forward(
+        self, x: Float[Tensor, "b t h w c"], words: Float[Tensor, "#b t g"]
+    ) -> Float[Tensor, "b t h w c"]:
         """Return `x` plus the attention's output, which holds its own residual: `x` counts twice. Baseline quirk 18."""
         b, _, h, w, _ = x.shape
         pool = self.pool_train if self.training else self.pool_test

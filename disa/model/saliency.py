@@ -38,7 +38,9 @@ class Norm(nn.RMSNorm):
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=_EPSILON)
 
-    def pull_back(self, x: Float[Tensor, "*rest d"], gradient: Float[Tensor, "*rest d"]) -> Float[Tensor, "*rest d"]:
+    def pull_back(
+        self, x: Float[Tensor, "*rest d"], gradient: Float[Tensor, "*rest d"]
+    ) -> Float[Tensor, "*rest d"]:
         """Return the gradient at the input `x`, given that at the output (chain rule)."""
         inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPSILON)
         gradient = gradient * self.weight
@@ -68,7 +70,9 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.contract.weight)
         nn.init.zeros_(self.contract.bias)
 
-    def attend(self, x: Float[Tensor, "b t d"], tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b t a n"]:
+    def attend(
+        self, x: Float[Tensor, "b t d"], tokens: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b t a n"]:
         """Return the attention of every category and head over the tokens.
 
         The scale `a / sqrt(d)` gives every head's score the size of a cosine before its learned sharpness: the normed
@@ -84,7 +88,10 @@ class CrossAttention(nn.Module):
         return rearrange(self.value(tokens), "b n (a e) -> b n a e", a=self.heads)
 
     def carry(
-        self, x: Float[Tensor, "b t d"], attention: Float[Tensor, "b t a n"], values: Float[Tensor, "b n a e"]
+        self,
+        x: Float[Tensor, "b t d"],
+        attention: Float[Tensor, "b t a n"],
+        values: Float[Tensor, "b n a e"],
     ) -> _Steps:
         """Apply everything behind the attention map: only per-category steps, hence the gradient is short."""
         attended = einsum(attention, values, "b t a n, b n a e -> b t a e")
@@ -92,7 +99,9 @@ class CrossAttention(nn.Module):
         hidden = self.expand(self.mlp_norm(middle))
         return _Steps(middle, hidden, middle + self.contract(F.gelu(hidden)))
 
-    def pull_back(self, steps: _Steps, gradient: Float[Tensor, "b t d"]) -> Float[Tensor, "b t a e"]:
+    def pull_back(
+        self, steps: _Steps, gradient: Float[Tensor, "b t d"]
+    ) -> Float[Tensor, "b t a e"]:
         """Return the gradient at each head's attended value, given that at the layer's output (chain rule)."""
         density = torch.exp(-0.5 * steps.hidden.square()) / math.sqrt(2 * math.pi)
         slope = 0.5 * (1 + torch.erf(steps.hidden / math.sqrt(2))) + steps.hidden * density
@@ -121,10 +130,14 @@ class CompareHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t"]:
         """Return the matched logit. `x` is the category's state after the last layer, `own` its unit embedding."""
-        attended = (x - own) / self._length(x, own)  # the stream began at `own`: the rest is what it attended to
+        attended = (x - own) / self._length(
+            x, own
+        )  # the stream began at `own`: the rest is what it attended to
         return self.log_scale.exp() * ((attended * (own + self.residual)).sum(-1) + self.bias)
 
-    def gradient(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t d"]:
+    def gradient(
+        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
+    ) -> Float[Tensor, "b t d"]:
         """Return the gradient of the matched logit at `x`."""
         length = self._length(x, own)
         target = (self.log_scale.exp() * (own + self.residual)).expand_as(x)
@@ -134,7 +147,9 @@ class CompareHead(nn.Module):
         return target / length
 
     def _length(self, x: Tensor, own: Tensor) -> Tensor | int:
-        return self.layers or torch.linalg.vector_norm(x - own, dim=-1, keepdim=True).clamp_min(tiny(x.dtype))
+        return self.layers or torch.linalg.vector_norm(x - own, dim=-1, keepdim=True).clamp_min(
+            tiny(x.dtype)
+        )
 
 
 class LinearHead(nn.Module):
@@ -148,7 +163,9 @@ class LinearHead(nn.Module):
         """Return the matched logit. `own` is part of `x` and not looked at."""
         return self.linear(self.norm(x)).squeeze(-1)
 
-    def gradient(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t d"]:
+    def gradient(
+        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
+    ) -> Float[Tensor, "b t d"]:
         """Return the gradient of the matched logit at `x`."""
         return self.norm.pull_back(x, self.linear.weight.expand_as(x))
 
@@ -160,9 +177,13 @@ class SaliencyModule(nn.Module):
         super().__init__()
         self.source, self.detach = config.saliency_source, config.saliency_detach
         self.differentiable = config.saliency_split == "soft"
-        self.layers = nn.ModuleList(CrossAttention(d, config.saliency_heads) for _ in range(config.saliency_layers))
+        self.layers = nn.ModuleList(
+            CrossAttention(d, config.saliency_heads) for _ in range(config.saliency_layers)
+        )
         layers = config.saliency_layers if config.saliency_itm_head == "product" else None
-        self.head = LinearHead(d) if config.saliency_itm_head == "linear" else CompareHead(d, layers)
+        self.head = (
+            LinearHead(d) if config.saliency_itm_head == "linear" else CompareHead(d, layers)
+        )
 
     def forward(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t d"]) -> Saliency:
         """Return saliency, matched logit and attention of every category.
@@ -187,13 +208,19 @@ class SaliencyModule(nn.Module):
             saliency = einsum(own, tokens, "t d, b n d -> b t n").relu()
         else:
             gradient = self.attention_gradient(last, steps, values, own)
-            if self.source == "loss_gradient":  # of the cross-entropy with "present": the sign turns
+            if (
+                self.source == "loss_gradient"
+            ):  # of the cross-entropy with "present": the sign turns
                 gradient = -torch.sigmoid(-matched)[..., None, None] * gradient
             saliency = reduce(attention * gradient.relu(), "b t a n -> b t n", "mean")
         return Saliency(saliency if self.differentiable else saliency.detach(), matched, attention)
 
     def attention_gradient(
-        self, layer: CrossAttention, steps: _Steps, values: Float[Tensor, "b n a e"], own: Float[Tensor, "t d"]
+        self,
+        layer: CrossAttention,
+        steps: _Steps,
+        values: Float[Tensor, "b n a e"],
+        own: Float[Tensor, "t d"],
     ) -> Float[Tensor, "b t a n"]:
         """Return the gradient of the matched logit at the layer's attention map, in closed form [D].
 
@@ -221,7 +248,9 @@ def foreground_count(n: int, share: float) -> int:
     return max(1, min(round(share * n), n - 1))
 
 
-def split_tokens(saliency: Float[Tensor, "b t h w"], config: ModelConfig) -> Float[Tensor, "b t h w"]:
+def split_tokens(
+    saliency: Float[Tensor, "b t h w"], config: ModelConfig
+) -> Float[Tensor, "b t h w"]:
     """Return each token's foreground weight: 1 or 0, and 0 .. 1 for the soft split (paper, SDM; options [D]).
 
     `top_k`: the k most salient tokens, ties broken by the lower token index. `relative`: smoothed 3 x 3, above a share
@@ -238,9 +267,13 @@ def split_tokens(saliency: Float[Tensor, "b t h w"], config: ModelConfig) -> Flo
     ranked, order = flat.sort(dim=-1, descending=True, stable=True)
     if config.saliency_split == "top_k":
         n = flat.shape[-1]
-        chosen = (torch.arange(n, device=flat.device) < foreground_count(n, config.saliency_top_share)).expand_as(flat)
+        chosen = (
+            torch.arange(n, device=flat.device) < foreground_count(n, config.saliency_top_share)
+        ).expand_as(flat)
     else:
         held = ranked.cumsum(-1)
-        chosen = held - ranked < config.saliency_mass * held[..., -1:]  # without this token the share is not reached
+        chosen = (
+            held - ranked < config.saliency_mass * held[..., -1:]
+        )  # without this token the share is not reached
     foreground = torch.zeros_like(flat).scatter(-1, order, chosen.to(flat.dtype))
     return rearrange(foreground, "b t (h w) -> b t h w", h=saliency.shape[-2])

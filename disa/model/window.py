@@ -65,14 +65,20 @@ class Tiling(NamedTuple):
         """Return for each shifted row or column the region it may attend within, -1 for padding."""
         length, window, shift = self.padded[axis], self.window[axis], self.shift[axis]
         position = torch.arange(length, device=device)
-        region = (position >= length - window).long() + (position >= length - shift) if shift else position * 0
+        region = (
+            (position >= length - window).long() + (position >= length - shift)
+            if shift
+            else position * 0
+        )
         return torch.where((position + shift) % length < self.grid[axis], region, -1)
 
 
 class WindowBlock(nn.Module):
     """A Swin block whose queries and keys also see guidance; no position bias. Baseline quirk 17."""
 
-    def __init__(self, channels: int, guidance: int, heads: int, window: int, shifted: bool) -> None:
+    def __init__(
+        self, channels: int, guidance: int, heads: int, window: int, shifted: bool
+    ) -> None:
         super().__init__()
         self.heads, self.window, self.shifted = heads, window, shifted
         self.norm1 = nn.LayerNorm(channels)
@@ -81,13 +87,23 @@ class WindowBlock(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.project = nn.Linear(channels, channels)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
 
-    def forward(self, x: Float[Tensor, "b t h w c"], guidance: Float[Tensor, "b h w g"]) -> Float[Tensor, "b t h w c"]:
+    def forward(
+        self, x: Float[Tensor, "b t h w c"], guidance: Float[Tensor, "b h w g"]
+    ) -> Float[Tensor, "b t h w c"]:
         """Return the refined maps; each category is treated alone."""
         tiling = Tiling.of((x.shape[2], x.shape[3]), self.window, self.shifted)
-        windows = rearrange(tiling.cut(rearrange(x, "b t h w c -> (b t) h w c")), "(b t) y n c -> b t y n c", b=len(x))
-        windows = windows + self._attend(self.norm1(windows), tiling.cut(guidance), tiling.mask(x.device))
+        windows = rearrange(
+            tiling.cut(rearrange(x, "b t h w c -> (b t) h w c")),
+            "(b t) y n c -> b t y n c",
+            b=len(x),
+        )
+        windows = windows + self._attend(
+            self.norm1(windows), tiling.cut(guidance), tiling.mask(x.device)
+        )
         windows = windows + self.mlp(self.norm2(windows))
         joined = tiling.join(rearrange(windows, "b t y n c -> (b t) y n c"))
         return rearrange(joined, "(b t) h w c -> b t h w c", b=len(x))
@@ -105,12 +121,19 @@ class WindowBlock(nn.Module):
             hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
             bias = repeat(hidden, "y n m -> (bt y) 1 n m", bt=x.shape[0] * x.shape[1])
         mixed = attend(query, key, value, bias)
-        return self.project(rearrange(mixed, "(b t y) a n e -> b t y n (a e)", b=x.shape[0], t=x.shape[1]))
+        return self.project(
+            rearrange(mixed, "(b t y) a n e -> b t y n (a e)", b=x.shape[0], t=x.shape[1])
+        )
 
-    def _project(self, x: Float[Tensor, "b t y n c"], guidance: Float[Tensor, "b y n g"]) -> tuple[Tensor, ...]:
+    def _project(
+        self, x: Float[Tensor, "b t y n c"], guidance: Float[Tensor, "b y n g"]
+    ) -> tuple[Tensor, ...]:
         """Return query, key and value. The guidance's share is the same for all categories: computed once."""
         c = x.shape[-1]
         weight = torch.cat([self.query.weight[:, :c], self.key.weight[:, :c], self.value.weight])
         query, key, value = F.linear(x, weight).chunk(3, -1)
-        shared = [F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None] for layer in (self.query, self.key)]
+        shared = [
+            F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None]
+            for layer in (self.query, self.key)
+        ]
         return query + shared[0], key + shared[1], value + self.value.bias

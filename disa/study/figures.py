@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from disa.data.picturebook import TEST_SEED, WORDS, Scene, render
 from disa.evaluation.picturebook import Failure, evaluate
 from disa.evaluation.pictures import save_both
-from disa.files import write_whole
-from disa.inference.bundle import load
+from disa.inference.segmenter import load
+from disa.picturebook import TEST_SEED, WORDS, Scene, render
+from disa.running.files import write_whole
 from disa.study.variants import REFERENCE, VARIANTS, Variant, folder_name
 
-SHOWN = ("saliency: plain attention", "saliency: gradient of the matching loss", "product head and split above 20 %")
+SHOWN = (
+    "saliency: plain attention",
+    "saliency: gradient of the matching loss",
+    "product head and split above 20 %",
+)
 SCENES = (3, 7, 11, 20)  # test scenes, chosen before any network was trained
 LABELS_EACH = 2  # the largest and the smallest label of each scene
 _CELL, _MARGIN, _TITLE = 192, 6, 34  # pixels
@@ -32,7 +36,10 @@ _FAILURES = 4
 
 def save_figures(runs: Path, folder: Path, seed: int) -> list[Path]:
     """Write saliency.png and the worst scenes of the reference; networks that were not trained are left out."""
-    models = [(variant, runs / folder_name(variant.name) / f"seed-{seed}" / "model") for variant in _shown()]
+    models = [
+        (variant, runs / folder_name(variant.name) / f"seed-{seed}" / "model")
+        for variant in _shown()
+    ]
     models = [(variant, model) for variant, model in models if model.is_dir()]
     if not models:
         return []
@@ -45,8 +52,13 @@ def save_figures(runs: Path, folder: Path, seed: int) -> list[Path]:
 
 def saliency_grid(models: Sequence[tuple[Variant, Path]]) -> Image.Image:
     """Return the grid for (variant, model folder) pairs. Raises `DisaError` for a folder that holds no model."""
-    rows = [(render(TEST_SEED, number, 96), label) for number in SCENES for label in _labels(number)]
-    columns = [[_enlarged(scene.image) for scene, _ in rows], [_mask(scene, label) for scene, label in rows]]
+    rows = [
+        (render(TEST_SEED, number, 96), label) for number in SCENES for label in _labels(number)
+    ]
+    columns = [
+        [_enlarged(scene.image) for scene, _ in rows],
+        [_mask(scene, label) for scene, label in rows],
+    ]
     for _, model in models:
         segmenter = load(model, "cpu")
         text = segmenter.text(WORDS)
@@ -55,7 +67,9 @@ def saliency_grid(models: Sequence[tuple[Variant, Path]]) -> Image.Image:
             pixels = torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None].float()
             with torch.inference_mode():
                 found = segmenter.model(pixels, text)
-            assert found.saliency is not None and found.foreground is not None, "a network without the SDM"
+            assert found.saliency is not None and found.foreground is not None, (
+                "a network without the SDM"
+            )
             cells.append(_heat(scene, found.saliency[0, label], found.foreground[0, label]))
         columns.append(cells)
     return _grid(columns, ["scene", "true mask", *(variant.name for variant, _ in models)], rows)
@@ -76,12 +90,18 @@ def _enlarged(image: NDArray[np.uint8]) -> Image.Image:
 
 
 def _mask(scene: Scene, label: int) -> Image.Image:
-    return _enlarged(np.where((scene.labels == label)[..., None], scene.image, 235).astype(np.uint8))
+    return _enlarged(
+        np.where((scene.labels == label)[..., None], scene.image, 235).astype(np.uint8)
+    )
 
 
-def _heat(scene: Scene, saliency: Float[Tensor, "h w"], foreground: Float[Tensor, "h w"]) -> Image.Image:
+def _heat(
+    scene: Scene, saliency: Float[Tensor, "h w"], foreground: Float[Tensor, "h w"]
+) -> Image.Image:
     """Return the scene in grey, warm where the label looks, with the foreground tokens outlined."""
-    scaled = F.interpolate((saliency / saliency.amax().clamp_min(1e-30))[None, None], (_CELL, _CELL), mode="bilinear")
+    scaled = F.interpolate(
+        (saliency / saliency.amax().clamp_min(1e-30))[None, None], (_CELL, _CELL), mode="bilinear"
+    )
     heat = scaled[0, 0, ..., None].numpy()
     grey = np.asarray(_enlarged(scene.image).convert("L"), np.float32)[..., None].repeat(3, 2)
     warm = np.array([255, 96, 0], np.float32)
@@ -95,7 +115,9 @@ def _heat(scene: Scene, saliency: Float[Tensor, "h w"], foreground: Float[Tensor
 
 
 def _grid(
-    columns: Sequence[Sequence[Image.Image]], titles: Sequence[str], rows: Sequence[tuple[Scene, int]]
+    columns: Sequence[Sequence[Image.Image]],
+    titles: Sequence[str],
+    rows: Sequence[tuple[Scene, int]],
 ) -> Image.Image:
     step = _CELL + _MARGIN
     height = _TITLE + len(rows) * (step + 16)
@@ -127,5 +149,11 @@ def _save_failures(model: Path, folder: Path) -> list[Path]:
     segmenter, worst = load(model, "cpu"), list[Failure]()
     evaluate(segmenter.model, segmenter.text(WORDS), scenes=100, worst=worst, keep=_FAILURES)
     for rank, failure in enumerate(worst, start=1):
-        save_both(folder / f"failure-{rank}", failure.scene.image, failure.scene.labels, failure.labels, WORDS)
+        save_both(
+            folder / f"failure-{rank}",
+            failure.scene.image,
+            failure.scene.labels,
+            failure.labels,
+            WORDS,
+        )
     return sorted(folder.glob("failure-*.png"))

@@ -22,8 +22,8 @@ from threading import Event, Lock
 from typing import Any, NamedTuple
 
 from disa.errors import DisaError
-from disa.evaluation.provenance import weights_sha256
-from disa.files import prepare_folder, write_json
+from disa.running.files import prepare_folder, write_json
+from disa.running.provenance import weights_sha256
 from disa.study.variants import VARIANTS, Variant, folder_name
 from disa.training.checkpoint import checkpoints, read_state
 
@@ -37,7 +37,11 @@ class Budget:
     steps: int = 300  # optimizer steps of a run
     batch: int = 4  # scenes a step
     scenes: int = 100  # test scenes of a measurement
-    settings: tuple[str, ...] = ("precision=fp32", "workers=0", "warmup=30")  # more of `disa train --set`
+    settings: tuple[str, ...] = (
+        "precision=fp32",
+        "workers=0",
+        "warmup=30",
+    )  # more of `disa train --set`
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is trained."""
@@ -71,22 +75,39 @@ class Study:
 
     def __init__(self, out: Path, clip: Path, budget: Budget) -> None:
         """Write nothing yet. Raises `DisaError` if the folder holds a study with another budget or CLIP."""
-        self.out, self.clip, self.budget, self.about = out, clip.resolve(), budget, out / "study.json"
+        self.out, self.clip, self.budget, self.about = (
+            out,
+            clip.resolve(),
+            budget,
+            out / "study.json",
+        )
         self.facts = json.loads(json.dumps(asdict(budget) | {"clip_sha256": weights_sha256(clip)}))
         there = _read(self.about) if self.about.exists() else self.facts
-        if differing := [f"{name}={there.get(name)}" for name in self.facts if there.get(name) != self.facts[name]]:
+        if differing := [
+            f"{name}={there.get(name)}"
+            for name in self.facts
+            if there.get(name) != self.facts[name]
+        ]:
             raise DisaError(
                 f"{self.about}: holds a study with {', '.join(differing)}; give the same, or choose another --out"
             )
         self._stop, self._lock = Event(), Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
 
-    def jobs(self, variants: Sequence[Variant] = VARIANTS, seeds: Sequence[int] = (0, 1, 2)) -> list[Job]:
+    def jobs(
+        self, variants: Sequence[Variant] = VARIANTS, seeds: Sequence[int] = (0, 1, 2)
+    ) -> list[Job]:
         """Return the runs in the order in which they are done, finished ones included."""
         runs = self.out / "runs"
-        return [Job(v, seed, runs / folder_name(v.name) / f"seed-{seed}") for seed in seeds for v in variants]
+        return [
+            Job(v, seed, runs / folder_name(v.name) / f"seed-{seed}")
+            for seed in seeds
+            for v in variants
+        ]
 
-    def run(self, jobs: Sequence[Job], at_once: int, done: Callable[[Job, float], None]) -> list[Failed]:
+    def run(
+        self, jobs: Sequence[Job], at_once: int, done: Callable[[Job, float], None]
+    ) -> list[Failed]:
         """Do what is left of `jobs`, `at_once` of them at a time, and return those that failed.
 
         `done` is told of every finished run and the minutes it took. Ctrl-C and SIGTERM let the running ones save their
@@ -122,8 +143,12 @@ class Study:
         measuring, model = time.monotonic(), str(job.folder / "model")
         measure = ["evaluate", "picturebook", "--model", model, "--limit", str(self.budget.scenes)]
         if self._disa([*measure, "--device", "cpu", "--json", str(job.folder / RESULT)], job):
-            trained = read_state(checkpoints(job.folder / "checkpoints")[-1])["seconds"]  # of all starts
-            shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)  # five times the size of the model
+            trained = read_state(checkpoints(job.folder / "checkpoints")[-1])[
+                "seconds"
+            ]  # of all starts
+            shutil.rmtree(
+                job.folder / "checkpoints", ignore_errors=True
+            )  # five times the size of the model
             write_json(job.folder / TIME, {"seconds": trained + time.monotonic() - measuring})
         return (time.monotonic() - begun) / 60
 
@@ -131,8 +156,24 @@ class Study:
         """Return the words after `disa` that train a run."""
         changes = [f"{name}={value}" for name, value in job.variant.changes.items()]
         settings = [*self.budget.settings, *changes, "evaluate_images=0"]
-        words = ["train", job.variant.recipe, "--clip", str(self.clip), "--out", str(job.folder), "--device", "cpu"]
-        words += ["--steps", str(self.budget.steps), "--batch", str(self.budget.batch), "--seed", str(job.seed)]
+        words = [
+            "train",
+            job.variant.recipe,
+            "--clip",
+            str(self.clip),
+            "--out",
+            str(job.folder),
+            "--device",
+            "cpu",
+        ]
+        words += [
+            "--steps",
+            str(self.budget.steps),
+            "--batch",
+            str(self.budget.batch),
+            "--seed",
+            str(job.seed),
+        ]
         return [*words, *(part for text in settings for part in ("--set", text))]
 
     def _disa(self, words: list[str], job: Job) -> bool:
@@ -167,7 +208,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DisaError(f"{path}: cannot be read ({error}); delete it, or choose another --out") from None
+        raise DisaError(
+            f"{path}: cannot be read ({error}); delete it, or choose another --out"
+        ) from None
     return found if isinstance(found, dict) else {}
 
 

@@ -38,7 +38,9 @@ def markdown(results: Results) -> str:
     """Return a table for each question, below the reference; variants without any result are left out."""
     parts = []
     for question, variants in QUESTIONS.items():
-        if rows := [_row(variant, results) for variant in (REFERENCE, *variants) if variant.name in results]:
+        if rows := [
+            _row(variant, results) for variant in (REFERENCE, *variants) if variant.name in results
+        ]:
             parts += [f"### {question}\n", _line(_HEAD), "|" + "---|" * len(_HEAD), *rows, ""]
     return "\n".join(parts)
 
@@ -55,8 +57,12 @@ def verdicts(results: Results) -> list[tuple[str, float, float, str]]:
         if name == REFERENCE.name or not change:
             continue
         middle, spread = mean(change), stdev(change) if len(change) > 1 else float("nan")
-        decided = len(change) > 1 and abs(middle) > spread and len({value > 0 for value in change}) == 1
-        found.append((name, middle, spread, ("better" if middle > 0 else "worse") if decided else "open"))
+        decided = (
+            len(change) > 1 and abs(middle) > spread and len({value > 0 for value in change}) == 1
+        )
+        found.append(
+            (name, middle, spread, ("better" if middle > 0 else "worse") if decided else "open")
+        )
     return sorted(found, key=lambda entry: -entry[1])
 
 
@@ -76,7 +82,9 @@ def _row(variant: Variant, results: Results) -> str:
     if runs[0]["itm_auc"] is None:
         return _line([*cells, "-", "-", "-", "-"])
     cells.append(_spread([run["split_iou"]["all"] for run in runs]))
-    cells += [_spread([run[f"{side}_iou"] for run in runs]) for side in ("foreground", "background")]
+    cells += [
+        _spread([run[f"{side}_iou"] for run in runs]) for side in ("foreground", "background")
+    ]
     return _line([*cells, _spread([run["itm_auc"]["unseen"] for run in runs], digits=3)])
 
 
@@ -89,4 +97,6 @@ def _spread(values: Sequence[float | None], sign: str = "", digits: int = 1) -> 
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    return f"{mean(known):{sign}.{digits}f}" + (f" ± {stdev(known):.{digits}f}" if len(known) > 1 else "")
+    return f"{mean(known):{sign}.{digits}f}" + (
+        f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
+    )

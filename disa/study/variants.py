@@ -6,11 +6,18 @@ the random start of the parts that two networks share included (`disa.model.star
 
 from typing import NamedTuple
 
-_PAPER = {"saliency_split": "top_k", "saliency_itm_head": "compare"}  # the recipe `mini` has better ones for masks
+_PAPER = {
+    "saliency_split": "top_k",
+    "saliency_itm_head": "compare",
+}  # the recipe `mini` has better ones for masks
 _NO_REWEIGHTING = {"refine_category_reweight": "false", "refine_semantic": "false"}
 _PIXEL_ALONE = {"refine_category": "false"} | _NO_REWEIGHTING
 _CATEGORY_ALONE = {"refine_pixel": "false", "refine_semantic": "false"}
-_SEMANTIC_ALONE = {"refine_pixel": "false", "refine_category": "false", "refine_category_reweight": "false"}
+_SEMANTIC_ALONE = {
+    "refine_pixel": "false",
+    "refine_category": "false",
+    "refine_category_reweight": "false",
+}
 
 
 class Variant(NamedTuple):
@@ -69,11 +76,18 @@ QUESTIONS: dict[str, tuple[Variant, ...]] = {
     "Which matching head?": (
         _disa("matching head: product", saliency_itm_head="product"),
         _disa("matching head: linear", saliency_itm_head="linear"),
-        _disa("product head and split above 20 %", saliency_itm_head="product", saliency_split="relative"),
+        _disa(
+            "product head and split above 20 %",
+            saliency_itm_head="product",
+            saliency_split="relative",
+        ),
     ),
 }
 
-VARIANTS: tuple[Variant, ...] = (REFERENCE, *(variant for group in QUESTIONS.values() for variant in group))
+VARIANTS: tuple[Variant, ...] = (
+    REFERENCE,
+    *(variant for group in QUESTIONS.values() for variant in group),
+)
 
 
 def folder_name(name: str) -> str:

@@ -16,7 +16,12 @@ from disa.model.losses import IGNORED
 
 PADDING = 128  # grey level right of and below a picture that is smaller than the crop [B]
 CROPS = 10  # tries to find a crop in which no category has too large a share
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 32, 0.5, 0.5, 36  # largest changes: grey levels, shares, shares, degrees [B]
+BRIGHTNESS, CONTRAST, SATURATION, HUE = (
+    32,
+    0.5,
+    0.5,
+    36,
+)  # largest changes: grey levels, shares, shares, degrees [B]
 
 Target = NDArray[np.int64]  # (H, W), a category's index or `IGNORED`
 
@@ -57,10 +62,18 @@ def scaled_to(image: Pixels, labels: Labels, ignored: int, short: int) -> Scaled
     """Return both with a short side of `short` pixels."""
     height, width = labels.shape
     scale = short / min(height, width)
-    return Scaled(image, labels, ignored, max(short, int(height * scale + 0.5)), max(short, int(width * scale + 0.5)))
+    return Scaled(
+        image,
+        labels,
+        ignored,
+        max(short, int(height * scale + 0.5)),
+        max(short, int(width * scale + 0.5)),
+    )
 
 
-def crop(scaled: Scaled, size: int, largest_share: float, draw: np.random.Generator) -> tuple[Pixels, Target]:
+def crop(
+    scaled: Scaled, size: int, largest_share: float, draw: np.random.Generator
+) -> tuple[Pixels, Target]:
     """Return the same random part of picture and target, at most `size` a side.
 
     Of ten tries the first in which no category has more than `largest_share` of the labelled pixels, else the last [B].
@@ -70,7 +83,9 @@ def crop(scaled: Scaled, size: int, largest_share: float, draw: np.random.Genera
         left = int(draw.integers(0, max(0, scaled.width - size) + 1))
         target = scaled.target(top, left, size)
         counts = np.bincount(target[target != IGNORED], minlength=1)
-        if largest_share >= 1 or (counts.sum() > 0 and counts.max() <= largest_share * counts.sum()):
+        if largest_share >= 1 or (
+            counts.sum() > 0 and counts.max() <= largest_share * counts.sum()
+        ):
             break
     return scaled.pixels(top, left, size), target
 
@@ -101,7 +116,9 @@ def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
         if chances[2]:
             hsv[..., 1] = _bytes(hsv[..., 1] * np.float32(1 + SATURATION * saturation))
         if chances[3]:
-            hsv[..., 0] += np.uint8(round(HUE * hue * 256 / 360) % 256)  # hue is a circle, and bytes wrap
+            hsv[..., 0] += np.uint8(
+                round(HUE * hue * 256 / 360) % 256
+            )  # hue is a circle, and bytes wrap
         changed = np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
     return changed if first else _bytes(changed * factor)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from disa.errors import DisaError
-from disa.files import sync
+from disa.running.files import sync
 from disa.training.shards import fill, whole
 
 
@@ -39,7 +39,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         folder.mkdir(parents=True, exist_ok=True)
         clear_partial(folder)
         partial.mkdir()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
+        }
         save_file(tensors, partial / "tensors.safetensors")
         (partial / "state.json").write_text(json.dumps(checkpoint.state, indent=1))
         for path in (partial / "tensors.safetensors", partial / "state.json", partial):
@@ -50,7 +52,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise DisaError(f"{final}: cannot be written ({error}); free some space, then go on with --resume") from error
+        raise DisaError(
+            f"{final}: cannot be written ({error}); free some space, then go on with --resume"
+        ) from error
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -65,7 +69,9 @@ def clear_partial(folder: Path) -> None:
 def checkpoints(folder: Path) -> list[Path]:
     """Return the whole checkpoints under `folder`, oldest first."""
     found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if re.fullmatch(r"step-\d{8,}", path.name))  # and not somebody's copy of one
+    return sorted(
+        path for path in found if re.fullmatch(r"step-\d{8,}", path.name)
+    )  # and not somebody's copy of one
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -92,7 +98,9 @@ def _damaged(path: Path, error: Exception) -> DisaError:
     return DisaError(f"{path}: damaged ({error}); delete it to go on from the checkpoint before it")
 
 
-def run_tensors(model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def run_tensors(
+    model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return everything that changes in training, by name: weights, their averages, AdamW's moments, RNG states.
 
     Tensors are whole also where several processes hold parts of them; all processes must ask.
@@ -100,18 +108,26 @@ def run_tensors(model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor
     tensors = {f"model.{name}": whole(tensor) for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": whole(tensor) for name, tensor in averages.items()}
     for name, parameter in _optimized(adam).items():
-        tensors |= {f"adam.{key}.{name}": whole(value) for key, value in adam.state[parameter].items()}
+        tensors |= {
+            f"adam.{key}.{name}": whole(value) for key, value in adam.state[parameter].items()
+        }
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     return tensors
 
 
-def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: Optimizer, averages: dict[str, Tensor]) -> None:
+def restore_run(
+    tensors: Mapping[str, Tensor], model: nn.Module, adam: Optimizer, averages: dict[str, Tensor]
+) -> None:
     """Put back in place what `run_tensors` returned. Raises `DisaError` if it is of another architecture."""
     weights, own = part(tensors, "model"), model.state_dict()
-    shapes, wanted = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (weights, own))
-    if differing := sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name)):
+    shapes, wanted = (
+        {name: tuple(tensor.shape) for name, tensor in each.items()} for each in (weights, own)
+    )
+    if differing := sorted(
+        name for name in shapes | wanted if shapes.get(name) != wanted.get(name)
+    ):
         name = differing[0]
         said = f"{name} is {shapes.get(name, 'not there')}, not {wanted.get(name, 'there')}"
         raise DisaError(f"the checkpoint is of another architecture: {said}; choose another --out")
@@ -133,8 +149,16 @@ def restore_run(tensors: Mapping[str, Tensor], model: nn.Module, adam: Optimizer
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose name begins with `prefix.`, without it."""
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    return {
+        name[len(prefix) + 1 :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 def _optimized(adam: Optimizer) -> dict[str, nn.Parameter]:
-    return {name: p for group in adam.param_groups for name, p in zip(group["names"], group["params"], strict=True)}
+    return {
+        name: p
+        for group in adam.param_groups
+        for name, p in zip(group["names"], group["params"], strict=True)
+    }

@@ -19,13 +19,15 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from disa.errors import DisaError
-from disa.evaluation.processes import Processes, join
-from disa.inference.bundle import choose_device
+from disa.running.devices import choose_device
+from disa.running.processes import Processes, join
 from disa.training.precision import check_precision
 from disa.training.settings import TrainConfig
 from disa.training.shards import local
 
-MOST_SKIPPED = 20  # fp16 steps in a row without a finite gradient, each at half the scale of the one before
+MOST_SKIPPED = (
+    20  # fp16 steps in a row without a finite gradient, each at half the scale of the one before
+)
 
 
 class Engine:
@@ -44,14 +46,18 @@ class Engine:
         )
         self.device = torch.device(device)
         self.fp16, self.skipped = settings.precision == "fp16", 0
-        self.undivided: list[nn.Parameter] = []  # under shards: scalars, which are whole on every process
+        self.undivided: list[
+            nn.Parameter
+        ] = []  # under shards: scalars, which are whole on every process
 
     @property
     def writes(self) -> bool:
         """Whether this process is the one that writes files and speaks."""
         return self.processes.rank == 0
 
-    def prepare(self, module: nn.Module, adam: Optimizer, unused: bool = False) -> tuple[nn.Module, Any]:
+    def prepare(
+        self, module: nn.Module, adam: Optimizer, unused: bool = False
+    ) -> tuple[nn.Module, Any]:
         """Return both as the processes share them: with a copy of all weights each, or with a part of each weight.
 
         `unused`: some weights may have no part in a step, which copies must look out for.
@@ -66,11 +72,15 @@ class Engine:
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         self.undivided = [parameter for parameter in module.parameters() if parameter.ndim == 0]
         mesh = init_device_mesh(self.device.type, (self.processes.count,))
-        fully_shard(module, mesh=mesh, reshard_after_forward=False, ignored_params=set(self.undivided))
+        fully_shard(
+            module, mesh=mesh, reshard_after_forward=False, ignored_params=set(self.undivided)
+        )
         parts = dict(module.named_parameters())
         for group in adam.param_groups:
             group["params"] = [parts[names[id(parameter)]] for parameter in group["params"]]
-            group["foreach"] = group["fused"] = False  # these take no mixture of whole and divided tensors
+            group["foreach"] = group["fused"] = (
+                False  # these take no mixture of whole and divided tensors
+            )
         return module, self.accelerator.prepare_optimizer(adam)
 
     @contextmanager
@@ -105,7 +115,9 @@ class Engine:
         norm = float(self.summed(squares).sqrt())
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter.grad.mul_(min(1.0, most / (norm + 1e-6)))  # as torch.nn.utils.clip_grad_norm_
+                parameter.grad.mul_(
+                    min(1.0, most / (norm + 1e-6))
+                )  # as torch.nn.utils.clip_grad_norm_
         return norm
 
     def update(self, adam: Any, norm: float) -> None:
@@ -113,7 +125,9 @@ class Engine:
         adam.step()
         self.skipped = self.skipped + 1 if self.fp16 and adam.step_was_skipped else 0
         if self.skipped > MOST_SKIPPED:
-            raise FloatingPointError(f"norm {norm} in {self.skipped} steps of fp16, at ever smaller scales")
+            raise FloatingPointError(
+                f"norm {norm} in {self.skipped} steps of fp16, at ever smaller scales"
+            )
 
     def summed(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
@@ -145,7 +159,9 @@ def open_engine(settings: TrainConfig, device: str) -> Iterator[Engine]:
         try:
             yield Engine(settings, str(choose_device(processes.device(device))), processes)
         finally:
-            AcceleratorState._reset_state(reset_partial_state=True)  # another run may have another precision
+            AcceleratorState._reset_state(
+                reset_partial_state=True
+            )  # another run may have another precision
 
 
 def refuse(settings: TrainConfig, device: str, processes: int) -> None:
@@ -161,7 +177,9 @@ def refuse(settings: TrainConfig, device: str, processes: int) -> None:
             "which must be a multiple of it"
         )
     if settings.shard and processes == 1:
-        raise DisaError("shard=true: there is one process only; start several with torchrun or accelerate launch")
+        raise DisaError(
+            "shard=true: there is one process only; start several with torchrun or accelerate launch"
+        )
     if settings.shard and (settings.compile or settings.precision == "fp16"):
         said = "compile=true" if settings.compile else "precision=fp16"
         raise DisaError(f"{said}: not with shard=true; leave one of them out")
@@ -169,12 +187,19 @@ def refuse(settings: TrainConfig, device: str, processes: int) -> None:
         raise DisaError("accelerate launch --use_fsdp: leave it out, and add --set shard=true")
     check_precision(settings.precision, device)
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
-    if asked not in ("fp32", settings.precision):  # "no" is also what the launcher says when nobody was asked
+    if asked not in (
+        "fp32",
+        settings.precision,
+    ):  # "no" is also what the launcher says when nobody was asked
         raise DisaError(
             f"accelerate launch --mixed_precision {asked}: the run has precision={settings.precision}; "
             f"leave the option out, or add --set precision={asked}"
         )
     if (parts := os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")) != "1":
-        raise DisaError(f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={parts}: unset it, and use --set micro_batch")
+        raise DisaError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={parts}: unset it, and use --set micro_batch"
+        )
     if (backend := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
-        raise DisaError(f"accelerate launch --dynamo_backend {backend}: leave it out, and add --set compile=true")
+        raise DisaError(
+            f"accelerate launch --dynamo_backend {backend}: leave it out, and add --set compile=true"
+        )

@@ -26,7 +26,10 @@ from disa.training.run_folder import RunFolder
 from disa.training.settings import TrainConfig
 
 GB = 1e9
-CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 LESS_MEMORY = "set micro_batch=1 (the same batch in parts), recompute=true, or categories to fewer than there are"
 
 
@@ -47,7 +50,9 @@ class Memory(NamedTuple):
         return f"about {_size(self.total)} ({parts})"
 
 
-def memory(config: ModelConfig, settings: TrainConfig, labels: int, tokens: int, processes: int = 1) -> Memory:
+def memory(
+    config: ModelConfig, settings: TrainConfig, labels: int, tokens: int, processes: int = 1
+) -> Memory:
     """Count the bytes on the meta device: nothing is computed and no memory is taken.
 
     Activations are those that autograd keeps in 32 bit; with 16 bit half of them is assumed. `labels` take part in a
@@ -73,7 +78,11 @@ def memory(config: ModelConfig, settings: TrainConfig, labels: int, tokens: int,
 def check_memory(needed: Memory, engine: Engine) -> float:
     """Return the GB that the device has. Raises `DisaError` if the run cannot fit, with what to change."""
     device = engine.device
-    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine_memory()
+    there = (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else machine_memory()
+    )
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", engine.processes.count))
     several = 1 if device.type == "cuda" else beside  # processes on one machine share its memory
     if needed.total * several > there:
@@ -97,11 +106,15 @@ def check_disk(learner: Learner, folder: RunFolder) -> None:
     settings = learner.settings
     weights = 4 * parameters(learner.model)["total"]
     trained = 4 * sum(parameter.numel() for parameter in learner.trained.values())
-    checkpoint = weights + (3 if settings.ema else 2) * trained  # AdamW's two moments, averaged weights
+    checkpoint = (
+        weights + (3 if settings.ema else 2) * trained
+    )  # AdamW's two moments, averaged weights
     there = len(checkpoints(folder.checkpoints))
     models = sum(not path.exists() for path in (folder.model, folder.best))
     kept = settings.checkpoints
-    to_come = max(1, kept + 1 - there)  # one more than are kept: an old one goes when the new one is whole
+    to_come = max(
+        1, kept + 1 - there
+    )  # one more than are kept: an old one goes when the new one is whole
     needed, free = to_come * checkpoint + models * weights, shutil.disk_usage(folder.path).free
     if needed > free:
         raise DisaError(
@@ -122,7 +135,9 @@ def step_seconds(learner: Learner, size: int) -> float:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8)
     count = len(learner.source.labels)
-    labels = min(settings.categories or count, count)  # those of the noise are all present, and so take part
+    labels = min(
+        settings.categories or count, count
+    )  # those of the noise are all present, and so take part
     target = torch.randint(0, labels, (images, size, size), generator=generator)
     seconds = 0.0
     for _ in range(2 if engine.device.type == "cuda" or settings.compile else 1):
@@ -144,7 +159,9 @@ class _Kept:
 
     def __init__(self, model: Disa) -> None:
         self.own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-        self.held: dict[int, Tensor] = {}  # a tensor keeps its storage, whose address would else be given to another
+        self.held: dict[
+            int, Tensor
+        ] = {}  # a tensor keeps its storage, whose address would else be given to another
         self.hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
 
     @property
@@ -170,8 +187,12 @@ def _kept_bytes(model: Disa, images: int, labels: int, tokens: int, side: int) -
         kept = _Kept(model)
         with kept.hooks:
             text = model.encode_text(ids)
-            prediction = model(torch.empty(images, 3, side, side), text.unflatten(0, (labels, prompts)))
-            segmentation_loss(prediction, torch.zeros(images, side, side, dtype=torch.long), model.config)
+            prediction = model(
+                torch.empty(images, 3, side, side), text.unflatten(0, (labels, prompts))
+            )
+            segmentation_loss(
+                prediction, torch.zeros(images, side, side, dtype=torch.long), model.config
+            )
         return kept.bytes
 
     if not model.recompute:

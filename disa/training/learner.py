@@ -16,12 +16,13 @@ from disa.model.disa import Disa, Prediction
 from disa.model.losses import IGNORED, loss_counts, segmentation_loss
 from disa.training.checkpoint import Checkpoint, restore_run, run_tensors
 from disa.training.engine import Engine
+from disa.training.initial_weights import copy_tokenizer, start_identity, start_model
 from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.samples import PICTUREBOOK, Source
 from disa.training.scenes import choose_labels, relabel, step_generator
 from disa.training.settings import TrainConfig
 from disa.training.shards import whole
-from disa.training.start import copy_tokenizer, start_identity, start_model
+from disa.weights.model_folder import save
 
 
 class Pass(nn.Module):
@@ -61,7 +62,9 @@ class Learner:
         templates = settings.templates or self.config.backbone_templates
         ids = self.words.tokenize(source.labels, templates)  # t, templates, l
         used = int(ids.flatten(0, 1).any(0).nonzero().max()) + 1
-        self.prompts = ids[..., :used].to(engine.device)  # the tower is causal: padding behind the end changes nothing
+        self.prompts = ids[..., :used].to(
+            engine.device
+        )  # the tower is causal: padding behind the end changes nothing
         adam = optimizer(self.model, self.model.parameter_groups(), settings)
         self.text = None if self._text_trains() else self._embedded()
         if settings.compile:
@@ -70,7 +73,9 @@ class Learner:
         unpadded = self.config.refine_category and len(source.labels) >= self.config.refine_padding
         self.forward, self.adam = engine.prepare(Pass(self.model), adam, unused=unpadded)
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.averages = {n: p.detach().clone() for n, p in self.trained.items()} if settings.ema else {}
+        self.averages = (
+            {n: p.detach().clone() for n, p in self.trained.items()} if settings.ema else {}
+        )
 
     def step(self, step: int, pixels: Tensor, target: Tensor) -> dict[str, float]:
         """Do one optimizer step with this process's share of a batch; return what the whole batch's losses are.
@@ -80,8 +85,14 @@ class Learner:
         losses = self.gradients(step, pixels, target)
         norm = self.engine.clipped(list(self.trained.values()), self.settings.clip_norm)
         numbers = {"loss": losses.pop("total"), **losses, "norm": norm}
-        unheard = {"norm"} if self.engine.fp16 else set()  # fp16 leaves such a step out and scales down
-        bad = [f"{n} {v}" for n, v in numbers.items() if n not in unheard and not torch.tensor(v).isfinite()]
+        unheard = (
+            {"norm"} if self.engine.fp16 else set()
+        )  # fp16 leaves such a step out and scales down
+        bad = [
+            f"{n} {v}"
+            for n, v in numbers.items()
+            if n not in unheard and not torch.tensor(v).isfinite()
+        ]
         if bad:
             raise FloatingPointError(", ".join(bad))
         numbers["lr"] = set_learning_rate(self.adam, step, self.settings)
@@ -132,9 +143,13 @@ class Learner:
     def restore(self, checkpoint: Checkpoint, path: Path) -> int:
         """Go back to a checkpoint and return its step. Raises `DisaError` if it is of another run."""
         if not {"model", "training", "source", "began_from", "scale"} <= checkpoint.state.keys():
-            raise DisaError(f"{path}: is of another command, or of an older version of it; choose another --out")
+            raise DisaError(
+                f"{path}: is of another command, or of an older version of it; choose another --out"
+            )
         if ModelConfig.from_dict(checkpoint.state["model"]) != self.config:
-            raise DisaError(f"{path}: is of another model configuration; give the same one, or choose another --out")
+            raise DisaError(
+                f"{path}: is of another model configuration; give the same one, or choose another --out"
+            )
         if (there := checkpoint.state["source"]) != self.source.facts:
             said = f"{there['name']} ({there.get('images', 'drawn')} images)"
             raise DisaError(
@@ -147,7 +162,9 @@ class Learner:
         there = checkpoint.state["training"]
         if names := self.settings.conflicts(TrainConfig.from_dict(there)):
             said = ", ".join(f"{name}={there[name]}" for name in names)
-            raise DisaError(f"{path}: was made with {said}; give the same settings, or choose another --out")
+            raise DisaError(
+                f"{path}: was made with {said}; give the same settings, or choose another --out"
+            )
         restore_run(checkpoint.tensors, self.model, self.adam, self.averages)
         self.engine.scale = checkpoint.state["scale"]
         return int(checkpoint.state["step"])
@@ -159,7 +176,9 @@ class Learner:
         """
         with torch.device("meta"):
             model = Disa(self.config)
-        state = {name: whole(value.detach()).clone() for name, value in self.model.state_dict().items()}
+        state = {
+            name: whole(value.detach()).clone() for name, value in self.model.state_dict().items()
+        }
         state |= {name: whole(value).clone() for name, value in self.averages.items()}
         model.load_state_dict(state, assign=True)
         model.backbone.restore_buffers()
@@ -169,13 +188,17 @@ class Learner:
     def export(self, folder: Path, model: Disa) -> None:
         """Write a model's folder. Raises `DisaError` if the disk refuses."""
         try:
-            model.save_pretrained(folder)
+            save(model, folder)
             copy_tokenizer(self.tokenizer, folder)
         except OSError as error:
-            raise DisaError(f"{folder}: cannot be written ({error.strerror}); free space, then --resume") from error
+            raise DisaError(
+                f"{folder}: cannot be written ({error.strerror}); free space, then --resume"
+            ) from error
 
     def _text_trains(self) -> bool:
-        return any(name.startswith("backbone.clip.text") for name in self.model.parameter_groups()["clip"])
+        return any(
+            name.startswith("backbone.clip.text") for name in self.model.parameter_groups()["clip"]
+        )
 
     @torch.no_grad()
     def _embedded(self) -> Tensor:

@@ -13,12 +13,16 @@ SIDE, TRIALS = 256, 7  # of the matrices that are timed; the quickest trial coun
 def check_precision(precision: str, device: str) -> None:
     """Raise `DisaError` if `device` cannot compute in `precision`, or only by emulating it."""
     if precision == "fp16" and device == "cpu":
-        raise DisaError("precision=fp16: not on a CPU; use precision=fp32, or bf16 if the CPU has instructions for it")
+        raise DisaError(
+            "precision=fp16: not on a CPU; use precision=fp32, or bf16 if the CPU has instructions for it"
+        )
     if precision != "bf16":
         return
     if device.startswith("cuda"):
         if not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise DisaError("precision=bf16: this GPU cannot compute it; use precision=fp16 or precision=fp32")
+            raise DisaError(
+                "precision=bf16: this GPU cannot compute it; use precision=fp16 or precision=fp32"
+            )
     elif device == "cpu" and (factor := slowdown()) > SLOWEST:
         raise DisaError(
             f"precision=bf16: this CPU emulates it (a matrix product takes {factor:.0f} times as long as in fp32) and "

@@ -21,10 +21,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from disa.errors import DisaError
-from disa.evaluation.provenance import code_and_machine
-from disa.files import prepare_folder, write_json
+from disa.running.files import prepare_folder, write_json
+from disa.running.provenance import code_and_machine
 from disa.training.checkpoint import clear_partial
-from disa.training.progress import read_log
+from disa.training.run_log import read_log
 
 PATIENCE = 10.0  # seconds: a run whose parent was killed saves and leaves in less
 
@@ -40,7 +40,9 @@ class RunFolder:
         self.tensorboard, self.evaluation = path / "tensorboard", path / "evaluation"
         prepare_folder(path)
         if self.log.exists() and not self._starts():
-            raise DisaError(f"{self.log}: is of no run (there is no run.json), and is kept; choose another --out")
+            raise DisaError(
+                f"{self.log}: is of no run (there is no run.json), and is kept; choose another --out"
+            )
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -49,7 +51,9 @@ class RunFolder:
             with FileLock(self.path / ".lock", timeout=PATIENCE):
                 yield
         except Timeout:
-            raise DisaError(f"{self.path}: another run is at work in it; wait, or choose another --out") from None
+            raise DisaError(
+                f"{self.path}: another run is at work in it; wait, or choose another --out"
+            ) from None
 
     def clear(self, start: int) -> None:
         """Remove what a killed run left half written and, where none is gone on with, what an older one measured.
@@ -70,17 +74,25 @@ class RunFolder:
     def describe(self, state: dict[str, Any], processes: int) -> None:
         """Add this start to run.json: settings, from which step, command, versions, commit, date, machine."""
         entry = {name: value for name, value in state.items() if name not in ("seconds", "scale")}
-        write_json(self.about, [*self._starts(), code_and_machine() | {"processes": processes} | entry])
+        write_json(
+            self.about, [*self._starts(), code_and_machine() | {"processes": processes} | entry]
+        )
 
     def is_evaluated(self, done: int, images: int) -> bool:
         """Whether the log has the evaluation on so many images after `done` steps."""
-        found = [record.get("evaluation") for record in read_log(self.log) if record.get("step") == done - 1]
+        found = [
+            record.get("evaluation")
+            for record in read_log(self.log)
+            if record.get("step") == done - 1
+        ]
         return any(isinstance(each, dict) and each.get("images") == images for each in found)
 
     def is_best(self, miou: float | None, images: int) -> bool:
         """Whether this is better than every evaluation on as many images so far; others cannot be compared."""
         there = _read_json(self.path / "best.json")
-        before = there.get("miou") if isinstance(there, dict) and there.get("images") == images else None
+        before = (
+            there.get("miou") if isinstance(there, dict) and there.get("images") == images else None
+        )
         return miou is not None and (before is None or miou > before)
 
     def keep_best(self, done: int, miou: float | None, images: int) -> None:

@@ -37,7 +37,9 @@ class Source(NamedTuple):
     facts: dict[str, Any]
     # what is read before the first step, or refused; with the number of images that will be measured
     check: Callable[[Console | None, int], None] = lambda console, measured: None
-    validation: Callable[[], Dataset] | None = None  # what to measure on; picturebook has scenes of its own
+    validation: Callable[[], Dataset] | None = (
+        None  # what to measure on; picturebook has scenes of its own
+    )
 
 
 PICTUREBOOK = Source("picturebook", LABELS, TrainingScenes, {"name": "picturebook"})
@@ -53,24 +55,40 @@ def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
     if not dataset.ids:
         raise DisaError(f"{root}: {name} holds no images of the split {split}; see disa data check")
     if len(labels) != len(dataset.vocabulary.categories):
-        raise DisaError(f"{name} prompts other words than it scores, so it is no data set to train on; use pas20")
+        raise DisaError(
+            f"{name} prompts other words than it scores, so it is no data set to train on; use pas20"
+        )
     ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
-    facts = {"name": name, "split": split, "images": len(dataset.ids), "ids": ids, "labels": list(labels)}
+    facts = {
+        "name": name,
+        "split": split,
+        "images": len(dataset.ids),
+        "ids": ids,
+        "labels": list(labels),
+    }
     check = partial(check_folder, dataset, root, split) if name == FOLDER else PICTUREBOOK.check
     validation = partial(open_dataset, name, root, "val")
     return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check, validation)
 
 
 def check_folder(
-    dataset: Dataset, root: str | Path, split: str, console: Console | None = None, measured: int = 0
+    dataset: Dataset,
+    root: str | Path,
+    split: str,
+    console: Console | None = None,
+    measured: int = 0,
 ) -> None:
     """Read every mask of a folder of one's own that training and measuring will need, as `check_masks` does."""
     check_masks(dataset, _check_command(root, split), console)
     if measured and split != "val" and (Path(root) / "val.txt").exists():
-        check_masks(open_dataset(FOLDER, root, "val"), _check_command(root, "val"), console, measured)
+        check_masks(
+            open_dataset(FOLDER, root, "val"), _check_command(root, "val"), console, measured
+        )
 
 
-def check_masks(dataset: Dataset, command: str, console: Console | None = None, most: int | None = None) -> None:
+def check_masks(
+    dataset: Dataset, command: str, console: Console | None = None, most: int | None = None
+) -> None:
     """Read every mask, or the first `most`, once, under a bar on stderr.
 
     Raises `DisaError` for the first that is damaged, of another size than its picture, or holds a value that no

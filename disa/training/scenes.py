@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from disa.data.picturebook import LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.errors import DisaError
 from disa.model.losses import IGNORED
+from disa.picturebook import LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.training.augment import pad
 from disa.training.settings import TrainConfig
 
-LABELS = tuple(word for word in WORDS if word in SEEN)  # the words with masks for training, in the order of WORDS
+LABELS = tuple(
+    word for word in WORDS if word in SEEN
+)  # the words with masks for training, in the order of WORDS
 WORKER_DIED = (
     "a process that makes samples died, perhaps for lack of (shared) memory; the same command goes on, with --set "
     "workers=0 without such processes"
@@ -35,7 +37,9 @@ class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, settings: TrainConfig, size: int) -> None:
         """Yield crops of `size` pixels a side. Raises `DisaError` for scenes that cannot be drawn."""
-        smallest, largest = (size * scale for scale in (1 - settings.scale_shrink, 1 + settings.scale_jitter))
+        smallest, largest = (
+            size * scale for scale in (1 - settings.scale_shrink, 1 + settings.scale_jitter)
+        )
         if not SMALLEST <= round(smallest) <= largest <= LARGEST:
             raise DisaError(
                 f"scenes of {smallest:.0f} to {largest:.0f} pixels a side (image_size, scale_shrink, scale_jitter): "
@@ -63,7 +67,11 @@ class TrainingScenes(Dataset[tuple[Tensor, Tensor]]):
 
 
 def training_batches(
-    samples: Dataset[tuple[Tensor, Tensor]], settings: TrainConfig, start: int, rank: int = 0, processes: int = 1
+    samples: Dataset[tuple[Tensor, Tensor]],
+    settings: TrainConfig,
+    start: int,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Yield this process's share of the batches from step `start` on, made ahead by `settings.workers` processes.
 
@@ -75,7 +83,11 @@ def training_batches(
     loader: DataLoader[Any] = DataLoader(
         samples,
         batch_sampler=(
-            list(range(step * settings.batch + rank * share, step * settings.batch + (rank + 1) * share))
+            list(
+                range(
+                    step * settings.batch + rank * share, step * settings.batch + (rank + 1) * share
+                )
+            )
             for step in range(start, settings.steps)
         ),
         num_workers=settings.workers,
@@ -86,7 +98,9 @@ def training_batches(
     try:
         yield from batches
     except DisaError as error:  # of a worker: the loader puts its traceback before what it says
-        raise DisaError(str(error).strip().splitlines()[-1].removeprefix("disa.errors.DisaError: ")) from None
+        raise DisaError(
+            str(error).strip().splitlines()[-1].removeprefix("disa.errors.DisaError: ")
+        ) from None
     except (RuntimeError, EOFError, OSError) as error:
         if not (settings.workers and worker_died(error)):
             raise
@@ -98,9 +112,15 @@ def training_batches(
 
 def worker_died(error: BaseException) -> bool:
     """Whether a process that makes samples was killed: torch says so wherever the run is, or its pipe breaks first."""
-    broken = isinstance(error, (EOFError, ConnectionError, FileNotFoundError))  # in the middle of a sample
+    broken = isinstance(
+        error, (EOFError, ConnectionError, FileNotFoundError)
+    )  # in the middle of a sample
     said = str(error)
-    return said.startswith("DataLoader worker") if isinstance(error, RuntimeError) else broken and "Caught" not in said
+    return (
+        said.startswith("DataLoader worker")
+        if isinstance(error, RuntimeError)
+        else broken and "Caught" not in said
+    )
 
 
 def choose_labels(present: Tensor, step: int, settings: TrainConfig) -> Tensor:
@@ -121,7 +141,9 @@ def relabel(target: Tensor, chosen: Tensor) -> Tensor:
 
 def step_generator(step: int, settings: TrainConfig) -> torch.Generator:
     """Return the source of a step's random choices: the same in a resumed run."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence((settings.seed, step)).generate_state(1)[0]))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence((settings.seed, step)).generate_state(1)[0])
+    )
 
 
 def _leave_signals_to_parent(worker: int) -> None:

@@ -23,7 +23,9 @@ class TrainConfig:
     steps: int = 2000  # optimizer steps
     batch: int = 8  # images a step, of all processes together
     lr: float = 2e-4  # peak learning rate of the head [B]
-    clip_lr_scale: float = 0.01  # CLIP's learning rate as a share of the head's [B]; a tiny CLIP takes 0.05-0.1 [D]
+    clip_lr_scale: float = (
+        0.01  # CLIP's learning rate as a share of the head's [B]; a tiny CLIP takes 0.05-0.1 [D]
+    )
     weight_decay: float = 1e-4  # on matrices only; norms and biases have none [B]
     warmup: int = 50  # steps of linear warm-up before the cosine [D]
     clip_norm: float = 0.01  # largest gradient norm over all parameters [B]
@@ -32,34 +34,60 @@ class TrainConfig:
     image_size: int = 0  # pixels per side of a training crop; 0: the model's `backbone_image_size`
     flip: bool = True  # mirror every other scene
     scale_jitter: float = 0.0  # scenes and images are up to this share larger, then cropped; 0: off
-    scale_shrink: float = 0.0  # ... or up to this share smaller, then padded with grey that is ignored; 0: off
-    colour_jitter: bool = False  # change brightness, contrast, saturation and hue of images (not of scenes) [B]
-    largest_share: float = 1.0  # crops of images in which one category has more are drawn again; 1: off [B]
-    categories: int = 0  # labels per step: those present in the batch, then absent ones at random; 0: all
-    templates: tuple[str, ...] = ()  # prompts drawn from these at each step; empty: the model's own, always
+    scale_shrink: float = (
+        0.0  # ... or up to this share smaller, then padded with grey that is ignored; 0: off
+    )
+    colour_jitter: bool = (
+        False  # change brightness, contrast, saturation and hue of images (not of scenes) [B]
+    )
+    largest_share: float = (
+        1.0  # crops of images in which one category has more are drawn again; 1: off [B]
+    )
+    categories: int = (
+        0  # labels per step: those present in the batch, then absent ones at random; 0: all
+    )
+    templates: tuple[
+        str, ...
+    ] = ()  # prompts drawn from these at each step; empty: the model's own, always
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are 32 bit always
+    precision: Literal["fp32", "bf16", "fp16"] = (
+        "fp32"  # of the forward pass; weights and losses are 32 bit always
+    )
     ema: float = 0.0  # decay per step of the averaged weights that are kept at the end; 0: off
 
-    micro_batch: int = 0  # images that a process computes at a time, their gradients added up; 0: its whole share
+    micro_batch: int = (
+        0  # images that a process computes at a time, their gradients added up; 0: its whole share
+    )
     recompute: bool = False  # compute activations again for the gradient instead of keeping them: less memory, slower
     compile: bool = False  # torch.compile: minutes before the first step, then faster
     shard: bool = False  # split weights, gradients and moments among the processes (FSDP) instead of copying (DDP)
 
-    workers: int = 1  # processes that make samples, per training process; 0: in the training process
+    workers: int = (
+        1  # processes that make samples, per training process; 0: in the training process
+    )
     log_every: int = 10  # steps between lines of log.jsonl
     tensorboard: bool = False  # the same numbers for TensorBoard, in the run folder's tensorboard/
     checkpoint_every: int = 100  # steps between checkpoints
     checkpoints: int = 2  # how many to keep, the last ones
     evaluate_every: int = 0  # steps between evaluations; 0: only after the last
-    evaluate_images: int = 100  # images (of picturebook: scenes) per evaluation, the first ones; 0: none at all
+    evaluate_images: int = (
+        100  # images (of picturebook: scenes) per evaluation, the first ones; 0: none at all
+    )
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is computed."""
         for name in ("steps", "batch", "log_every", "checkpoint_every", "checkpoints"):
             if getattr(self, name) < 1:
                 raise DisaError(f"{name}={getattr(self, name)}: must be at least 1")
-        not_negative = ("warmup", "image_size", "categories", "workers", "evaluate_every", "evaluate_images", "seed")
+        not_negative = (
+            "warmup",
+            "image_size",
+            "categories",
+            "workers",
+            "evaluate_every",
+            "evaluate_images",
+            "seed",
+        )
         for name in (*not_negative, "micro_batch"):
             if getattr(self, name) < 0:
                 raise DisaError(f"{name}={getattr(self, name)}: must not be negative")
@@ -73,13 +101,24 @@ class TrainConfig:
             raise DisaError(f"scale_shrink={self.scale_shrink}: must be at least 0 and below 1")
         if not 0 < self.largest_share <= 1:
             raise DisaError(f"largest_share={self.largest_share}: must be above 0 and at most 1")
-        for name, most in (("batch", 4096), ("image_size", 8192), ("scale_jitter", 9.0), ("seed", 2**31 - 1)):
-            if getattr(self, name) > most:  # a slip of the hand that would fill the memory, or no generator takes
+        for name, most in (
+            ("batch", 4096),
+            ("image_size", 8192),
+            ("scale_jitter", 9.0),
+            ("seed", 2**31 - 1),
+        ):
+            if (
+                getattr(self, name) > most
+            ):  # a slip of the hand that would fill the memory, or no generator takes
                 raise DisaError(f"{name}={getattr(self, name)}: must be at most {most}")
         if broken := [template for template in self.templates if template.count("{}") != 1]:
-            raise DisaError(f'templates: "{broken[0]}" must have {{}} once, as in "a picture of a {{}}"')
+            raise DisaError(
+                f'templates: "{broken[0]}" must have {{}} once, as in "a picture of a {{}}"'
+            )
         if self.evaluate_every and not self.evaluate_images:
-            raise DisaError(f"evaluate_every={self.evaluate_every}, evaluate_images=0: leave out one of them")
+            raise DisaError(
+                f"evaluate_every={self.evaluate_every}, evaluate_images=0: leave out one of them"
+            )
         if not 0 <= self.ema < 1:
             raise DisaError(f"ema={self.ema}: must be at least 0 and below 1, e.g. 0.999")
 
@@ -92,7 +131,9 @@ class TrainConfig:
         """Read what `to_dict` wrote. Raises `DisaError` naming unknown fields."""
         if unknown := sorted(set(data) - {field.name for field in fields(cls)}):
             raise DisaError(f"training settings: unknown fields {', '.join(unknown)}")
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        values: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in data.items()
+        }
         return cls(**values)
 
     def conflicts(self, other: "TrainConfig") -> list[str]:
@@ -102,7 +143,14 @@ class TrainConfig:
 
 
 _FROM_SCRATCH = TrainConfig(
-    steps=1000, batch=8, lr=3e-3, clip_lr_scale=0.05, clip_norm=1.0, warmup=100, categories=12, precision="bf16"
+    steps=1000,
+    batch=8,
+    lr=3e-3,
+    clip_lr_scale=0.05,
+    clip_norm=1.0,
+    warmup=100,
+    categories=12,
+    precision="bf16",
 )
 _PUBLISHED = TrainConfig(
     steps=80_000, batch=4, lr=2e-4, clip_lr_scale=0.01, clip_norm=0.01, warmup=0, colour_jitter=True
@@ -134,7 +182,9 @@ def changed(config: Config, changes: Mapping[str, str]) -> Config:
     kinds, known = get_type_hints(type(config)), settable(type(config))
     for name, text in changes.items():
         if name not in known:
-            raise DisaError(f"--set {name}={text}: no such setting; known are {', '.join(sorted(known))}")
+            raise DisaError(
+                f"--set {name}={text}: no such setting; known are {', '.join(sorted(known))}"
+            )
     values = {name: _parsed(name, text, kinds[name]) for name, text in changes.items()}
     return replace(config, **values)  # type: ignore[type-var]
 
@@ -158,7 +208,9 @@ def _parsed(name: str, text: str, kind: Any) -> Any:
             raise ValueError
     except (KeyError, ValueError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "")
-        wanted = f"{len(choices)} values with a comma between" if get_origin(kind) is tuple else wanted
+        wanted = (
+            f"{len(choices)} values with a comma between" if get_origin(kind) is tuple else wanted
+        )
         raise DisaError(f"--set {name}={text}: the value must be {wanted}") from None
     if text in choices:
         return text

@@ -18,12 +18,16 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise DisaError(f'tensorboard=true: {error}; pip install "disa[tensorboard]", or leave it out') from None
+            raise DisaError(
+                f'tensorboard=true: {error}; pip install "disa[tensorboard]", or leave it out'
+            ) from None
         self.writer = SummaryWriter(str(folder), purge_step=start)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record's numbers: losses as `training/loss`, those of an evaluation as `evaluation/miou`."""
-        kind, numbers = ("evaluation", record["evaluation"]) if "evaluation" in record else ("training", record)
+        kind, numbers = (
+            ("evaluation", record["evaluation"]) if "evaluation" in record else ("training", record)
+        )
         for name, value in _numbers(numbers, f"{kind}/"):
             self.writer.add_scalar(name, value, int(record["step"]))
 

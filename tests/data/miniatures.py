@@ -18,10 +18,70 @@ Expected = dict[str, np.ndarray]
 # pixels of a stuffthingmap that stand for things which were never annotated
 COCO_DROPPED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 # object ids of the full ADE20K and their place among the 847; 1 and 600 are objects that are none of them
-ADE_OBJECTS = {2978: 0, 312: 1, 2420: 2, 1831: 11, 2826: 845, 3148: 846, 1: 65535, 600: 65535, 0: 65535}
+ADE_OBJECTS = {
+    2978: 0,
+    312: 1,
+    2420: 2,
+    1831: 11,
+    2826: 845,
+    3148: 846,
+    1: 65535,
+    600: 65535,
+    0: 65535,
+}
 PC59_IDS = (
-    *(2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115, 144, 158),
-    *(159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355, 360, 366),
+    *(
+        2,
+        9,
+        18,
+        19,
+        22,
+        23,
+        25,
+        31,
+        33,
+        34,
+        44,
+        45,
+        46,
+        59,
+        65,
+        68,
+        72,
+        80,
+        85,
+        98,
+        104,
+        105,
+        113,
+        115,
+        144,
+        158,
+    ),
+    *(
+        159,
+        162,
+        187,
+        189,
+        207,
+        220,
+        232,
+        258,
+        259,
+        260,
+        284,
+        295,
+        296,
+        308,
+        324,
+        326,
+        347,
+        349,
+        354,
+        355,
+        360,
+        366,
+    ),
     *(368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458),
 )
 
@@ -34,7 +94,9 @@ def build(name: str, root: Path, split: str = "val") -> Expected:
 def photograph(path: Path, height: int, width: int, seed: int) -> None:
     """Write a small JPEG of coloured noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8
+    )
     Image.fromarray(coarse).resize((width, height)).save(path, quality=95)
 
 
@@ -42,11 +104,15 @@ def save_png(path: Path, pixels: np.ndarray, palette: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels)
     if palette:
-        image.putpalette([value for index in range(256) for value in (index * 7 % 256, index * 13 % 256, index)])
+        image.putpalette(
+            [value for index in range(256) for value in (index * 7 % 256, index * 13 % 256, index)]
+        )
     image.save(path)
 
 
-def each_pixel(values: np.ndarray, rule: Callable[[int], int], dtype: type = np.uint8) -> np.ndarray:
+def each_pixel(
+    values: np.ndarray, rule: Callable[[int], int], dtype: type = np.uint8
+) -> np.ndarray:
     """Apply a rule to every pixel, one by one."""
     return np.array([[rule(int(value)) for value in row] for row in values], dtype)
 
@@ -97,16 +163,28 @@ def a847(root: Path, split: str) -> Expected:
 
     folder, expected = root / "ADE20K_2021_17_01", {}
     part, short = {"val": ("validation", "val"), "train": ("training", "train")}[split]
-    sizes = {"urban/street": (13, 20), "nature_landscape/coast": (520, 611), "home_or_hotel/bed": (700, 530)}
+    sizes = {
+        "urban/street": (13, 20),
+        "nature_landscape/coast": (520, 611),
+        "home_or_hotel/bed": (700, 530),
+    }
     for number, (scene, (height, width)) in enumerate(sizes.items()):
         name = f"ADE_{short}_{number + 1:08d}"
         place = folder / "images" / "ADE" / part / scene
         rng = np.random.default_rng(number)
-        ids = np.repeat(np.repeat(rng.choice(list(ADE_OBJECTS), (height // 3 + 1, width // 2 + 1)), 3, 0), 2, 1)
+        ids = np.repeat(
+            np.repeat(rng.choice(list(ADE_OBJECTS), (height // 3 + 1, width // 2 + 1)), 3, 0), 2, 1
+        )
         ids = ids[:height, :width]
         photograph(place / f"{name}.jpg", height, width, number)
         # red: tens; the ones of red are free; blue counts instances
-        coded = np.stack([ids // 256 * 10 + rng.integers(0, 6, ids.shape), ids % 256, rng.integers(0, 256, ids.shape)])
+        coded = np.stack(
+            [
+                ids // 256 * 10 + rng.integers(0, 6, ids.shape),
+                ids % 256,
+                rng.integers(0, 256, ids.shape),
+            ]
+        )
         save_png(place / f"{name}_seg.png", np.moveaxis(coded, 0, -1).astype(np.uint8))
         save_png(place / f"{name}_parts_1.png", np.zeros((height, width, 3), np.uint8))
         save_png(place / name / f"instance_000_{name}.png", np.zeros((height, width), np.uint8))
@@ -121,7 +199,9 @@ def _shrunk(labels: np.ndarray) -> np.ndarray:
     height, width = labels.shape
     if min(height, width) <= 512:
         return labels
-    new = (512, round(width / height * 512)) if height < width else (round(height / width * 512), 512)
+    new = (
+        (512, round(width / height * 512)) if height < width else (round(height / width * 512), 512)
+    )
     rows = [y * height // new[0] for y in range(new[0])]
     columns = [x * width // new[1] for x in range(new[1])]
     return np.array([[labels[y, x] for x in columns] for y in rows], labels.dtype)
@@ -157,8 +237,16 @@ def pc59(root: Path, split: str) -> Expected:
     folder, expected = root / "VOCdevkit" / "VOC2010", {}
     images, annotations = [], []
     boxes = {
-        "2008_000002": [(2, 0, 9, 0, 9), (284, 3, 9, 2, 12), (458, 5, 7, 0, 12)],  # later over earlier
-        "2008_000003": [(1, 0, 4, 0, 5), (2, 2, 4, 1, 3), (459, 2, 3, 0, 9)],  # 1 and 459 are none of the 59
+        "2008_000002": [
+            (2, 0, 9, 0, 9),
+            (284, 3, 9, 2, 12),
+            (458, 5, 7, 0, 12),
+        ],  # later over earlier
+        "2008_000003": [
+            (1, 0, 4, 0, 5),
+            (2, 2, 4, 1, 3),
+            (459, 2, 3, 0, 9),
+        ],  # 1 and 459 are none of the 59
         "2008_000007": [],
         "2010_006000": None,
     }
@@ -173,7 +261,12 @@ def pc59(root: Path, split: str) -> Expected:
                     mask[y, x], sources[y][x] = 1, category
             rle = {"size": [height, width], "counts": compressed(run_lengths(mask))}
             annotations.append(
-                {"id": len(annotations), "image_id": number + 7, "category_id": category, "segmentation": rle}
+                {
+                    "id": len(annotations),
+                    "image_id": number + 7,
+                    "category_id": category,
+                    "segmentation": rle,
+                }
             )
         if drawn is not None:
             file = {
@@ -187,7 +280,13 @@ def pc59(root: Path, split: str) -> Expected:
         expected[name] = each_pixel(
             np.array(sources), lambda value: PC59_IDS.index(value) if value in PC59_IDS else 255
         )
-    data = {"info": {}, "images": images, "annos_segmentation": annotations, "categories": [], "parts": []}
+    data = {
+        "info": {},
+        "images": images,
+        "annos_segmentation": annotations,
+        "categories": [],
+        "parts": [],
+    }
     (folder / "trainval_merged.json").write_text(json.dumps(data))
     _write_list(folder, expected)
     return expected
@@ -204,8 +303,12 @@ def pc459(root: Path, split: str) -> Expected:
             values[0, :2] = 65535, 460
         photograph(folder / "JPEGImages" / f"{name}.jpg", height, width, number)
         (folder / "trainval").mkdir(exist_ok=True)
-        savemat(folder / "trainval" / f"{name}.mat", {"LabelMap": values}, do_compression=number > 0)
-        expected[name] = each_pixel(values, lambda value: value - 1 if 1 <= value <= 459 else 65535, np.uint16)
+        savemat(
+            folder / "trainval" / f"{name}.mat", {"LabelMap": values}, do_compression=number > 0
+        )
+        expected[name] = each_pixel(
+            values, lambda value: value - 1 if 1 <= value <= 459 else 65535, np.uint16
+        )
     _write_list(folder, expected)
     return expected
 
@@ -225,7 +328,11 @@ def pas20b(root: Path, split: str) -> Expected:
 def _voc(root: Path, rule: Callable[[int], int]) -> Expected:
     """Palette masks; one image has background alone, one lies beside the list, one value is out of range."""
     folder, expected = root / "VOCdevkit" / "VOC2012", {}
-    contents = {"2007_000033": [*range(21), 255], "2007_000042": [0], "2011_003276": [3, 0, 255, 21]}
+    contents = {
+        "2007_000033": [*range(21), 255],
+        "2007_000042": [0],
+        "2011_003276": [3, 0, 255, 21],
+    }
     for number, (name, values) in enumerate(contents.items()):
         mask = np.resize(values, (10, 14 + number)).astype(np.uint8)
         photograph(folder / "JPEGImages" / f"{name}.jpg", *mask.shape, seed=number)

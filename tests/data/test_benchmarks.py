@@ -20,7 +20,11 @@ from disa.errors import DisaError
 SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 PREPARED = ("a847", "pc59", "pc459")
 DIRECT = tuple(name for name in VOCABULARIES if name not in PREPARED)
-SPLITS = [(name, "val") for name in VOCABULARIES] + [("coco-stuff", "train"), ("a150", "train"), ("a847", "train")]
+SPLITS = [(name, "val") for name in VOCABULARIES] + [
+    ("coco-stuff", "train"),
+    ("a150", "train"),
+    ("a847", "train"),
+]
 
 
 def open_prepared_or_not(name: str, root: Path, split: str = "val") -> Dataset:
@@ -99,13 +103,17 @@ def test_pascal_context_val_is_the_published_list(tmp_path: Path):
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_missing_folder_is_one_clear_error(tmp_path: Path, name: str):
     opening = find_benchmark(name).open
-    with pytest.raises(DisaError, match=rf"no such f|cannot be read.*disa data list {name.removesuffix('b')}"):
+    with pytest.raises(
+        DisaError, match=rf"no such f|cannot be read.*disa data list {name.removesuffix('b')}"
+    ):
         opening(tmp_path, "val")
 
 
 @pytest.mark.parametrize("name", PREPARED)
 def test_unprepared_data_name_the_command(tmp_path: Path, name: str):
-    with pytest.raises(DisaError, match=rf"not prepared yet; run: disa data prepare {name} '?{tmp_path}"):
+    with pytest.raises(
+        DisaError, match=rf"not prepared yet; run: disa data prepare {name} '?{tmp_path}"
+    ):
         open_dataset(name, tmp_path)
 
 
@@ -122,7 +130,10 @@ def lose(path: Path) -> None:
 
 
 LOST = {
-    "coco-stuff": ("coco-stuff/annotations/val2017/000000000139.png", "coco-stuff/images/val2017/000000000000.jpg"),
+    "coco-stuff": (
+        "coco-stuff/annotations/val2017/000000000139.png",
+        "coco-stuff/images/val2017/000000000000.jpg",
+    ),
     "a150": (
         "ADEChallengeData2016/annotations/validation/ADE_val_00000002.png",
         "ADEChallengeData2016/images/validation/ADE_val_00000003.jpg",
@@ -131,8 +142,14 @@ LOST = {
         "ADE20K_2021_17_01/images/ADE/validation/urban/street/ADE_val_00000001_seg.png",
         "ADE20K_2021_17_01/images/ADE/validation/urban/street/ADE_val_00000001.jpg",
     ),
-    "pc59": ("VOCdevkit/VOC2010/JPEGImages/2008_000003.jpg", "VOCdevkit/VOC2010/trainval_merged.json"),
-    "pc459": ("VOCdevkit/VOC2010/trainval/2009_000001.mat", "VOCdevkit/VOC2010/JPEGImages/2009_000001.jpg"),
+    "pc59": (
+        "VOCdevkit/VOC2010/JPEGImages/2008_000003.jpg",
+        "VOCdevkit/VOC2010/trainval_merged.json",
+    ),
+    "pc459": (
+        "VOCdevkit/VOC2010/trainval/2009_000001.mat",
+        "VOCdevkit/VOC2010/JPEGImages/2009_000001.jpg",
+    ),
     "pas20": (
         "VOCdevkit/VOC2012/SegmentationClassAug/2007_000042.png",
         "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
@@ -140,7 +157,9 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize(("name", "lost"), [(name, file) for name, files in LOST.items() for file in files])
+@pytest.mark.parametrize(
+    ("name", "lost"), [(name, file) for name, files in LOST.items() for file in files]
+)
 def test_half_an_archive_is_named_with_its_first_missing_file(tmp_path: Path, name: str, lost: str):
     miniatures.build(name, tmp_path)
     lose(tmp_path / lost)
@@ -165,7 +184,9 @@ def test_a_mask_of_another_size_names_both_files(tmp_path: Path):
     miniatures.build("a150", tmp_path)
     mask = tmp_path / "ADEChallengeData2016" / "annotations" / "validation" / "ADE_val_00000002.png"
     miniatures.save_png(mask, np.zeros((4, 5), np.uint8))
-    with pytest.raises(DisaError, match=r"00002.png: is 5 x 4 pixels, its picture .*00002.jpg is 23 x 12"):
+    with pytest.raises(
+        DisaError, match=r"00002.png: is 5 x 4 pixels, its picture .*00002.jpg is 23 x 12"
+    ):
         open_dataset("a150", tmp_path).labels(1)
 
 
@@ -173,7 +194,10 @@ def test_a_mask_of_colours_where_indices_are_expected(tmp_path: Path):
     miniatures.build("pas20", tmp_path)
     mask = tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClassAug" / "2007_000042.png"
     miniatures.save_png(mask, np.zeros((10, 15, 3), np.uint8))
-    with pytest.raises(DisaError, match=r"2007_000042.png: has 3 channels \(RGB\) where a mask of indices is expected"):
+    with pytest.raises(
+        DisaError,
+        match=r"2007_000042.png: has 3 channels \(RGB\) where a mask of indices is expected",
+    ):
         open_dataset("pas20", tmp_path).labels(1)
 
 
@@ -192,16 +216,26 @@ def test_damaged_masks_are_named(tmp_path: Path):
         find_benchmark("pc459").open(tmp_path, "val").labels(1)
 
 
-@pytest.mark.skipif(not (SHARED / "photos" / "ade20k").is_dir(), reason="ADE20K samples not at hand (DISA_SHARED)")
+@pytest.mark.skipif(
+    not (SHARED / "photos" / "ade20k").is_dir(), reason="ADE20K samples not at hand (DISA_SHARED)"
+)
 def test_genuine_samples_of_ade20k_as_they_are():
     root = SHARED / "photos" / "ade20k"
     small = open_dataset("a150", root)
     assert list(small.ids) == ["ADE_val_00000001", "ADE_val_00000002", "ADE_val_00000003"]
-    names = {small.vocabulary.categories[label].name for label in np.unique(small.labels(0)) if label != small.ignored}
+    names = {
+        small.vocabulary.categories[label].name
+        for label in np.unique(small.labels(0))
+        if label != small.ignored
+    }
     assert {"wall", "building", "sky", "tree", "grass"} <= names
     full = find_benchmark("a847").open(root, "train")
     assert len(full.ids) == 3
     labels = full.labels(0)
     assert labels.shape == full.image(0).shape[:2] == (512, 683)
-    names = {full.vocabulary.categories[label].name for label in np.unique(labels) if label != full.ignored}
+    names = {
+        full.vocabulary.categories[label].name
+        for label in np.unique(labels)
+        if label != full.ignored
+    }
     assert {"building", "sky", "road"} <= names

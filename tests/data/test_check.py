@@ -41,7 +41,11 @@ def test_the_histogram_of_a847_is_that_of_the_full_size(tmp_path: Path):
 
 
 EXPECTED_PROBLEMS = {
-    "coco-stuff": ["000000000000.png: holds 183", "000000000139.png: holds 183", "000000000278.png: holds 183"],
+    "coco-stuff": [
+        "000000000000.png: holds 183",
+        "000000000139.png: holds 183",
+        "000000000278.png: holds 183",
+    ],
     "a150": ["00000001.png: holds 151", "00000002.png: holds 151", "00000003.png: holds 151"],
     "pc59": [],
     "pc459": ["2009_000001.mat: holds 460 ", "2009_000002.mat: holds 460 (2 pixels)"],
@@ -78,7 +82,9 @@ def test_damaged_pictures_and_masks_are_named_and_the_rest_is_counted(tmp_path: 
     root = tmp_path / "own"
     for number in range(6):
         miniatures.photograph(root / "images" / f"p{number}.jpg", 20, 30, number)
-        miniatures.save_png(root / "masks" / f"p{number}.png", np.full((20, 30), number % 2, np.uint8))
+        miniatures.save_png(
+            root / "masks" / f"p{number}.png", np.full((20, 30), number % 2, np.uint8)
+        )
     (root / "classes.txt").write_text("sky\nsea")
     picture = (root / "images" / "p0.jpg").read_bytes()
     (root / "images" / "p0.jpg").write_bytes(picture[: len(picture) // 2])

@@ -57,7 +57,9 @@ def test_index_masks(own: Path):
 
 def test_palette_masks(own: Path):
     for number in range(3):
-        miniatures.save_png(own / "masks" / f"p{number}.png", np.roll(LABELS, number, 0), palette=True)
+        miniatures.save_png(
+            own / "masks" / f"p{number}.png", np.roll(LABELS, number, 0), palette=True
+        )
     check_labels(open_dataset("folder", own))
 
 
@@ -66,11 +68,16 @@ def test_colour_masks(own: Path):
     table[:3] = COLOURS
     for number in range(3):
         miniatures.save_png(own / "masks" / f"p{number}.png", table[np.roll(LABELS, number, 0)])
-    entries = [{"name": name, "color": colour} for name, colour in zip(CLASSES, COLOURS, strict=True)]
+    entries = [
+        {"name": name, "color": colour} for name, colour in zip(CLASSES, COLOURS, strict=True)
+    ]
     (own / "classes.json").write_text(json.dumps({"categories": entries, "ignored": [[0, 0, 0]]}))
     check_labels(open_dataset("folder", own))
     (own / "classes.json").write_text(json.dumps({"categories": entries}))
-    fails(own, r'p0.png: holds \(0, 0, 0\), which no category has; add it to the classes, or to "ignored"')
+    fails(
+        own,
+        r'p0.png: holds \(0, 0, 0\), which no category has; add it to the classes, or to "ignored"',
+    )
 
 
 def test_own_ids_and_ignored_values(own: Path):
@@ -78,7 +85,9 @@ def test_own_ids_and_ignored_values(own: Path):
     for number in range(3):
         mask = np.vectorize(ids.get)(np.roll(LABELS, number, 0)).astype(np.uint16)
         miniatures.save_png(own / "masks" / f"p{number}.png", mask)
-    entries = [{"name": name, "id": ids[index], "kind": "thing"} for index, name in enumerate(CLASSES)]
+    entries = [
+        {"name": name, "id": ids[index], "kind": "thing"} for index, name in enumerate(CLASSES)
+    ]
     (own / "classes.json").write_text(json.dumps({"categories": entries, "ignored": [0]}))
     dataset = open_dataset("folder", own)
     assert dataset.vocabulary.categories[0].kind == "thing"
@@ -98,7 +107,11 @@ def test_more_than_255_categories_have_16_bits(own: Path):
 def test_lists_of_a_split(own: Path):
     (own / "val.txt").write_text("p2\np0.jpg\n")
     assert list(open_dataset("folder", own).ids) == ["p2", "p0"]
-    fails(own, r"train.txt: no such file; write an id of the split a line \(there is val.txt\)", split="train")
+    fails(
+        own,
+        r"train.txt: no such file; write an id of the split a line \(there is val.txt\)",
+        split="train",
+    )
     (own / "train.txt").write_text("p1")
     assert list(open_dataset("folder", own, "train").ids) == ["p1"]
     for content, message in (
@@ -128,11 +141,16 @@ def test_what_is_missing_is_named(own: Path, tmp_path: Path):
 
 def test_two_pictures_of_one_name(own: Path):
     miniatures.photograph(own / "images" / "p1.jpg", 3, 4, 9)
-    fails(own, "p1.jpg: p1.PNG has the same name; remove one|p1.PNG: p1.jpg has the same name; remove one")
+    fails(
+        own,
+        "p1.jpg: p1.PNG has the same name; remove one|p1.PNG: p1.jpg has the same name; remove one",
+    )
 
 
 def test_a_value_that_no_category_has(own: Path):
-    miniatures.save_png(own / "masks" / "p1.png", np.array([[0, 3, 4, 9], [10, 11, 12, 13], [1, 1, 1, 1]], np.uint8))
+    miniatures.save_png(
+        own / "masks" / "p1.png", np.array([[0, 3, 4, 9], [10, 11, 12, 13], [1, 1, 1, 1]], np.uint8)
+    )
     fails(own, r"p1.png: holds 3, 4, 9, 10, 11 and 2 more, which no category has")
 
 
@@ -140,14 +158,23 @@ def test_masks_that_do_not_fit(own: Path):
     miniatures.save_png(own / "masks" / "p1.png", LABELS.T.copy())
     fails(own, r"p1.png: is 3 x 4 pixels, its picture .*p1.PNG is 4 x 3")
     miniatures.save_png(own / "masks" / "p1.png", np.zeros((3, 4, 3), np.uint8))
-    fails(own, r"p1.png: has 3 channels \(RGB\) where a mask of indices is expected; .*colours in classes.json")
+    fails(
+        own,
+        r"p1.png: has 3 channels \(RGB\) where a mask of indices is expected; .*colours in classes.json",
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([{"name": "a", "color": [1, 2, 3]}, "b"], r'"b" has no "color", others have; give all of them one, or none'),
-        ({"categories": ["a", "b", "c"], "ignored": 255}, r'"ignored" is 255; write a list of whole numbers'),
+        (
+            [{"name": "a", "color": [1, 2, 3]}, "b"],
+            r'"b" has no "color", others have; give all of them one, or none',
+        ),
+        (
+            {"categories": ["a", "b", "c"], "ignored": 255},
+            r'"ignored" is 255; write a list of whole numbers',
+        ),
         (
             {"categories": [{"name": "a", "color": [1, 2, 3]}], "ignored": [0]},
             r".*write a list of colours \[red, green, blue\]",
@@ -167,7 +194,9 @@ def test_pictures_turned_by_a_camera_have_upright_masks(own: Path):
     assert dataset.image(0).shape[:2] == dataset.labels(0).shape == (3, 4)
 
 
-@pytest.mark.skipif(not (SHARED / "photos" / "msrc").is_dir(), reason="MSRC not at hand (DISA_SHARED)")
+@pytest.mark.skipif(
+    not (SHARED / "photos" / "msrc").is_dir(), reason="MSRC not at hand (DISA_SHARED)"
+)
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_msrc_is_a_data_set_of_ones_own(split: str):
     root = SHARED / "photos" / "msrc"
@@ -177,4 +206,6 @@ def test_msrc_is_a_data_set_of_ones_own(split: str):
     for index in range(0, len(dataset.ids), 40):
         labels = dataset.labels(index)
         assert labels.shape == dataset.image(index).shape[:2]
-        np.testing.assert_array_equal(labels, np.asarray(Image.open(root / "masks" / f"{dataset.ids[index]}.png")))
+        np.testing.assert_array_equal(
+            labels, np.asarray(Image.open(root / "masks" / f"{dataset.ids[index]}.png"))
+        )

@@ -21,41 +21,67 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that claims any size and holds hardly any data."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
     )
 
 
 @given(PIXELS)
-def test_one_picture_in_every_form_gives_the_same_pixels(tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray):
+def test_one_picture_in_every_form_gives_the_same_pixels(
+    tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray
+):
     path = tmp_path_factory.getbasetemp() / "form.png"
     Image.fromarray(pixels).save(path)
     channels_first = torch.from_numpy(pixels).permute(2, 0, 1)
-    forms = [path, str(path), Image.fromarray(pixels), pixels, pixels.astype(np.int64), pixels.astype(np.float32)]
+    forms = [
+        path,
+        str(path),
+        Image.fromarray(pixels),
+        pixels,
+        pixels.astype(np.int64),
+        pixels.astype(np.float32),
+    ]
     forms += [channels_first, channels_first.float(), channels_first.double().requires_grad_()]
     for form in forms[:5] + forms[6:7]:
         np.testing.assert_array_equal(read_image(form), pixels)
     if pixels.max() > 1:  # otherwise floats mean 0..1
         for form in (forms[5], *forms[7:]):
             np.testing.assert_array_equal(read_image(form), pixels)
-    if pixels.shape[0] not in (1, 3, 4):  # otherwise a tensor's first axis is taken for the channels
+    if pixels.shape[0] not in (
+        1,
+        3,
+        4,
+    ):  # otherwise a tensor's first axis is taken for the channels
         np.testing.assert_array_equal(read_image(torch.from_numpy(pixels)), pixels)
 
 
 @given(PIXELS)
 def test_floats_up_to_one_are_scaled(pixels: np.ndarray):
     np.testing.assert_array_equal(read_image(pixels / 255), pixels)
-    np.testing.assert_array_equal(read_image(torch.from_numpy(pixels / 255).permute(2, 0, 1)), pixels)
+    np.testing.assert_array_equal(
+        read_image(torch.from_numpy(pixels / 255).permute(2, 0, 1)), pixels
+    )
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path):
     grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
     expected = np.stack([grey] * 3, axis=-1)
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    for form in (grey, grey[..., None], tmp_path / "grey.png", torch.from_numpy(grey), torch.from_numpy(grey)[None]):
+    for form in (
+        grey,
+        grey[..., None],
+        tmp_path / "grey.png",
+        torch.from_numpy(grey),
+        torch.from_numpy(grey)[None],
+    ):
         np.testing.assert_array_equal(read_image(form), expected)
 
 
@@ -70,7 +96,12 @@ def test_transparency_lies_over_white(tmp_path: Path):
     rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], np.uint8)
     Image.fromarray(rgba).save(tmp_path / "clear.png")
     expected = [[[10, 20, 30], [255, 255, 255], [204, 204, 204]]]
-    for form in (rgba, tmp_path / "clear.png", Image.fromarray(rgba), torch.from_numpy(rgba).permute(2, 0, 1)):
+    for form in (
+        rgba,
+        tmp_path / "clear.png",
+        Image.fromarray(rgba),
+        torch.from_numpy(rgba).permute(2, 0, 1),
+    ):
         np.testing.assert_array_equal(read_image(form), expected)
 
 
@@ -118,7 +149,10 @@ def test_tensors_without_plain_values_are_refused():
 def test_pil_images_that_cannot_be_decoded_any_more_are_refused(tmp_path: Path):
     path = tmp_path / "half.jpg"
     path.write_bytes(whole_jpeg()[:-500])
-    with Image.open(path) as image, pytest.raises(DisaError, match="PIL image is closed, damaged or truncated"):
+    with (
+        Image.open(path) as image,
+        pytest.raises(DisaError, match="PIL image is closed, damaged or truncated"),
+    ):
         read_image(image)
     image = Image.new("RGB", (4, 4))
     image.close()
@@ -144,7 +178,9 @@ def whole_jpeg() -> bytes:
         (png_header(40, 40), "damaged or truncated"),
     ],
 )
-def test_files_that_are_no_picture_are_refused_in_one_line(tmp_path: Path, content: bytes, reason: str):
+def test_files_that_are_no_picture_are_refused_in_one_line(
+    tmp_path: Path, content: bytes, reason: str
+):
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(DisaError, match=reason) as caught:
@@ -201,7 +237,9 @@ def test_files_folders_and_globs_expand_in_a_stable_order(tmp_path: Path):
     assert expand([tmp_path]) == [a, b]
     assert expand([str(tmp_path / "**" / "*.png")]) == [b, c]
     assert expand([c, tmp_path, str(tmp_path / "*.png")]) == [c, a, b]
-    assert expand([tmp_path / "missing.png"]) == [tmp_path / "missing.png"]  # reading it will say so
+    assert expand([tmp_path / "missing.png"]) == [
+        tmp_path / "missing.png"
+    ]  # reading it will say so
     assert expand([Path("x" * 5000)]) == [Path("x" * 5000)]
     (tmp_path / "loop.png").symlink_to("loop.png")
     assert expand([tmp_path / "loop.png"]) == [tmp_path / "loop.png"]

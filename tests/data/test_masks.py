@@ -15,16 +15,22 @@ from disa.errors import DisaError
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_indices_come_back_whatever_the_form(tmp_path_factory: pytest.TempPathFactory, values: np.ndarray):
+def test_indices_come_back_whatever_the_form(
+    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray
+):
     folder = tmp_path_factory.getbasetemp()
     for mode in ("L", "P", "I;16", "I"):
-        image = Image.fromarray({"I;16": values.astype(np.uint16) * 3, "I": values.astype(np.int32)}.get(mode, values))
+        image = Image.fromarray(
+            {"I;16": values.astype(np.uint16) * 3, "I": values.astype(np.int32)}.get(mode, values)
+        )
         if mode == "P":
             image.putpalette(bytes(range(255, -1, -1)) * 3)
         assert image.mode == mode
         path = folder / ("indices.tif" if mode == "I" else "indices.png")  # PNG has no 32 bits
         image.save(path)
-        np.testing.assert_array_equal(read_indices(path), values.astype(int) * (3 if mode == "I;16" else 1))
+        np.testing.assert_array_equal(
+            read_indices(path), values.astype(int) * (3 if mode == "I;16" else 1)
+        )
 
 
 def test_one_bit_masks(tmp_path: Path):
@@ -44,7 +50,9 @@ def test_a_transparent_colour_of_a_palette_changes_no_index(tmp_path: Path):
 def test_other_modes_are_no_indices(tmp_path: Path, mode: str):
     path = tmp_path / ("mask.tif" if mode == "F" else "mask.png")
     Image.new(mode, (3, 2)).save(path)
-    with pytest.raises(DisaError, match=rf"channels \({mode}\) where a mask of indices is expected"):
+    with pytest.raises(
+        DisaError, match=rf"channels \({mode}\) where a mask of indices is expected"
+    ):
         read_indices(path)
 
 
@@ -65,12 +73,18 @@ def test_colours_are_packed(tmp_path_factory: pytest.TempPathFactory, colours: n
 
 @given(
     st.lists(st.integers(0, 2000), min_size=1, max_size=8, unique=True),
-    arrays(st.sampled_from([np.uint8, np.uint16, np.int32, np.uint32]), (4, 5), elements=st.integers(0, 255)),
+    arrays(
+        st.sampled_from([np.uint8, np.uint16, np.int32, np.uint32]),
+        (4, 5),
+        elements=st.integers(0, 255),
+    ),
     st.sampled_from([255, 65535]),
     st.integers(0, 300),
 )
 def test_labels_are_looked_up(sources: list[int], values: np.ndarray, ignored: int, shift: int):
-    vocabulary = vocabulary_of("own", [Category(str(source), source_id=source) for source in sources])
+    vocabulary = vocabulary_of(
+        "own", [Category(str(source), source_id=source) for source in sources]
+    )
     if values.dtype != np.uint8:
         values = values + np.array(shift, values.dtype)
     labels = to_labels(values, label_table(vocabulary, ignored))

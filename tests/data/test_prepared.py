@@ -16,13 +16,21 @@ from disa.errors import DisaError
 PC459 = find_benchmark("pc459")
 
 
-def run(root: Path, name: str = "pc459", workers: int = 1) -> tuple[tuple[int, list[str]], list[tuple[int, int]]]:
+def run(
+    root: Path, name: str = "pc459", workers: int = 1
+) -> tuple[tuple[int, list[str]], list[tuple[int, int]]]:
     told: list[tuple[int, int]] = []
-    return prepare(find_benchmark(name), root, "val", workers, lambda done, total: told.append((done, total))), told
+    return prepare(
+        find_benchmark(name), root, "val", workers, lambda done, total: told.append((done, total))
+    ), told
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", ["a847", "pc59", "pc459"])
@@ -39,7 +47,9 @@ def test_processes_make_what_one_makes(tmp_path: Path, name: str):
     count = len(open_dataset(name, tmp_path / "two").ids)
     assert result == (count, [])
     assert told == [(done, count) for done in range(count + 1)]
-    one, two = (prepared_folder(find_benchmark(name), tmp_path / place, "val") for place in ("one", "two"))
+    one, two = (
+        prepared_folder(find_benchmark(name), tmp_path / place, "val") for place in ("one", "two")
+    )
     files = times(one).keys()
     assert files == times(two).keys()
     assert all((one / file).read_bytes() == (two / file).read_bytes() for file in files)
@@ -53,7 +63,9 @@ def test_a_second_run_touches_nothing(tmp_path: Path):
     assert times(tmp_path) == before
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     expected = miniatures.build("pc459", tmp_path)
     folder = prepared_folder(PC459, tmp_path, "val")
     from disa.data import parallel, pascal_context
@@ -77,7 +89,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     assert run(tmp_path) == ((2, []), [(1, 3), (2, 3), (3, 3)])
     assert calls == ["2009_000000", "2009_000001", "2009_000001", "2009_000002"]
     assert before.items() <= times(folder).items()
-    np.testing.assert_array_equal(open_dataset("pc459", tmp_path).labels(2), expected["2009_000002"])
+    np.testing.assert_array_equal(
+        open_dataset("pc459", tmp_path).labels(2), expected["2009_000002"]
+    )
 
 
 def test_what_is_broken_is_named_and_the_rest_is_done(tmp_path: Path):
@@ -93,7 +107,9 @@ def test_what_is_broken_is_named_and_the_rest_is_done(tmp_path: Path):
         open_dataset("pc459", tmp_path)
     broken.write_bytes(whole)
     assert run(tmp_path)[0] == (1, [])
-    np.testing.assert_array_equal(open_dataset("pc459", tmp_path).labels(1), expected["2009_000001"])
+    np.testing.assert_array_equal(
+        open_dataset("pc459", tmp_path).labels(1), expected["2009_000001"]
+    )
 
 
 def test_a_lost_file_is_made_again(tmp_path: Path):
@@ -102,7 +118,9 @@ def test_a_lost_file_is_made_again(tmp_path: Path):
     lost = prepared_folder(PC459, tmp_path, "val") / "labels" / "2009_000001.png"
     content = lost.read_bytes()
     lost.unlink()
-    with pytest.raises(DisaError, match=r"2009_000001.png: no such file; run again: disa data prepare pc459"):
+    with pytest.raises(
+        DisaError, match=r"2009_000001.png: no such file; run again: disa data prepare pc459"
+    ):
         open_dataset("pc459", tmp_path)
     assert run(tmp_path)[0] == (1, [])
     assert lost.read_bytes() == content
@@ -122,18 +140,29 @@ def test_a_mark_of_another_version_or_none(tmp_path: Path, content: str):
     run(tmp_path)
     (prepared_folder(PC459, tmp_path, "val") / "complete.json").write_text(content)
     for use in (lambda: open_dataset("pc459", tmp_path), lambda: run(tmp_path)):
-        with pytest.raises(DisaError, match=r"complete.json: .*remove .*pc459/val and prepare again"):
+        with pytest.raises(
+            DisaError, match=r"complete.json: .*remove .*pc459/val and prepare again"
+        ):
             use()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.pop("annos_segmentation"), "is damaged or no trainval_merged.json .*annos_segmentation"),
+        (
+            lambda data: data.pop("annos_segmentation"),
+            "is damaged or no trainval_merged.json .*annos_segmentation",
+        ),
         (lambda data: data["images"].clear(), "knows none of the 4 val images"),
         (lambda data: data["annos_segmentation"][0].update(category_id=-1), "has category -1"),
-        (lambda data: data["annos_segmentation"][0]["segmentation"].update(size=[10**6, 10**6]), "the image .9, 12"),
-        (lambda data: data["annos_segmentation"][0]["segmentation"].update(counts=5), "has no counts"),
+        (
+            lambda data: data["annos_segmentation"][0]["segmentation"].update(size=[10**6, 10**6]),
+            "the image .9, 12",
+        ),
+        (
+            lambda data: data["annos_segmentation"][0]["segmentation"].update(counts=5),
+            "has no counts",
+        ),
     ],
 )
 def test_damaged_annotations_of_pc59(tmp_path: Path, change, message: str):
@@ -157,10 +186,14 @@ def test_a_damaged_mask_of_pc59_is_one_problem(tmp_path: Path):
     (made, problems), _ = run(tmp_path, "pc59")
     assert made == 2
     assert len(problems) == 2
-    assert all("a mask is damaged (2008_00000" in line and "do not fill" in line for line in problems)
+    assert all(
+        "a mask is damaged (2008_00000" in line and "do not fill" in line for line in problems
+    )
 
 
-@pytest.mark.parametrize("content", [{"Other": np.zeros((3, 3))}, {"LabelMap": np.zeros((3, 3, 2), np.uint8)}])
+@pytest.mark.parametrize(
+    "content", [{"Other": np.zeros((3, 3))}, {"LabelMap": np.zeros((3, 3, 2), np.uint8)}]
+)
 def test_mat_files_without_a_label_map(tmp_path: Path, content: dict):
     miniatures.build("pc459", tmp_path)
     savemat(tmp_path / "VOCdevkit" / "VOC2010" / "trainval" / "2009_000001.mat", content)
@@ -170,6 +203,9 @@ def test_mat_files_without_a_label_map(tmp_path: Path, content: dict):
 
 def test_label_maps_of_fractions(tmp_path: Path):
     miniatures.build("pc459", tmp_path)
-    savemat(tmp_path / "VOCdevkit" / "VOC2010" / "trainval" / "2009_000001.mat", {"LabelMap": np.full((20, 24), 0.5)})
+    savemat(
+        tmp_path / "VOCdevkit" / "VOC2010" / "trainval" / "2009_000001.mat",
+        {"LabelMap": np.full((20, 24), 0.5)},
+    )
     (_, problems), _ = run(tmp_path)
     assert "its LabelMap has values that are no indices (float64)" in problems[0]

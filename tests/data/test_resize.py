@@ -20,7 +20,9 @@ def test_nearest_takes_the_floor_of_the_scaled_position(labels: np.ndarray, size
             rows = {y * labels.shape[0] // size[0], int(y * (1 / (size[0] / labels.shape[0])))}
             columns = {x * labels.shape[1] // size[1], int(x * (1 / (size[1] / labels.shape[1])))}
             assert found[y, x] in {
-                labels[min(r, labels.shape[0] - 1), min(c, labels.shape[1] - 1)] for r in rows for c in columns
+                labels[min(r, labels.shape[0] - 1), min(c, labels.shape[1] - 1)]
+                for r in rows
+                for c in columns
             }
 
 
@@ -42,7 +44,10 @@ def test_bilinear_against_a_loop(picture: np.ndarray, size: tuple[int, int]):
             top, left = int(row), int(column)
             expected = 0.0
             for r, share_r in ((top, 1 - (row - top)), (min(top + 1, height - 1), row - top)):
-                for c, share_c in ((left, 1 - (column - left)), (min(left + 1, width - 1), column - left)):
+                for c, share_c in (
+                    (left, 1 - (column - left)),
+                    (min(left + 1, width - 1), column - left),
+                ):
                     expected = expected + share_r * share_c * picture[r, c].astype(float)
             assert np.abs(found[y, x] - expected).max() <= 0.501
 

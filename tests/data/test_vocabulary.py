@@ -7,13 +7,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from disa.data.vocabulary import VOCABULARIES, Category, load_vocabulary, packed, read_vocabulary, vocabulary_of
+from disa.data.vocabulary import (
+    VOCABULARIES,
+    Category,
+    load_vocabulary,
+    packed,
+    read_vocabulary,
+    vocabulary_of,
+)
 from disa.errors import DisaError
 from disa.inference.labels import parse_labels
 
-SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "vocabularies"
-at_hand = pytest.mark.skipif(not SHARED.is_dir(), reason="published lists not at hand (DISA_SHARED)")
-COUNTS = {"coco-stuff": 171, "a150": 150, "a847": 847, "pc59": 59, "pc459": 459, "pas20": 20, "pas20b": 59}
+SHARED = (
+    Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
+    / "vocabularies"
+)
+at_hand = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="published lists not at hand (DISA_SHARED)"
+)
+COUNTS = {
+    "coco-stuff": 171,
+    "a150": 150,
+    "a847": 847,
+    "pc59": 59,
+    "pc459": 459,
+    "pas20": 20,
+    "pas20b": 59,
+}
 PUBLISHED = {
     "coco-stuff": "coco",
     "a150": "ade150",
@@ -46,12 +66,16 @@ def test_prompts_are_the_published_ones(name: str):
     """The first synonym of each; one published name has a space at its end (D60)."""
     names = [entry.split(", ")[0] for entry in published(PUBLISHED[name])]
     assert list(load_vocabulary(name).prompts()) == [entry.strip() for entry in names]
-    assert [entry for entry in names if entry != entry.strip()] == (["bed "] if name == "a150" else [])
+    assert [entry for entry in names if entry != entry.strip()] == (
+        ["bed "] if name == "a150" else []
+    )
 
 
 @at_hand
 def test_synonyms_of_a847_are_the_published_ones():
-    expected = ["|".join(word.strip() for word in entry.split(", ")) for entry in published("ade847")]
+    expected = [
+        "|".join(word.strip() for word in entry.split(", ")) for entry in published("ade847")
+    ]
     assert list(load_vocabulary("a847").prompts(synonyms=True)) == expected
 
 
@@ -83,9 +107,14 @@ def test_things_and_stuff():
     kinds = [category.kind for category in load_vocabulary("coco-stuff").categories]
     assert kinds == ["thing"] * 80 + ["stuff"] * 91
     a150 = [category.kind for category in load_vocabulary("a150").categories]
-    assert (a150.count("thing"), a150.count("stuff")) == (100, 50)  # as in ADE20K's instance challenge
+    assert (a150.count("thing"), a150.count("stuff")) == (
+        100,
+        50,
+    )  # as in ADE20K's instance challenge
     assert all(category.kind == "thing" for category in load_vocabulary("pas20").categories)
-    unknown = [category.name for category in load_vocabulary("pc59").categories if category.kind is None]
+    unknown = [
+        category.name for category in load_vocabulary("pc59").categories if category.kind is None
+    ]
     assert unknown == ["plate", "sign"]
 
 
@@ -113,7 +142,9 @@ WORDS = st.sampled_from(["sea", "Sea", "lake", "boat", "ship", " ship", "sky"])
 
 @given(st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=3)), min_size=1, max_size=6))
 def test_labels_hold_every_word_once(entries: list[tuple[str, list[str]]]):
-    vocabulary = vocabulary_of("own", [Category(name.strip(), tuple(more)) for name, more in entries])
+    vocabulary = vocabulary_of(
+        "own", [Category(name.strip(), tuple(more)) for name, more in entries]
+    )
     labels = parse_labels(vocabulary.labels(synonyms=True))
     names = {name.strip().casefold() for name, _ in entries}
     assert {label.split("|")[0].strip().casefold() for label in labels} == names
@@ -139,7 +170,9 @@ def write(path: Path, content: object) -> Path:
 
 
 def test_own_lists(tmp_path: Path):
-    text = read_vocabulary(write(tmp_path / "classes.txt", "\ufeffsky\nboat|ship\n  night   sky \n\n"))
+    text = read_vocabulary(
+        write(tmp_path / "classes.txt", "\ufeffsky\nboat|ship\n  night   sky \n\n")
+    )
     assert text.prompts() == ("sky", "boat", "night sky")
     assert text.prompts(synonyms=True) == ("sky", "boat|ship", "night sky")
     assert text.source_ids == (0, 1, 2)

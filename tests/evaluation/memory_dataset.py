@@ -17,9 +17,13 @@ KINDS = ("thing", "stuff", None)
 class Miniature:
     """Blocky label maps of several sizes; the picture's red and green channels hold the labels' low and high byte."""
 
-    def __init__(self, images: int = 7, categories: int = 5, ignored: int = 255, damaged: int | None = None) -> None:
+    def __init__(
+        self, images: int = 7, categories: int = 5, ignored: int = 255, damaged: int | None = None
+    ) -> None:
         self.name, self.ignored, self.damaged = "miniature", ignored, damaged
-        words = tuple(Category(f"word {index}", kind=KINDS[index % 3]) for index in range(categories))
+        words = tuple(
+            Category(f"word {index}", kind=KINDS[index % 3]) for index in range(categories)
+        )
         self.vocabulary = Vocabulary(self.name, words, words, tuple(range(categories)))
         self.ids = [f"picture-{index}" for index in range(images)]
         self.read: list[int] = []
@@ -37,14 +41,18 @@ class Miniature:
     def image(self, index: int) -> np.ndarray:
         self.read.append(index)
         labels = self.labels(index).astype(np.uint16)
-        return np.stack([labels & 255, labels >> 8, np.full_like(labels, index)], 2).astype(np.uint8)
+        return np.stack([labels & 255, labels >> 8, np.full_like(labels, index)], 2).astype(
+            np.uint8
+        )
 
     def image_path(self, index: int) -> Path:
         return Path(self.ids[index])
 
     def predict(self, picture: np.ndarray) -> Tensor:
         """Shift the truth by a few pixels, so that most is right; where it is ignored, say the last category."""
-        truth = torch.from_numpy(picture[..., 0].astype(np.int64) + 256 * picture[..., 1].astype(np.int64))
+        truth = torch.from_numpy(
+            picture[..., 0].astype(np.int64) + 256 * picture[..., 1].astype(np.int64)
+        )
         truth[truth == self.ignored] = len(self.vocabulary.categories) - 1
         return truth.roll(int(picture[0, 0, 2]) % 4 + 2, 1)
 
@@ -53,6 +61,9 @@ def state(folder: Path, dataset: Miniature, facts: dict[str, Any] | None = None)
     """Return the state of a run over all images."""
     folder.mkdir(exist_ok=True)
     run = Run(
-        {"dataset": dataset.name} | (facts or {}), len(dataset.ids), len(dataset.vocabulary.categories), dataset.ignored
+        {"dataset": dataset.name} | (facts or {}),
+        len(dataset.ids),
+        len(dataset.vocabulary.categories),
+        dataset.ignored,
     )
     return State(folder, run)

@@ -17,7 +17,11 @@ def save_folder(root: Path, images: int = 4, size: tuple[int, int] = (40, 56)) -
     for index in range(images):
         draw = np.random.default_rng(index)
         picture = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
-        mask = draw.integers(0, len(WORDS) - 1, (4, 4), dtype=np.uint8).repeat(size[0] // 4, 0).repeat(size[1] // 4, 1)
+        mask = (
+            draw.integers(0, len(WORDS) - 1, (4, 4), dtype=np.uint8)
+            .repeat(size[0] // 4, 0)
+            .repeat(size[1] // 4, 1)
+        )
         mask[:5] = 255
         Image.fromarray(picture).save(root / "images" / f"photo-{index}.jpg")
         Image.fromarray(mask).save(root / "masks" / f"photo-{index}.png")
@@ -26,4 +30,6 @@ def save_folder(root: Path, images: int = 4, size: tuple[int, int] = (40, 56)) -
 
 def build(name: str, root: Path) -> dict[str, np.ndarray]:
     """Write a published data set's official layout in small; return the label maps by id (tests/data/miniatures.py)."""
-    return runpy.run_path(str(Path(__file__).parents[1] / "data" / "miniatures.py"))["build"](name, root)
+    return runpy.run_path(str(Path(__file__).parents[1] / "data" / "miniatures.py"))["build"](
+        name, root
+    )

@@ -21,8 +21,8 @@ from disa.errors import DisaError
 from disa.evaluation import benchmark
 from disa.evaluation.benchmark import Watch, measure
 from disa.evaluation.predictions import Predictions
-from disa.evaluation.processes import Processes
 from disa.evaluation.tally import Tally
+from disa.running.processes import Processes
 
 
 def whole(dataset: Miniature) -> Tally:
@@ -72,7 +72,9 @@ def test_if_one_process_is_asked_to_stop_all_of_them_leave(tmp_path: Path, asked
 
 
 @pytest.mark.parametrize(("categories", "ignored"), [(5, 255), (420, 65535)])
-def test_counts_what_scikit_learn_counts_over_the_whole_set(tmp_path: Path, categories: int, ignored: int) -> None:
+def test_counts_what_scikit_learn_counts_over_the_whole_set(
+    tmp_path: Path, categories: int, ignored: int
+) -> None:
     dataset = Miniature(categories=categories, ignored=ignored)
     counted = measure(dataset, dataset.predict, state(tmp_path, dataset))
     assert counted is not None
@@ -82,7 +84,9 @@ def test_counts_what_scikit_learn_counts_over_the_whole_set(tmp_path: Path, cate
     confusion = counted.tally.confusion
     assert np.array_equal(confusion.counts, confusion_matrix(true, taken, labels=range(categories)))
     present = np.unique(true)
-    assert confusion.miou == pytest.approx(jaccard_score(true, taken, labels=present, average="macro"))
+    assert confusion.miou == pytest.approx(
+        jaccard_score(true, taken, labels=present, average="macro")
+    )
     assert confusion.miou_all == pytest.approx(confusion.miou * len(present) / categories)
     assert counted.sittings[0]["images"] == 7
 
@@ -148,7 +152,9 @@ def test_a_killed_run_goes_on(tmp_path: Path, name: str) -> None:
 
 def test_dying_between_settling_and_deleting_counts_nothing_twice(tmp_path: Path) -> None:
     dataset = Miniature()
-    measure(dataset, dataset.predict, state(tmp_path, dataset), watch=Watch(interrupted=lambda: True))
+    measure(
+        dataset, dataset.predict, state(tmp_path, dataset), watch=Watch(interrupted=lambda: True)
+    )
     part = tmp_path / "state-000.safetensors"
     before = part.read_bytes()
     state(tmp_path, dataset).take_up()
@@ -162,7 +168,9 @@ def test_dying_between_settling_and_deleting_counts_nothing_twice(tmp_path: Path
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-def test_an_image_too_large_for_the_memory_keeps_what_is_counted(error: Exception, tmp_path: Path) -> None:
+def test_an_image_too_large_for_the_memory_keeps_what_is_counted(
+    error: Exception, tmp_path: Path
+) -> None:
     dataset, taken = Miniature(), []
 
     def predict(picture: np.ndarray) -> torch.Tensor:
@@ -189,11 +197,15 @@ def test_an_unreadable_image_keeps_what_is_counted(tmp_path: Path) -> None:
     assert_equal(counted.tally, whole(mended))
 
 
-@pytest.mark.parametrize(("fact", "value"), [("protocol", "whole"), ("weights_sha256", "ab"), ("dataset", "other")])
+@pytest.mark.parametrize(
+    ("fact", "value"), [("protocol", "whole"), ("weights_sha256", "ab"), ("dataset", "other")]
+)
 def test_refuses_the_folder_of_another_run(tmp_path: Path, fact: str, value: str) -> None:
     dataset = Miniature()
     measure(dataset, dataset.predict, state(tmp_path, dataset))
-    with pytest.raises(DisaError, match=rf"holds another run \({fact.replace('_', ' ')} .*, not {value}\)"):
+    with pytest.raises(
+        DisaError, match=rf"holds another run \({fact.replace('_', ' ')} .*, not {value}\)"
+    ):
         measure(dataset, dataset.predict, state(tmp_path, dataset, {fact: value}))
 
 
@@ -208,7 +220,9 @@ def test_labels_out_of_range_name_the_image(tmp_path: Path) -> None:
     dataset = Miniature()
     at = state(tmp_path, dataset)
     at.run = at.run._replace(ignored=254)  # now 255 is a label like any other
-    with pytest.raises(DisaError, match=r"miniature, picture-\d: target holds a category outside 0 \.\. 4"):
+    with pytest.raises(
+        DisaError, match=r"miniature, picture-\d: target holds a category outside 0 \.\. 4"
+    ):
         measure(dataset, dataset.predict, at)
 
 
@@ -225,7 +239,9 @@ def test_reads_a_few_pictures_ahead_and_no_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("categories", "ignored", "mode"), [(5, 255, "P"), (420, 65535, "I;16")])
-def test_predictions_are_index_images_named_by_id(tmp_path: Path, categories: int, ignored: int, mode: str) -> None:
+def test_predictions_are_index_images_named_by_id(
+    tmp_path: Path, categories: int, ignored: int, mode: str
+) -> None:
     dataset = Miniature(categories=categories, ignored=ignored)
     at = state(tmp_path / "run", dataset)
     measure(dataset, dataset.predict, at)  # counted before anyone asked for pictures
@@ -256,7 +272,10 @@ def test_predictions_of_two_runs_do_not_mix(tmp_path: Path) -> None:
 def test_saves_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "SAVE_SECONDS", 0.0)
     dataset, seen = Miniature(), []
-    progress = lambda number, miou: seen.append((number, state(tmp_path, dataset).read(part).tally.done.sum()))  # noqa: E731
+
+    def progress(number, miou):
+        seen.append((number, state(tmp_path, dataset).read(part).tally.done.sum()))
+
     part = tmp_path / "state-000.safetensors"
     measure(dataset, dataset.predict, state(tmp_path, dataset), watch=Watch(progress=progress))
     assert seen == [(number, number) for number in range(1, 8)]

@@ -24,7 +24,10 @@ def naive_band(labels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     found = torch.zeros_like(labels, dtype=torch.bool)
     for y in range(height):
         for x in range(width):
-            rows, columns = slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1)
+            rows, columns = (
+                slice(max(0, y - reach), y + reach + 1),
+                slice(max(0, x - reach), x + reach + 1),
+            )
             near = labels[rows, columns][known[rows, columns]]
             found[y, x] = known[y, x] and bool((near != labels[y, x]).any())
     return found
@@ -32,8 +35,13 @@ def naive_band(labels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 14), st.integers(1, 130))
-def test_agrees_with_a_naive_search_where_pixels_are_ignored(seed: int, height: int, width: int) -> None:
-    target, prediction = random_map(seed, (height, width)), random_map(seed + 1, (height, width)) % 3
+def test_agrees_with_a_naive_search_where_pixels_are_ignored(
+    seed: int, height: int, width: int
+) -> None:
+    target, prediction = (
+        random_map(seed, (height, width)),
+        random_map(seed + 1, (height, width)) % 3,
+    )
     known = target != IGNORED
     true, found = naive_band(target[0], known[0]), naive_band(prediction[0], known[0])
     assert torch.equal(band(target, known)[0], true)
@@ -50,7 +58,9 @@ def test_the_border_of_an_ignored_region_is_no_outline() -> None:
     target[:, 20:40, 20:40] = IGNORED
     assert not band(target, target != IGNORED).any()
     boundary = Boundary(2, IGNORED)
-    boundary.update(torch.where(target == IGNORED, 1, 0), target)  # what is said where nothing is known
+    boundary.update(
+        torch.where(target == IGNORED, 1, 0), target
+    )  # what is said where nothing is known
     assert boundary.counts.sum() == 0
     assert boundary.iou.isnan().all()
 

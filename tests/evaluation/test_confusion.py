@@ -16,7 +16,9 @@ def random_maps(seed: int, count: int = 300) -> tuple[torch.Tensor, torch.Tensor
     target = draw.integers(0, CATEGORIES - 1, count)  # the last category is in no target
     target[draw.random(count) < 0.1] = IGNORED
     right = draw.random(count) < 0.5
-    prediction = np.where(right, np.minimum(target, CATEGORIES - 1), draw.integers(0, CATEGORIES, count))
+    prediction = np.where(
+        right, np.minimum(target, CATEGORIES - 1), draw.integers(0, CATEGORIES, count)
+    )
     return torch.from_numpy(prediction), torch.from_numpy(target)
 
 
@@ -40,9 +42,13 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
     assert confusion.miou == pytest.approx(ious.mean())
     assert confusion.pixel_accuracy == pytest.approx(accuracy_score(true, taken))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *args, **kwargs: None)  # of the predicted category without a target
+        patch.setattr(
+            "warnings.warn", lambda *args, **kwargs: None
+        )  # of the predicted category without a target
         assert confusion.mean_accuracy == pytest.approx(balanced_accuracy_score(true, taken))
-    assert confusion.fwiou == pytest.approx(jaccard_score(true, taken, labels=present, average="weighted"))
+    assert confusion.fwiou == pytest.approx(
+        jaccard_score(true, taken, labels=present, average="weighted")
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -126,7 +132,9 @@ def test_counts_do_not_overflow() -> None:
     assert confusion.counts.tolist() == [[2**40, 0], [3, 2**40]]
 
 
-@pytest.mark.parametrize(("prediction", "target"), [([0, 7], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 5])])
+@pytest.mark.parametrize(
+    ("prediction", "target"), [([0, 7], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 5])]
+)
 def test_refuses_unknown_categories(prediction: list[int], target: list[int]) -> None:
     with pytest.raises(ValueError, match=r"outside 0 \.\. 4"):
         counted(torch.tensor(prediction), torch.tensor(target))

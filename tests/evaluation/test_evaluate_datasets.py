@@ -30,13 +30,30 @@ def evaluate(*words: object) -> Any:
 
 def result(out: Path) -> dict[str, Any]:
     return {
-        name: value for name, value in json.loads((out / "result.json").read_text()).items() if name not in CHANGING
+        name: value
+        for name, value in json.loads((out / "result.json").read_text()).items()
+        if name not in CHANGING
     }
 
 
 def test_own_folder_from_pictures_to_every_file(model_folder: Path, tmp_path: Path) -> None:
-    data, out, maps, worst = save_folder(tmp_path / "data"), tmp_path / "out", tmp_path / "maps", tmp_path / "worst"
-    words = ["folder", "--data", data, "--model", model_folder, "--out", out, "--save-predictions", maps]
+    data, out, maps, worst = (
+        save_folder(tmp_path / "data"),
+        tmp_path / "out",
+        tmp_path / "maps",
+        tmp_path / "worst",
+    )
+    words = [
+        "folder",
+        "--data",
+        data,
+        "--model",
+        model_folder,
+        "--out",
+        out,
+        "--save-predictions",
+        maps,
+    ]
     said = evaluate(*words, "--save-worst", worst, "--json", tmp_path / "json" / "numbers.json")
     assert said.exit_code == 0, said.output
     assert "mIoU over the 3 categories present" in said.output
@@ -56,7 +73,16 @@ def test_own_folder_from_pictures_to_every_file(model_folder: Path, tmp_path: Pa
     assert numbers["miou_all"] == pytest.approx(100 * ious.sum() / len(WORDS))
     assert numbers["pixel_accuracy"] == pytest.approx(100 * (true == found)[valid].mean())
 
-    for name in ("weights_sha256", "command", "versions", "commit", "date", "mean_accuracy", "fwiou", "boundary_iou"):
+    for name in (
+        "weights_sha256",
+        "command",
+        "versions",
+        "commit",
+        "date",
+        "mean_accuracy",
+        "fwiou",
+        "boundary_iou",
+    ):
         assert name in numbers
     assert numbers["protocol"] == "whole"
     assert numbers["prompts"]["templates"] == ["a picture of a {}"]
@@ -87,7 +113,17 @@ def test_pc459_is_given_on_both_scales(model_folder: Path, tmp_path: Path) -> No
     build("pc459", tmp_path)
     assert CliRunner().invoke(app, ["data", "prepare", "pc459", str(tmp_path)]).exit_code == 0
     out = tmp_path / "out"
-    said = evaluate("pc459", "--data", tmp_path, "--model", model_folder, "--out", out, "--limit=1", "--protocol=whole")
+    said = evaluate(
+        "pc459",
+        "--data",
+        tmp_path,
+        "--model",
+        model_folder,
+        "--out",
+        out,
+        "--limit=1",
+        "--protocol=whole",
+    )
     assert said.exit_code == 0, said.output
     numbers, report = result(out), (out / "report.md").read_text()
     present = numbers["categories_present"]
@@ -95,15 +131,33 @@ def test_pc459_is_given_on_both_scales(model_folder: Path, tmp_path: Path) -> No
     assert numbers["miou_all"] == pytest.approx(numbers["miou"] * present / 459)
     assert f"| mIoU over the {present} categories present |" in report
     assert "| mIoU over all 459 categories |" in report
-    assert "| SAN | 15.7 | as published, CVPR 2023, trained on COCO-Stuff; over all categories |" in report
-    assert "| CAT-Seg | 23.8 | as published, CVPR 2024, trained on COCO-Stuff; over the categories present |" in report
+    assert (
+        "| SAN | 15.7 | as published, CVPR 2023, trained on COCO-Stuff; over all categories |"
+        in report
+    )
+    assert (
+        "| CAT-Seg | 23.8 | as published, CVPR 2024, trained on COCO-Stuff; over the categories present |"
+        in report
+    )
     assert "Published results of PC-459 are on two scales" in report
 
 
-def test_pas20b_prompts_59_words_and_scores_21_categories(model_folder: Path, tmp_path: Path) -> None:
+def test_pas20b_prompts_59_words_and_scores_21_categories(
+    model_folder: Path, tmp_path: Path
+) -> None:
     expected = build("pas20b", tmp_path)
     out, maps = tmp_path / "out", tmp_path / "maps"
-    words = ["pas20b", "--data", tmp_path, "--model", model_folder, "--out", out, "--save-predictions", maps]
+    words = [
+        "pas20b",
+        "--data",
+        tmp_path,
+        "--model",
+        model_folder,
+        "--out",
+        out,
+        "--save-predictions",
+        maps,
+    ]
     said = evaluate(*words, "--synonyms")
     assert said.exit_code == 0, said.output
     numbers = result(out)
@@ -111,30 +165,60 @@ def test_pas20b_prompts_59_words_and_scores_21_categories(model_folder: Path, tm
     assert numbers["prompts"]["count"] == len(load_vocabulary("pas20b").prompted) == 59
     assert numbers["prompts"]["synonyms"] is True
     assert "All synonyms were prompted" in (out / "report.md").read_text()
-    found = np.concatenate([np.asarray(Image.open(maps / f"{name}.png")).ravel() for name in expected])
-    assert found.max() == 20  # 39 of the 59 words count as background, so an untrained model says it
+    found = np.concatenate(
+        [np.asarray(Image.open(maps / f"{name}.png")).ravel() for name in expected]
+    )
+    assert (
+        found.max() == 20
+    )  # 39 of the 59 words count as background, so an untrained model says it
 
 
 def test_two_processes_give_exactly_what_one_gives(model_folder: Path, tmp_path: Path) -> None:
-    words = ["folder", "--data", str(save_folder(tmp_path / "data", images=5)), "--model", str(model_folder), "--out"]
+    words = [
+        "folder",
+        "--data",
+        str(save_folder(tmp_path / "data", images=5)),
+        "--model",
+        str(model_folder),
+        "--out",
+    ]
     assert evaluate(*words, tmp_path / "one").exit_code == 0
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "disa", "evaluate"]
+    launch = [
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "disa",
+        "evaluate",
+    ]
     command = [sys.executable, "-m", *launch, *words, str(tmp_path / "two"), "--device", "cpu"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "one") == result(tmp_path / "two")
     sittings = json.loads((tmp_path / "two" / "result.json").read_text())["sittings"]
-    assert sorted((sitting["process"], sitting["images"]) for sitting in sittings) == [("1 of 2", 3), ("2 of 2", 2)]
+    assert sorted((sitting["process"], sitting["images"]) for sitting in sittings) == [
+        ("1 of 2", 3),
+        ("2 of 2", 2),
+    ]
     assert done.stdout.count("report.md") == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 130), ("SIGKILL", -9)])
-def test_an_interrupted_command_goes_on(model_folder: Path, tmp_path: Path, name: str, code: int) -> None:
-    data, maps, out = save_folder(tmp_path / "data", images=60, size=(20, 28)), tmp_path / "maps", tmp_path / "out"
+def test_an_interrupted_command_goes_on(
+    model_folder: Path, tmp_path: Path, name: str, code: int
+) -> None:
+    data, maps, out = (
+        save_folder(tmp_path / "data", images=60, size=(20, 28)),
+        tmp_path / "maps",
+        tmp_path / "out",
+    )
     words = ["folder", "--data", str(data), "--model", str(model_folder), "--device", "cpu"]
     kept = [*words, "--out", str(out), "--save-predictions", str(maps)]
-    with subprocess.Popen([sys.executable, "-m", "disa", "evaluate", *kept], env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "disa", "evaluate", *kept], env=ENVIRONMENT
+    ) as process:
         while len(list(maps.glob("*.png"))) < 3:
             assert process.poll() is None
             time.sleep(0.005)
@@ -150,11 +234,23 @@ def test_an_interrupted_command_goes_on(model_folder: Path, tmp_path: Path, name
     assert len(sittings) == (1 if name == "SIGKILL" else 2)
 
 
-def test_all_leaves_out_loudly_what_is_not_there_and_goes_on(model_folder: Path, tmp_path: Path) -> None:
+def test_all_leaves_out_loudly_what_is_not_there_and_goes_on(
+    model_folder: Path, tmp_path: Path
+) -> None:
     build("pas20", tmp_path)
     build("a150", tmp_path)
     out = tmp_path / "out"
-    words = ["all", "--data", tmp_path, "--model", model_folder, "--out", out, "--protocol", "whole"]
+    words = [
+        "all",
+        "--data",
+        tmp_path,
+        "--model",
+        model_folder,
+        "--out",
+        out,
+        "--protocol",
+        "whole",
+    ]
     said = evaluate(*words, "--save-worst", tmp_path / "worst")
     assert said.exit_code == 0, said.output
     for name in ("a847", "pc459", "pc59"):
@@ -168,7 +264,9 @@ def test_all_leaves_out_loudly_what_is_not_there_and_goes_on(model_folder: Path,
     assert set(numbers["left_out"]) == {"a847", "pc459", "pc59"}
     a150 = f"{numbers['benchmarks']['a150']['miou']:.2f}*"
     assert (
-        f"small (measured here) | left out | left out | {a150} | left out |".replace("small", str(model_folder))
+        f"small (measured here) | left out | left out | {a150} | left out |".replace(
+            "small", str(model_folder)
+        )
         in table
     )
     assert {path.name for path in (tmp_path / "worst").iterdir()} == {"a150", "pas20", "pas20b"}
@@ -183,7 +281,16 @@ def test_all_exits_with_1_where_a_benchmark_fails(model_folder: Path, tmp_path: 
     build("pas20", tmp_path)
     broken = next((tmp_path / "ADEChallengeData2016" / "annotations" / "validation").iterdir())
     broken.write_bytes(b"no picture")
-    said = evaluate("all", "--data", tmp_path, "--model", model_folder, "--out", tmp_path / "out", "--protocol=whole")
+    said = evaluate(
+        "all",
+        "--data",
+        tmp_path,
+        "--model",
+        model_folder,
+        "--out",
+        tmp_path / "out",
+        "--protocol=whole",
+    )
     assert said.exit_code == 1, said.output
     assert "FAILED a150: " in said.output
     assert broken.name in said.output
@@ -227,10 +334,21 @@ def test_bad_input_is_one_line(model_folder: Path, tmp_path: Path, words: str, s
 
 
 def test_a_folder_of_another_run_is_refused_in_one_line(model_folder: Path, tmp_path: Path) -> None:
-    words = ["folder", "--data", save_folder(tmp_path / "data"), "--model", model_folder, "--out", tmp_path / "out"]
+    words = [
+        "folder",
+        "--data",
+        save_folder(tmp_path / "data"),
+        "--model",
+        model_folder,
+        "--out",
+        tmp_path / "out",
+    ]
     assert evaluate(*words).exit_code == 0
     assert evaluate(*words).exit_code == 0
-    for change, said in (("--synonyms", "synonyms False, not True"), ("--limit=2", "images 4, not 2")):
+    for change, said in (
+        ("--synonyms", "synonyms False, not True"),
+        ("--limit=2", "images 4, not 2"),
+    ):
         spoken = evaluate(*words, change)
         assert spoken.exit_code == 2
         assert f"holds another run ({said})" in spoken.output

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import disa
-from disa.data.picturebook import TEST_SEED, WORDS, render
 from disa.evaluation.picturebook import GROUPS, Failure, best_labels, evaluate
 from disa.evaluation.report import table
 from disa.interfaces.cli import app
 from disa.model.disa import Prediction
+from disa.picturebook import TEST_SEED, WORDS, render
 
 SIZE = 48
 
@@ -28,7 +28,11 @@ class Knowing(nn.Module):
     def forward(self, pixels: Tensor, text: Tensor) -> Prediction:
         logits = torch.full((len(pixels), len(WORDS), SIZE, SIZE), -5.0)
         for row, image in enumerate(pixels):
-            scene = next(s for s in self.scenes if (image == torch.from_numpy(s.image).permute(2, 0, 1)).all())
+            scene = next(
+                s
+                for s in self.scenes
+                if (image == torch.from_numpy(s.image).permute(2, 0, 1)).all()
+            )
             labels = torch.from_numpy(scene.labels).long()
             if self.wrong is not None:
                 labels[labels == self.wrong] = (self.wrong + 1) % len(WORDS)
@@ -47,10 +51,14 @@ def test_the_truth_gets_full_marks() -> None:
 
 def test_one_category_missed_costs_what_it_should_and_its_scenes_are_the_worst() -> None:
     scenes = [render(TEST_SEED, index, SIZE) for index in range(7)]
-    word = next(word for word in scenes[4].words if sum(word in scene.words for scene in scenes) == 1)
+    word = next(
+        word for word in scenes[4].words if sum(word in scene.words for scene in scenes) == 1
+    )
     worst: list[Failure] = []
     model = Knowing(7, WORDS.index(word))
-    numbers = evaluate(model, torch.zeros(len(WORDS), 1, 4), scenes=7, size=SIZE, batch=3, worst=worst, keep=3)
+    numbers = evaluate(
+        model, torch.zeros(len(WORDS), 1, 4), scenes=7, size=SIZE, batch=3, worst=worst, keep=3
+    )
     assert numbers["per_class"][word]["iou"] == 0
     assert numbers["miou"] < 100
     assert worst[0].number == 4
@@ -63,19 +71,36 @@ def test_batches_do_not_change_the_numbers_and_the_segmenter_agrees(model_folder
     segmenter = disa.load(model_folder, device="cpu")
     text = segmenter.text(WORDS)
     size = segmenter.model.config.backbone_image_size
-    one, three = (evaluate(segmenter.model, text, scenes=5, size=size, batch=batch) for batch in (1, 3))
-    assert one["miou"] == pytest.approx(three["miou"], abs=0.05)  # an untrained model is full of ties
+    one, three = (
+        evaluate(segmenter.model, text, scenes=5, size=size, batch=batch) for batch in (1, 3)
+    )
+    assert one["miou"] == pytest.approx(
+        three["miou"], abs=0.05
+    )  # an untrained model is full of ties
     assert one["itm_auc"]["all"] == pytest.approx(three["itm_auc"]["all"], abs=1e-3)
     scene = render(TEST_SEED, 3, size)
     with torch.inference_mode():
-        logits = segmenter.model(torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None].float(), text).logits
-    agreement = (best_labels(logits, size)[0].numpy() == segmenter(scene.image, WORDS).labels).mean()
+        logits = segmenter.model(
+            torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None].float(), text
+        ).logits
+    agreement = (
+        best_labels(logits, size)[0].numpy() == segmenter(scene.image, WORDS).labels
+    ).mean()
     assert agreement > 0.999  # but for ties in the last bit
 
 
 def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_path: Path) -> None:
     file, worst = tmp_path / "numbers" / "mini.json", tmp_path / "worst"
-    words = ["evaluate", "picturebook", "--model", str(model_folder), "--limit", "3", "--device", "cpu"]
+    words = [
+        "evaluate",
+        "picturebook",
+        "--model",
+        str(model_folder),
+        "--limit",
+        "3",
+        "--device",
+        "cpu",
+    ]
     result = CliRunner().invoke(app, [*words, "--json", str(file), "--save-worst", str(worst)])
     assert result.exit_code == 0, result.output
     assert "mIoU %" in result.output
@@ -84,7 +109,15 @@ def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_pa
     assert 0 <= numbers["pixel_accuracy"] <= 100
     assert tuple(numbers["groups"]) == GROUPS
     assert set(numbers["per_class"]) == set(WORDS)
-    for name in ("mean_accuracy", "fwiou", "boundary_iou", "itm_auc", "saliency_ap", "split_iou", "foreground_iou"):
+    for name in (
+        "mean_accuracy",
+        "fwiou",
+        "boundary_iou",
+        "itm_auc",
+        "saliency_ap",
+        "split_iou",
+        "foreground_iou",
+    ):
         assert name in numbers
     for name in ("weights_sha256", "command", "versions", "date", "commit"):
         assert name in numbers
@@ -94,7 +127,15 @@ def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_pa
 
 def test_command_measures_clip_alone(model_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "floor.json"
-    words = ["evaluate", "picturebook", "--model", str(model_folder), "--limit", "2", "--dense-clip"]
+    words = [
+        "evaluate",
+        "picturebook",
+        "--model",
+        str(model_folder),
+        "--limit",
+        "2",
+        "--dense-clip",
+    ]
     result = CliRunner().invoke(app, [*words, "--json", str(file), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     numbers = json.loads(file.read_text())

@@ -17,7 +17,10 @@ from disa.evaluation.golden import Comparison, GoldenSet
 from disa.interfaces.cli import app
 
 OWN = Path(__file__).parents[1] / "golden" / "catseg"
-SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "golden"
+SHARED = (
+    Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
+    / "golden"
+)
 
 
 def verify(folder: Path) -> Result:
@@ -45,7 +48,14 @@ def test_every_stage_agrees_with_the_published_code(folder: Path):
     stages = (
         *("fwd.vis.dense_features", "fwd.vis.block3", "fwd.agg.correlation", "fwd.agg.corr_embed"),
         *("fwd.agg.layer0.swin1", "fwd.agg.layer0.swin2", "fwd.agg.layer0.out", "fwd.dec.decoder1"),
-        *("fwd.dec.decoder2", "fwd.logits", "fwd_pool2.logits", "slide.logits", "slide.prob_s", "slide.argmax"),
+        *(
+            "fwd.dec.decoder2",
+            "fwd.logits",
+            "fwd_pool2.logits",
+            "slide.logits",
+            "slide.prob_s",
+            "slide.argmax",
+        ),
         "train.loss",
     )
     for stage in stages:
@@ -57,7 +67,11 @@ def test_every_stage_agrees_with_the_published_code(folder: Path):
 
 def test_the_command_prints_every_stage_and_says_what_deviates(copy: Path):
     done = verify(OWN)
-    assert done.exit_code == 0 and "every stage agrees" in done.stdout and "slide.argmax" in done.stdout
+    assert (
+        done.exit_code == 0
+        and "every stage agrees" in done.stdout
+        and "slide.argmax" in done.stdout
+    )
     wrong = load_file(copy / "io.safetensors")["fwd.logits_s4"] + 1e-3
     change(copy, "io.safetensors", **{"fwd.logits_s4": wrong})
     failed = verify(copy.parent)  # a folder of sets
@@ -69,8 +83,14 @@ def test_the_command_prints_every_stage_and_says_what_deviates(copy: Path):
     ("weight", "first"),
     [
         ("sem_seg_head.predictor.clip_model.visual.conv1.weight", "fwd.vis.ln_pre_s12"),
-        ("sem_seg_head.predictor.clip_model.transformer.resblocks.1.ln_1.bias", "fwd.text.encode_text"),
-        ("sem_seg_head.predictor.transformer.layers.0.attention.MLP.0.bias", "fwd.agg.layer0.out_s8"),
+        (
+            "sem_seg_head.predictor.clip_model.transformer.resblocks.1.ln_1.bias",
+            "fwd.text.encode_text",
+        ),
+        (
+            "sem_seg_head.predictor.transformer.layers.0.attention.MLP.0.bias",
+            "fwd.agg.layer0.out_s8",
+        ),
         ("sem_seg_head.predictor.transformer.decoder2.up.weight", "fwd.dec.decoder2_s16"),
     ],
 )
@@ -89,7 +109,9 @@ def test_a_changed_order_of_labels_deviates_although_numbers_are_close(copy: Pat
 
 def test_what_is_not_known_is_no_silent_pass(copy: Path):
     golden = load_file(copy / "io.safetensors")["fwd.logits_s4"]
-    change(copy, "io.safetensors", **{"fwd.new_stage": golden, "fwd.agg.layer7.out_s8": golden.clone()})
+    change(
+        copy, "io.safetensors", **{"fwd.new_stage": golden, "fwd.agg.layer7.out_s8": golden.clone()}
+    )
     unknown = ("fwd.agg.layer7.out_s8", "fwd.new_stage")
     assert sorted(failing(copy)) == [f"{name}: unknown to this code" for name in unknown]
     change(copy, "io.safetensors", **{"fwd.sem_seg_s8": golden})
@@ -105,7 +127,11 @@ def test_folders_that_are_no_golden_sets_are_refused_in_one_line(copy: Path, tmp
     assert "damaged golden set" in verify(copy).stderr
     (copy / "io.safetensors").unlink()
     failed = verify(copy)
-    assert failed.exit_code == 2 and "lacks io.safetensors" in failed.stderr and failed.stderr.count("\n") == 1
+    assert (
+        failed.exit_code == 2
+        and "lacks io.safetensors" in failed.stderr
+        and failed.stderr.count("\n") == 1
+    )
     with pytest.raises(DisaError, match="lacks weights"):
         GoldenSet(tmp_path)
 
@@ -114,7 +140,9 @@ def test_other_sizes_many_labels_and_other_aspects_go_the_same_way(tmp_path: Pat
     """A set made by this code itself: it says nothing about numbers, only that no size is built in."""
     patch, count, padding = 14, 30, 20
     clip = {"words": 50, "context": 12, "patch": patch, "side": 24 * patch}
-    weights = {name: value.half() for name, value in catseg_formats.official_state(3, **clip).items()}
+    weights = {
+        name: value.half() for name, value in catseg_formats.official_state(3, **clip).items()
+    }
     facts = {
         "clip": {"theads": 1, "vheads": 2},
         "head": {"nheads": 2},
@@ -137,10 +165,20 @@ def test_other_sizes_many_labels_and_other_aspects_go_the_same_way(tmp_path: Pat
     assert golden.plain_view().shape == (1, 3, 336, 336)
     computed = golden.forward() | golden.slide()
     assert len(computed["fwd.agg.corr_embed"]) == padding and len(computed["fwd.logits"]) == count
-    stored = {name: value[..., ::3, ::3] for name, value in computed.items() if ".dec." in name or "agg.layer" in name}
+    stored = {
+        name: value[..., ::3, ::3]
+        for name, value in computed.items()
+        if ".dec." in name or "agg.layer" in name
+    }
     stored = {f"{name}_s3": value.contiguous() for name, value in stored.items()}
-    stored |= {"fwd.agg.correlation": computed["fwd.agg.correlation"][ids], "slide.prob": computed["slide.prob"]}
-    stored |= {"fwd.logits": computed["fwd.logits"], "slide.argmax": computed["slide.argmax"].short()}
+    stored |= {
+        "fwd.agg.correlation": computed["fwd.agg.correlation"][ids],
+        "slide.prob": computed["slide.prob"],
+    }
+    stored |= {
+        "fwd.logits": computed["fwd.logits"],
+        "slide.argmax": computed["slide.argmax"].short(),
+    }
     save_file({"in.image": image, "in.tokens": tokens.int()} | stored, tmp_path / "io.safetensors")
     compared = list(GoldenSet(tmp_path).compare())
     assert len(compared) == len(stored) and all(one.passed for one in compared)

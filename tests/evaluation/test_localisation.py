@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from disa.evaluation.boundary import Boundary, band
-from disa.evaluation.localisation import Localisation, average_precision, ranking_auc, soft_iou, token_shares
+from disa.evaluation.localisation import (
+    Localisation,
+    average_precision,
+    ranking_auc,
+    soft_iou,
+    token_shares,
+)
 from disa.model.disa import Prediction
 
 
@@ -21,7 +27,9 @@ def test_average_precision_agrees_with_scikit_learn(seed: int, levels: int) -> N
     for row in range(3):
         # a token of share s counts s times as right and 1 - s times as wrong
         theirs = average_precision_score(
-            [1] * 12 + [0] * 12, np.tile(score[row], 2), sample_weight=np.concatenate([share[row], 1 - share[row]])
+            [1] * 12 + [0] * 12,
+            np.tile(score[row], 2),
+            sample_weight=np.concatenate([share[row], 1 - share[row]]),
         )
         assert ours[row].item() == pytest.approx(theirs, abs=1e-5)
 
@@ -73,7 +81,9 @@ def test_foreground_iou_counts_things_only() -> None:
     peak[0, 0] = 1  # stuff everywhere: never denser than the average
     peak[0, 1, 3, 3] = 1  # smoothed over the thing's 3 x 3 tokens
     measured = Localisation(2, torch.tensor([False, True]))
-    measured.update(Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), 9.0), peak), labels)
+    measured.update(
+        Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), 9.0), peak), labels
+    )
     absent = Localisation(2, torch.tensor([False, True]))
     doubted = torch.tensor([[9.0, -9.0]])
     absent.update(Prediction(torch.zeros(1, 2, 32, 32), peak, doubted, peak), labels)

@@ -26,7 +26,9 @@ def test_hand_computed_case() -> None:
     assert found["images"] == 1
     assert (found["categories"], found["categories_present"]) == (4, 3)
     ious = [1 / 2, 4 / 5, 2 / 3]
-    assert [entry["iou"] for entry in found["per_category"][:3]] == pytest.approx([100 * iou for iou in ious])
+    assert [entry["iou"] for entry in found["per_category"][:3]] == pytest.approx(
+        [100 * iou for iou in ious]
+    )
     assert found["miou"] == pytest.approx(100 * sum(ious) / 3)
     assert found["miou_all"] == pytest.approx(100 * sum(ious) / 4)
     assert found["pixel_accuracy"] == pytest.approx(100 * 7 / 9)

@@ -41,9 +41,15 @@ def compute(recipe: str) -> dict[str, Tensor]:
     target[:, :8] = IGNORED
     with torch.no_grad():
         prediction = model.eval()(pixels, model.encode_text(ids)[:, None])
-    golden = {"logits": prediction.logits[..., ::8, ::8].contiguous(), "logits.mean": prediction.logits.mean((2, 3))}
+    golden = {
+        "logits": prediction.logits[..., ::8, ::8].contiguous(),
+        "logits.mean": prediction.logits.mean((2, 3)),
+    }
     if prediction.saliency is not None and prediction.matched is not None:
-        golden |= {"matched": prediction.matched, "saliency": prediction.saliency[..., ::4, ::4].contiguous()}
+        golden |= {
+            "matched": prediction.matched,
+            "saliency": prediction.saliency[..., ::4, ::4].contiguous(),
+        }
     return {f"{recipe}.{name}": value for name, value in golden.items()} | {
         f"{recipe}.losses": train(model, pixels, ids, target)
     }
@@ -55,7 +61,9 @@ def train(model: Disa, pixels: Tensor, ids: Tensor, target: Tensor) -> Tensor:
     model.train()
     losses = []
     for _ in range(STEPS):
-        loss = segmentation_loss(model(pixels, model.encode_text(ids)[:, None]), target, model.config)["total"]
+        loss = segmentation_loss(
+            model(pixels, model.encode_text(ids)[:, None]), target, model.config
+        )["total"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import disa
-from disa.data.picturebook import TEST_SEED, WORDS, render
+from disa.picturebook import TEST_SEED, WORDS, render
 
 labels = disa.load("mini", "cpu")(render(TEST_SEED, 3).image, list(WORDS)).labels
 Image.fromarray(labels.astype(np.uint8)).save(Path(__file__).parent / "bundled_labels.png")

@@ -29,11 +29,19 @@ def thinned(name: str, value: Tensor) -> tuple[str, Tensor]:
 
 if __name__ == "__main__":
     source = Path(sys.argv[1])
-    tensors = {name: value for name, value in load_file(source / "io.safetensors").items() if "train.grad" not in name}
+    tensors = {
+        name: value
+        for name, value in load_file(source / "io.safetensors").items()
+        if "train.grad" not in name
+    }
     keep = {name: value for name, value in tensors.items() if name.startswith("train.")}
     rest = dict(thinned(name, value) for name, value in tensors.items() if name not in keep)
     TARGET.mkdir(exist_ok=True)
     save_file(keep | rest, TARGET / "io.safetensors")
     shutil.copyfile(source / "weights.safetensors", TARGET / "weights.safetensors")
-    meta = {name: value for name, value in json.loads((source / "meta.json").read_text()).items() if "grad" not in name}
+    meta = {
+        name: value
+        for name, value in json.loads((source / "meta.json").read_text()).items()
+        if "grad" not in name
+    }
     (TARGET / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")

@@ -13,7 +13,9 @@ def test_density_follows_its_formula():
             smooth = torch.zeros(5, 6)
             for y in range(5):
                 for x in range(6):
-                    smooth[y, x] = saliency[image, label, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean()
+                    smooth[y, x] = saliency[
+                        image, label, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2
+                    ].mean()
             weight = torch.sigmoid(matched[image, label]).item() ** 2
             density += weight * 30 * smooth / smooth.sum()
             weights += weight

@@ -10,8 +10,12 @@ from disa.inference.labels import check_templates, parse_background, parse_label
 from disa.inference.templates import template_sets
 from disa.recipes import vit_b16
 
-WORD = st.text(st.characters(exclude_characters=",|", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=lambda word: " ".join(word.split()).casefold())
+WORD = st.text(
+    st.characters(exclude_characters=",|", exclude_categories=["Cs"]), min_size=1
+).filter(str.strip)
+WORDS = st.lists(
+    WORD, min_size=1, max_size=8, unique_by=lambda word: " ".join(word.split()).casefold()
+)
 
 
 @given(WORDS)
@@ -24,7 +28,9 @@ def test_words_are_kept_as_given(words: list[str]):
 def test_a_word_given_twice_is_refused_however_spelt(words: list[str], data: st.DataObject):
     word = data.draw(st.sampled_from(words))
     again = data.draw(
-        st.sampled_from([word, f"  {word} ", word.replace(" ", "   "), f"{word}|something else entirely"])
+        st.sampled_from(
+            [word, f"  {word} ", word.replace(" ", "   "), f"{word}|something else entirely"]
+        )
     )
     position = data.draw(st.integers(0, len(words)))
     with pytest.raises(DisaError, match="given twice"):
@@ -57,7 +63,10 @@ def test_any_text_gives_words_or_one_line_of_error(text: str):
         ("boat|ship, ship", '"ship" is given twice'),
         ("boat|Boat", "given twice"),
         ("Straße, STRASSE", "given twice"),
-        ("sea, b\udcfcsch", "label 2.*UTF-8"),  # a Latin-1 byte, as Python passes it on from the command line
+        (
+            "sea, b\udcfcsch",
+            "label 2.*UTF-8",
+        ),  # a Latin-1 byte, as Python passes it on from the command line
     ],
 )
 def test_bad_labels_are_refused(labels: str | list[str], reason: str):
@@ -91,7 +100,9 @@ def test_synonyms_are_separated_by_bars():
     assert synonyms("boat | sailing  ship") == ("boat", "sailing ship")
 
 
-@pytest.mark.parametrize("templates", [[], ["a picture"], ["{} {}"], [""], "a picture of a {0}", "{} \udcfc"])
+@pytest.mark.parametrize(
+    "templates", [[], ["a picture"], ["{} {}"], [""], "a picture of a {0}", "{} \udcfc"]
+)
 def test_templates_need_one_place_for_the_word(templates: str | list[str]):
     with pytest.raises(DisaError):
         check_templates(templates)
@@ -105,12 +116,17 @@ def test_background_policies():
     assert parse_background("0.3", words) == parse_background(0.3, words) == 0.3
     assert parse_background(1, words) == 1.0
     assert parse_background("Saliency", words) == "saliency"
-    assert parse_background("wall, floor", words) == parse_background(["wall", "floor"], words) == ("wall", "floor")
+    assert (
+        parse_background("wall, floor", words)
+        == parse_background(["wall", "floor"], words)
+        == ("wall", "floor")
+    )
     assert parse_background(["saliency"], words) == ("saliency",)
 
 
 @pytest.mark.parametrize(
-    "background", [1.5, -0.1, "2", "nan", True, "wall, Sea", ["house"], [], "", "wall,,floor", "0,5"]
+    "background",
+    [1.5, -0.1, "2", "nan", True, "wall, Sea", ["house"], [], "", "wall,,floor", "0,5"],
 )
 def test_bad_background_is_refused(background: object):
     with pytest.raises(DisaError):

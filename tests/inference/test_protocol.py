@@ -28,14 +28,19 @@ def picture(height: int, width: int) -> np.ndarray:
 def test_every_protocol_gives_a_whole_result(segmenter: Segmenter, protocol: str):
     results = segmenter([picture(100, 70), picture(50, 130)], WORDS, protocol=protocol, scores=True)
     for result, shape in zip(results, [(100, 70), (50, 130)], strict=True):
-        assert result.labels.shape == result.foreground.shape == result.saliency["sea"].shape == shape
+        assert (
+            result.labels.shape == result.foreground.shape == result.saliency["sea"].shape == shape
+        )
         np.testing.assert_array_equal(result.labels, result.scores.argmax(0))
         assert set(result.matched) == set(WORDS)
 
 
 def test_windows_of_one_window_are_the_whole_picture(segmenter: Segmenter):
     square = picture(48, 48)
-    one, other = segmenter(square, WORDS, scores=True), segmenter(square, WORDS, scores=True, protocol="windows")
+    one, other = (
+        segmenter(square, WORDS, scores=True),
+        segmenter(square, WORDS, scores=True, protocol="windows"),
+    )
     np.testing.assert_array_equal(one.scores, other.scores)
 
 
@@ -55,10 +60,14 @@ def test_a_window_sees_its_part_of_the_picture_alone(segmenter: Segmenter):
     assert result.scores.shape == (3, 96, 96)
     middle = np.s_[:, 8:-8, 8:-8]
     # a single view is compared at 4h x 4w after the sigmoid, windows at full size before it: equal but for rounding
-    assert np.abs(result.scores[:, 48:, :48][middle] - logits.sigmoid().numpy()[middle]).max() < 0.02
+    assert (
+        np.abs(result.scores[:, 48:, :48][middle] - logits.sigmoid().numpy()[middle]).max() < 0.02
+    )
 
 
-def test_values_that_make_no_sense_are_refused(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
+def test_values_that_make_no_sense_are_refused(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+):
     for wrong, message in (
         ({"protocol": "sliding"}, "use whole, windows, cat-seg"),
         ({"protocol": "cat-seg", "size": 640}, "leave it out"),

@@ -21,14 +21,23 @@ def halves(height: int, width: int) -> np.ndarray:
 @settings(max_examples=30)
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=60, unique=True), st.randoms())
 def test_colours_are_distinct_and_do_not_depend_on_the_order(words: list[str], random: object):
-    colours = {word: tuple(colour) for word, colour in zip(words, word_colours(words).tolist(), strict=True)}
+    colours = {
+        word: tuple(colour)
+        for word, colour in zip(words, word_colours(words).tolist(), strict=True)
+    }
     assert len(set(colours.values())) == len(words)
     random.shuffle(words)
-    assert colours == {word: tuple(colour) for word, colour in zip(words, word_colours(words).tolist(), strict=True)}
+    assert colours == {
+        word: tuple(colour)
+        for word, colour in zip(words, word_colours(words).tolist(), strict=True)
+    }
 
 
 def test_many_labels_get_distinct_colours():
-    assert len({tuple(colour) for colour in word_colours([str(i) for i in range(1000)]).tolist()}) == 1000
+    assert (
+        len({tuple(colour) for colour in word_colours([str(i) for i in range(1000)]).tolist()})
+        == 1000
+    )
 
 
 def test_words_have_the_colours_that_people_expect():
@@ -46,11 +55,17 @@ def test_an_overlay_is_readable_on_any_picture(shape: tuple[int, int], shade: in
     assert SMALLEST <= max(drawn.size) <= 1.5 * LARGEST
     colours = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height)}
     shown = word_colours(WORDS)[halves(*shape).ravel()[-1]]
-    assert {PAPER, INK, tuple(shown.tolist())} <= colours  # the panel, its text and the swatch, whatever the picture
+    assert {
+        PAPER,
+        INK,
+        tuple(shown.tolist()),
+    } <= colours  # the panel, its text and the swatch, whatever the picture
 
 
 def test_the_picture_is_tinted_by_label_and_bordered():
-    drawn = np.asarray(overlay(np.full((640, 640, 3), 100, np.uint8), halves(640, 640), ["grass", "gizmo"]))
+    drawn = np.asarray(
+        overlay(np.full((640, 640, 3), 100, np.uint8), halves(640, 640), ["grass", "gizmo"])
+    )
     for x, colour in [(5, 0), (620, 1)]:
         expected = TINT * word_colours(["grass", "gizmo"])[colour] + (1 - TINT) * 100
         np.testing.assert_allclose(drawn[600, x], expected, atol=1)
@@ -74,7 +89,9 @@ def test_the_legend_names_every_label_largest_first():
         ("widget", 0),
         ("(background)", 2 / 8),
     ]
-    assert [entry.colour for entry in entries][:3] == [tuple(c) for c in word_colours(WORDS)[[1, 0, 2]].tolist()]
+    assert [entry.colour for entry in entries][:3] == [
+        tuple(c) for c in word_colours(WORDS)[[1, 0, 2]].tolist()
+    ]
     assert entries[3].colour == NOTHING
 
 
@@ -134,6 +151,8 @@ def test_a_saliency_sheet_shows_the_likeliest_first(shape: tuple[int, int]):
 def test_borders_leave_a_long_strip_its_colours():
     labels = np.zeros((40, 5000), np.int32)
     labels[20:] = 1
-    drawn = np.asarray(overlay(np.full((40, 5000, 3), 128, np.uint8), labels, ["sea", "sand"]))[:19, :2400]
+    drawn = np.asarray(overlay(np.full((40, 5000, 3), 128, np.uint8), labels, ["sea", "sand"]))[
+        :19, :2400
+    ]
     border = (drawn == 255).all(-1) | (drawn == 20).all(-1)
     assert 0 < border.mean() < 0.3

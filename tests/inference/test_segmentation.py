@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from disa import files
 from disa.errors import DisaError
 from disa.inference.segmentation import Segmentation
+from disa.running import files
 
 WORDS = ("House", "boat|ship", "zebra")
 
@@ -53,7 +53,9 @@ def test_json_is_plain_and_adds_up():
         "matched": 0.6,
     }
     assert data["background"] == {"policy": 0.4, "area": 600, "share": 0.25}
-    assert sum(word["share"] for word in data["words"]) + data["background"]["share"] == pytest.approx(1)
+    assert sum(word["share"] for word in data["words"]) + data["background"][
+        "share"
+    ] == pytest.approx(1)
 
 
 def test_saliency_is_scaled_to_its_own_peak_and_the_pictures_size():
@@ -78,12 +80,20 @@ def test_foreground_is_where_the_density_is_above_its_limit():
 def test_saved_files_hold_the_result(tmp_path: Path):
     scores = np.random.default_rng(0).random((3, 40, 60), np.float32)
     paths = result(scores=scores).save(tmp_path / "new" / "folder", saliency=True)
-    names = ["photo_overlay.png", "photo_labels.png", "photo.json", "photo_saliency.png", "photo_scores.npz"]
+    names = [
+        "photo_overlay.png",
+        "photo_labels.png",
+        "photo.json",
+        "photo_saliency.png",
+        "photo_scores.npz",
+    ]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)
     indexed = Image.open(paths[1])
     assert indexed.mode == "P"
-    np.testing.assert_array_equal(np.asarray(indexed), np.where(result().labels < 0, 255, result().labels))
+    np.testing.assert_array_equal(
+        np.asarray(indexed), np.where(result().labels < 0, 255, result().labels)
+    )
     assert json.loads(paths[2].read_text()) == result().to_json()
     with np.load(paths[4]) as stored:
         np.testing.assert_allclose(stored["scores"], scores, atol=1e-3)

@@ -54,7 +54,9 @@ def test_scores_are_the_models_own(segmenter: Segmenter):
     result = segmenter(pixels, WORDS, scores=True)
     batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     logits = segmenter.model(batch, segmenter.text(WORDS)).logits
-    expected = torch.nn.functional.interpolate(logits.sigmoid(), (48, 48), mode="bilinear", align_corners=False)
+    expected = torch.nn.functional.interpolate(
+        logits.sigmoid(), (48, 48), mode="bilinear", align_corners=False
+    )
     np.testing.assert_allclose(result.scores, expected[0].detach().numpy(), atol=1e-6)
 
 
@@ -77,7 +79,9 @@ def test_one_picture_in_every_form_gives_the_same_result(segmenter: Segmenter, t
 
 @settings(max_examples=3)
 @given(st.permutations([(40, 60), (60, 40), (48, 48), (80, 120), (33, 200), (48, 49)]))
-def test_pictures_of_different_sizes_do_not_touch_each_other(segmenter: Segmenter, sizes: list[tuple[int, int]]):
+def test_pictures_of_different_sizes_do_not_touch_each_other(
+    segmenter: Segmenter, sizes: list[tuple[int, int]]
+):
     pictures = [picture(*size) for size in sizes]
     together = segmenter(pictures, WORDS, scores=True)
     assert [result.labels.shape for result in together] == sizes
@@ -99,11 +103,16 @@ def test_the_order_of_labels_only_renames(segmenter: Segmenter):
     np.testing.assert_allclose(one.scores, other.scores[::-1], atol=1e-5)
 
 
-def test_two_vocabularies_in_a_row_give_what_each_gives_alone(segmenter: Segmenter, model_folder: Path):
+def test_two_vocabularies_in_a_row_give_what_each_gives_alone(
+    segmenter: Segmenter, model_folder: Path
+):
     pixels = picture(48, 48)
     vocabularies = [["house", "sea"], ["car", "sea", "tree"], ["sea"], ["house", "sea"]]
     for words in vocabularies:
-        same(segmenter(pixels, words, scores=True), disa.load(model_folder, "cpu")(pixels, words, scores=True))
+        same(
+            segmenter(pixels, words, scores=True),
+            disa.load(model_folder, "cpu")(pixels, words, scores=True),
+        )
 
 
 def test_a_threshold_leaves_unsure_pixels_out(segmenter: Segmenter):
@@ -111,7 +120,9 @@ def test_a_threshold_leaves_unsure_pixels_out(segmenter: Segmenter):
     every = segmenter(pixels, WORDS)
     limit = float(np.median(every.confidence))
     result = segmenter(pixels, WORDS, background=limit)
-    np.testing.assert_array_equal(result.labels, np.where(every.confidence < limit, BACKGROUND, every.labels))
+    np.testing.assert_array_equal(
+        result.labels, np.where(every.confidence < limit, BACKGROUND, every.labels)
+    )
     assert 0.3 < (result.labels == BACKGROUND).mean() < 0.7
     assert (segmenter(pixels, WORDS, background=1).labels == BACKGROUND).all()
 
@@ -121,7 +132,9 @@ def test_background_words_compete(segmenter: Segmenter):
     every = segmenter(pixels, [*WORDS, "wall", "floor"], scores=True)
     result = segmenter(pixels, WORDS, background="wall, floor", scores=True)
     np.testing.assert_allclose(result.scores, every.scores[:3], atol=1e-5)
-    np.testing.assert_array_equal(result.labels, np.where(every.labels >= 3, BACKGROUND, every.labels))
+    np.testing.assert_array_equal(
+        result.labels, np.where(every.labels >= 3, BACKGROUND, every.labels)
+    )
     assert set(result.matched) == set(WORDS)
     with pytest.raises(DisaError, match="given twice"):
         segmenter(pixels, WORDS, background=["ocean"])
@@ -130,7 +143,9 @@ def test_background_words_compete(segmenter: Segmenter):
 def test_saliency_leaves_the_background_out(segmenter: Segmenter):
     pixels = picture(48, 48)
     every, result = segmenter(pixels, WORDS), segmenter(pixels, WORDS, background="saliency")
-    np.testing.assert_array_equal(result.labels, np.where(every.foreground, every.labels, BACKGROUND))
+    np.testing.assert_array_equal(
+        result.labels, np.where(every.foreground, every.labels, BACKGROUND)
+    )
 
 
 def test_without_the_sdm_saliency_is_refused_and_the_rest_works(baseline_folder: Path):
@@ -180,6 +195,9 @@ def test_one_bad_picture_in_a_list_is_named(segmenter: Segmenter, tmp_path: Path
 
 def test_lower_precision_is_an_option(model_folder: Path, segmenter: Segmenter):
     half = disa.load(model_folder, "cpu", dtype=torch.bfloat16)
-    one, other = half(picture(48, 48), WORDS, scores=True), segmenter(picture(48, 48), WORDS, scores=True)
+    one, other = (
+        half(picture(48, 48), WORDS, scores=True),
+        segmenter(picture(48, 48), WORDS, scores=True),
+    )
     assert one.scores.dtype == np.float32
     np.testing.assert_allclose(one.scores, other.scores, atol=0.05)

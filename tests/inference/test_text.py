@@ -7,13 +7,17 @@ from tokenizers import Tokenizer
 from disa.errors import DisaError
 from disa.inference import text
 from disa.inference.templates import template_sets
-from disa.inference.text import TextEncoder, load_tokenizer
+from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
+from disa.weights.model_folder import load_disa
+from disa.weights.tokenizer_file import load_tokenizer
 
 
 @pytest.fixture(scope="module")
 def encoder(model_folder: Path) -> TextEncoder:
-    return TextEncoder(Disa.from_pretrained(model_folder), load_tokenizer(model_folder / "tokenizer.json", 1, 758))
+    return TextEncoder(
+        load_disa(model_folder), load_tokenizer(model_folder / "tokenizer.json", 1, 758)
+    )
 
 
 def test_embeddings_are_normalised_and_in_order(encoder: TextEncoder):
@@ -57,7 +61,9 @@ def test_known_words_are_not_embedded_again(encoder: TextEncoder, monkeypatch: p
     fresh = TextEncoder(encoder.model, encoder.tokenizer, cache_size=2)
     asked: list[int] = []
     encode = encoder.model.encode_text
-    monkeypatch.setattr(encoder.model, "encode_text", lambda ids: asked.append(len(ids)) or encode(ids))
+    monkeypatch.setattr(
+        encoder.model, "encode_text", lambda ids: asked.append(len(ids)) or encode(ids)
+    )
     fresh(["house", "sea"])
     fresh(["sea", "house"])
     assert asked == [2]
@@ -101,7 +107,9 @@ def test_missing_damaged_and_foreign_tokenizers_are_refused(tmp_path: Path, mode
     tokenizer = Tokenizer.from_file(str(own))
     most = tokenizer.get_vocab_size()
     assert load_tokenizer(own, 1, most).get_vocab_size() == most
-    with pytest.raises(DisaError, match=rf"has token {most - 1}, the model knows {most - 1} tokens"):
+    with pytest.raises(
+        DisaError, match=rf"has token {most - 1}, the model knows {most - 1} tokens"
+    ):
         load_tokenizer(own, 1, most - 1)
     tokenizer.enable_truncation(3)  # would hide that a label is too long
     tokenizer.save(str(path))
@@ -111,4 +119,6 @@ def test_missing_damaged_and_foreign_tokenizers_are_refused(tmp_path: Path, mode
 def test_a_published_set_is_the_average_of_its_prompts(encoder: TextEncoder):
     whole = encoder(["sea"], "imagenet-7")
     single = [encoder(["sea"], [prompt]) for prompt in template_sets()["imagenet-7"]]
-    torch.testing.assert_close(whole, torch.nn.functional.normalize(torch.cat(single).mean(0, keepdim=True), dim=-1))
+    torch.testing.assert_close(
+        whole, torch.nn.functional.normalize(torch.cat(single).mean(0, keepdim=True), dim=-1)
+    )

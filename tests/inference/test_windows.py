@@ -11,7 +11,9 @@ from disa.inference.windows import Layout, Window, blend, cut, stitch, strongest
 SIDE, PATCH = 24, 8
 
 
-pictures = st.tuples(st.integers(5, 150), st.integers(5, 150), st.floats(0, 0.95))  # height, width, overlap
+pictures = st.tuples(
+    st.integers(5, 150), st.integers(5, 150), st.floats(0, 0.95)
+)  # height, width, overlap
 
 
 def sliding(picture: tuple[int, int, float]) -> Layout:
@@ -22,7 +24,9 @@ def sliding(picture: tuple[int, int, float]) -> Layout:
 
 def logits(layout: Layout, count: int = 2, seed: int = 0) -> Tensor:
     height, width = (side // PATCH * 4 for side in layout.view)
-    return torch.randn(layout.views, count, height, width, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        layout.views, count, height, width, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 @settings(max_examples=60)
@@ -32,7 +36,12 @@ def test_windows_cover_the_canvas_and_nothing_else(picture: tuple[int, int, floa
     covered = torch.zeros(layout.canvas)
     for top, left, height, width in layout.windows:
         assert (height, width) == layout.view == (SIDE, SIDE)
-        assert top >= 0 and left >= 0 and top + height <= layout.canvas[0] and left + width <= layout.canvas[1]
+        assert (
+            top >= 0
+            and left >= 0
+            and top + height <= layout.canvas[0]
+            and left + width <= layout.canvas[1]
+        )
         assert top % PATCH == left % PATCH == 0
         covered[top : top + height, left : left + width] += 1
     assert covered.min() >= 1
@@ -47,13 +56,18 @@ def test_a_constant_stays_that_constant(picture: tuple[int, int, float], value: 
     blended = blend(layout, everywhere)
     torch.testing.assert_close(blended, torch.full_like(blended, value).sigmoid())
     tokens = stitch(layout, everywhere[..., :3, :3])
-    assert tokens.shape == (1, layout.canvas[0] // PATCH, layout.canvas[1] // PATCH) or layout.views == 1
+    assert (
+        tokens.shape == (1, layout.canvas[0] // PATCH, layout.canvas[1] // PATCH)
+        or layout.views == 1
+    )
     torch.testing.assert_close(tokens, torch.full_like(tokens, value))
 
 
 @settings(max_examples=20)
 @given(pictures, st.integers(0, 1000))
-def test_blending_is_the_mean_of_all_windows_over_each_pixel(picture: tuple[int, int, float], seed: int):
+def test_blending_is_the_mean_of_all_windows_over_each_pixel(
+    picture: tuple[int, int, float], seed: int
+):
     layout = sliding(picture)
     answers = logits(layout, seed=seed)
     if layout.views == 1:
@@ -74,7 +88,9 @@ def test_blending_is_the_mean_of_all_windows_over_each_pixel(picture: tuple[int,
 def test_views_are_the_windows_pixels_in_batches_of_any_size():
     layout = Protocol("windows", overlap=0.5).layout(40, 56, SIDE, PATCH)
     picture = torch.randint(0, 256, (3, 40, 56), dtype=torch.uint8)
-    expected = torch.stack([picture[:, t : t + h, left : left + w] for t, left, h, w in layout.windows]).float()
+    expected = torch.stack(
+        [picture[:, t : t + h, left : left + w] for t, left, h, w in layout.windows]
+    ).float()
     for batch in (1, 2, 100):
         parts = list(cut(layout, picture, batch))
         assert max(map(len, parts)) <= batch
@@ -82,7 +98,9 @@ def test_views_are_the_windows_pixels_in_batches_of_any_size():
 
 
 def test_stitched_tokens_are_averaged_where_windows_overlap():
-    layout = Layout((8, 24), tile((8, 24), 16, 8), (8, 16))  # two windows of 1 x 2 tokens, one token shared
+    layout = Layout(
+        (8, 24), tile((8, 24), 16, 8), (8, 16)
+    )  # two windows of 1 x 2 tokens, one token shared
     assert layout.windows == (Window(0, 0, 8, 16), Window(0, 8, 8, 16))
     tokens = torch.tensor([[1.0, 3], [5, 7]]).view(2, 1, 1, 2)
     assert stitch(layout, tokens).flatten().tolist() == [1, 4, 7]
@@ -94,7 +112,9 @@ def test_the_published_protocol_is_four_windows_and_an_overview():
     assert layout.views == 5 and layout.view == (336, 336) and layout.canvas == (640, 640)
     answers = torch.randn(5, 3, 96, 96)
     apart = blend(layout._replace(overview=False), answers[:4])
-    overview = interpolate(interpolate(answers[4:], (384, 384), mode="bilinear").sigmoid(), (640, 640), mode="bilinear")
+    overview = interpolate(
+        interpolate(answers[4:], (384, 384), mode="bilinear").sigmoid(), (640, 640), mode="bilinear"
+    )
     torch.testing.assert_close(blend(layout, answers), (apart + overview[0]) / 2)
     assert torch.equal(stitch(layout, answers), answers[4])
     assert torch.equal(strongest(layout, answers[:, :, 0, 0]), answers[4, :, 0, 0])
@@ -106,7 +126,8 @@ def test_a_label_is_in_the_picture_if_it_is_in_one_window():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "expected"), [(300, 352, (640, 751)), (100, 1000, (256, 2560)), (640, 640, (640, 640))]
+    ("height", "width", "expected"),
+    [(300, 352, (640, 751)), (100, 1000, (256, 2560)), (640, 640, (640, 640))],
 )
 def test_pictures_are_resized_as_published(height: int, width: int, expected: tuple[int, int]):
     from disa.inference.protocol import shortest_edge

@@ -24,13 +24,17 @@ def test_help_needs_no_heavy_import():
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'tokenizers'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert "Examples" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_python_dash_m_and_version():
-    done = subprocess.run([sys.executable, "-m", "disa", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "disa", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"disa {disa.__version__}\n"
 
 
@@ -52,7 +56,8 @@ def test_every_command_has_help_for_every_option(command: str):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["segment"], ["segment", "--colour"], ["info", "mini", "--labels", "0"]]
+    "arguments",
+    [["nothing"], ["segment"], ["segment", "--colour"], ["info", "mini", "--labels", "0"]],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]):
     result = runner.invoke(app, arguments)
@@ -64,7 +69,7 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_2(monkeypatch: pytest.Monk
     def fail() -> None:
         raise DisaError("a.png: two\nlines")
 
-    monkeypatch.setattr("disa.interfaces.models.run", fail)
+    monkeypatch.setattr("disa.interfaces.models_command.run", fail)
     result = runner.invoke(app, ["models"])
     assert (result.exit_code, result.stderr, result.stdout) == (2, "error: a.png: two lines\n", "")
 
@@ -73,22 +78,26 @@ def test_an_interruption_says_what_is_kept_and_exits_with_130(monkeypatch: pytes
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("disa.interfaces.models.run", interrupt)
+    monkeypatch.setattr("disa.interfaces.models_command.run", interrupt)
     result = runner.invoke(app, ["models"])
     assert result.exit_code == 130
     assert "whole and kept" in result.stderr
 
 
-@pytest.mark.parametrize("ask", [lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, np.uint8)])
-def test_memory_that_runs_out_is_one_line(ask: Callable[[], object], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("disa.interfaces.models.run", ask)
+@pytest.mark.parametrize(
+    "ask", [lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, np.uint8)]
+)
+def test_memory_that_runs_out_is_one_line(
+    ask: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("disa.interfaces.models_command.run", ask)
     result = runner.invoke(app, ["models"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: out of memory; ")
 
 
 def test_a_mistake_of_the_program_stays_visible(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("disa.interfaces.models.run", lambda: 1 / 0)
+    monkeypatch.setattr("disa.interfaces.models_command.run", lambda: 1 / 0)
     assert isinstance(runner.invoke(app, ["models"]).exception, ZeroDivisionError)
 
 

@@ -39,7 +39,10 @@ def test_from_archives_to_label_maps(tmp_path: Path, name: str):
     command = [sys.executable, "-m", "disa", "data"]
     arguments = [name, str(tmp_path / "archives")]
     made = subprocess.run(
-        [*command, "prepare", *arguments, "--workers", "2"], capture_output=True, text=True, check=True
+        [*command, "prepare", *arguments, "--workers", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert made.stderr == ""
     if BENCHMARKS[name].prepared:
@@ -50,7 +53,9 @@ def test_from_archives_to_label_maps(tmp_path: Path, name: str):
         assert made.stdout.startswith(f"nothing to prepare: {name} is read directly (3 images)")
     result = disa("data", "labels", *arguments, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{image}.png" for image in expected}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{image}.png" for image in expected
+    }
     for image, labels in expected.items():
         with Image.open(tmp_path / "out" / f"{image}.png") as written:
             assert written.mode == ("I;16" if name in ("a847", "pc459") else "L")
@@ -59,16 +64,32 @@ def test_from_archives_to_label_maps(tmp_path: Path, name: str):
 
 def test_labels_of_the_first_images(tmp_path: Path):
     miniatures.build("coco-stuff", tmp_path, "train")
-    result = disa("data", "labels", "coco-stuff", tmp_path, "--split", "train", "-o", tmp_path / "out", "--limit", 2)
+    result = disa(
+        "data",
+        "labels",
+        "coco-stuff",
+        tmp_path,
+        "--split",
+        "train",
+        "-o",
+        tmp_path / "out",
+        "--limit",
+        2,
+    )
     assert result.stdout == f"2 label maps in {tmp_path / 'out'}; ignored pixels are 255\n"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000000000.png", "000000000139.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "000000000000.png",
+        "000000000139.png",
+    ]
 
 
 def test_label_maps_never_replace_the_data_sets_own_files(tmp_path: Path):
     miniatures.build("a150", tmp_path)
     masks = tmp_path / "ADEChallengeData2016" / "annotations" / "validation"
     before = {path.name: path.read_bytes() for path in masks.iterdir()}
-    fails(disa("data", "labels", "a150", tmp_path, "--out", masks), "holds the data set's own files")
+    fails(
+        disa("data", "labels", "a150", tmp_path, "--out", masks), "holds the data set's own files"
+    )
     assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
 
 
@@ -77,11 +98,19 @@ def test_check_prints_the_histogram_and_what_is_wrong(tmp_path: Path):
     result = disa("data", "check", "pas20", tmp_path, "--workers", 1)
     fails(result, f"{tmp_path}: 2 problems in pas20, listed above")
     lines = result.stdout.splitlines()
-    assert lines[1].split() == ["0", "aeroplane", "1", f"{7 / 167:.3%}"]  # 7 of 140 - 13 and 40 labelled pixels
+    assert lines[1].split() == [
+        "0",
+        "aeroplane",
+        "1",
+        f"{7 / 167:.3%}",
+    ]  # 7 of 140 - 13 and 40 labelled pixels
     assert "pas20, val: 3 images of 1,449" in lines
     assert "1 without any label, which count for nothing: 2007_000042" in lines
     assert f"problem: {tmp_path}: 3 images, published are 1,449; unpack the archives again" in lines
-    assert any(line.startswith("problem: ") and "2011_003276.png: holds 21 (40 pixels)" in line for line in lines)
+    assert any(
+        line.startswith("problem: ") and "2011_003276.png: holds 21 (40 pixels)" in line
+        for line in lines
+    )
 
 
 def test_check_says_whether_a_data_set_is_prepared(tmp_path: Path):
@@ -89,34 +118,55 @@ def test_check_says_whether_a_data_set_is_prepared(tmp_path: Path):
     arguments = ["data", "check", "pc59", tmp_path, "--workers", 1]
     assert "pc59 is not prepared yet; run: disa data prepare pc59 " in disa(*arguments).stdout
     assert disa("data", "prepare", "pc59", tmp_path, "--workers", 1).exit_code == 0
-    assert f"4 images are prepared, in {tmp_path / 'disa-prepared' / 'pc59' / 'val'}\n" in disa(*arguments).stdout
+    assert (
+        f"4 images are prepared, in {tmp_path / 'disa-prepared' / 'pc59' / 'val'}\n"
+        in disa(*arguments).stdout
+    )
 
 
 def test_check_of_a_folder_that_is_right(tmp_path: Path):
     for number in range(3):
         miniatures.photograph(tmp_path / "images" / f"p{number}.jpg", 4, 5, number)
-        miniatures.save_png(tmp_path / "masks" / f"p{number}.png", np.array([[0, 1, 1, 1, 255]] * 4, np.uint8))
+        miniatures.save_png(
+            tmp_path / "masks" / f"p{number}.png", np.array([[0, 1, 1, 1, 255]] * 4, np.uint8)
+        )
     (tmp_path / "classes.txt").write_text("sky\nsea\nland")
     result = disa("data", "check", "folder", tmp_path, "--workers", 1)
     assert result.exit_code == 0
     assert result.stderr == ""
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[1:4] == [["0", "sky", "3", "25.000%"], ["1", "sea", "3", "75.000%"], ["2", "land", "0", "0.000%"]]
-    assert result.stdout.splitlines()[4] == "2 of 3 categories occur; 20.00% of 60 pixels are ignored"
+    assert lines[1:4] == [
+        ["0", "sky", "3", "25.000%"],
+        ["1", "sea", "3", "75.000%"],
+        ["2", "land", "0", "0.000%"],
+    ]
+    assert (
+        result.stdout.splitlines()[4] == "2 of 3 categories occur; 20.00% of 60 pixels are ignored"
+    )
     assert result.stdout.endswith(": 3 images\nnothing is wrong\n")
 
 
 @pytest.mark.parametrize("command", ["check", "prepare"])
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_missing_folder(tmp_path: Path, command: str, name: str):
-    fails(disa("data", command, name, tmp_path / "nowhere"), str(tmp_path / "nowhere"), "`disa data list ")
+    fails(
+        disa("data", command, name, tmp_path / "nowhere"),
+        str(tmp_path / "nowhere"),
+        "`disa data list ",
+    )
 
 
 def test_other_mistakes(tmp_path: Path):
     fails(disa("data", "check", "ade", tmp_path), 'unknown data set "ade"; use coco-stuff')
     fails(disa("data", "list", "ade"), 'unknown data set "ade"; use coco-stuff')
-    fails(disa("data", "prepare", "pc59", tmp_path, "--split", "train"), 'pc59 has no split "train"; use val')
-    fails(disa("data", "labels", "pc59", tmp_path, "--out", tmp_path / "o"), "not prepared yet; run: disa data prepare")
+    fails(
+        disa("data", "prepare", "pc59", tmp_path, "--split", "train"),
+        'pc59 has no split "train"; use val',
+    )
+    fails(
+        disa("data", "labels", "pc59", tmp_path, "--out", tmp_path / "o"),
+        "not prepared yet; run: disa data prepare",
+    )
     assert not (tmp_path / "o").exists()
     fails(disa("data", "check", "folder", tmp_path), "classes.txt: no such file")
 
@@ -191,7 +241,17 @@ def times(labels: Path) -> dict[str, int]:
 def test_interrupted_and_run_again(tmp_path: Path):
     """Ctrl-C reaches every process of the group; what is written stays, and the next run does the rest."""
     labels = many_images(tmp_path)
-    command = [sys.executable, "-m", "disa", "data", "prepare", "pc459", str(tmp_path), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "disa",
+        "data",
+        "prepare",
+        "pc459",
+        str(tmp_path),
+        "--workers",
+        "2",
+    ]
     process = started(command, labels)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -208,7 +268,17 @@ def test_interrupted_and_run_again(tmp_path: Path):
 def test_killed_it_leaves_no_process_behind(tmp_path: Path):
     """The pipes reach their end only when all processes that hold them have gone."""
     labels = many_images(tmp_path)
-    command = [sys.executable, "-m", "disa", "data", "prepare", "pc459", str(tmp_path), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "disa",
+        "data",
+        "prepare",
+        "pc459",
+        str(tmp_path),
+        "--workers",
+        "2",
+    ]
     process = started(command, labels)
     process.kill()
     out, err = process.communicate(timeout=120)
@@ -241,7 +311,10 @@ def test_a_vocabulary_as_a_table(tmp_path: Path):
     assert 'identical prompts: "bag" at 114, 191, 252' in lines
     assert sum(line.startswith("identical prompts") for line in lines) == 9
     (tmp_path / "classes.txt").write_text("boat|ship\nsea")
-    assert disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()[0].split() == ["0", "boat"]
+    assert disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()[0].split() == [
+        "0",
+        "boat",
+    ]
     fails(disa("vocabulary", "nothing"), 'unknown vocabulary "nothing"')
 
 
@@ -249,7 +322,7 @@ def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
     """Opening, listing and checking answer at once; only LabelMaps need scipy."""
     miniatures.build("pc59", tmp_path)
     program = (
-        "import sys; from disa.interfaces.data import run_prepare, show; from pathlib import Path; show(None); "
+        "import sys; from disa.interfaces.data_command import run_prepare, show; from pathlib import Path; show(None); "
         "run_prepare('pc59', Path(sys.argv[1]), 'val', 1); "
         "assert not {'torch', 'scipy', 'transformers'} & sys.modules.keys()"
     )
@@ -259,4 +332,7 @@ def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
 def test_without_scipy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     miniatures.build("pc459", tmp_path)
     monkeypatch.setitem(sys.modules, "scipy", None)
-    fails(disa("data", "prepare", "pc459", tmp_path), "pc459 is read with scipy; install it: pip install 'disa[data]'")
+    fails(
+        disa("data", "prepare", "pc459", tmp_path),
+        "pc459 is read with scipy; install it: pip install 'disa[data]'",
+    )

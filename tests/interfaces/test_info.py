@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from disa.inference import catalogue
 from disa.interfaces.cli import app
+from disa.weights import names as catalogue
 
 
 def info(*arguments: str) -> dict:
@@ -36,7 +36,9 @@ def test_more_labels_and_more_pixels_take_more_operations(model_folder: Path):
     assert large["operations"]["CLIP visual"] > 3 * few["operations"]["CLIP visual"]
 
 
-@pytest.mark.parametrize(("recipe", "millions"), [("vit-l-14", 456.2), ("vit-l-14-baseline", 433.7)])
+@pytest.mark.parametrize(
+    ("recipe", "millions"), [("vit-l-14", 456.2), ("vit-l-14-baseline", 433.7)]
+)
 def test_recipes_hold_the_published_numbers_of_parameters(recipe: str, millions: float):
     assert info(recipe)["total_millions"] == pytest.approx(millions, rel=0.005)
 
@@ -49,9 +51,12 @@ def test_the_table_is_for_people(model_folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "millions", "published"), [("cat-seg-l", 433.7, 433.7), ("disa-vit-l-14", 456.2, 456.2)]
+    ("name", "millions", "published"),
+    [("cat-seg-l", 433.7, 433.7), ("disa-vit-l-14", 456.2, 456.2)],
 )
-def test_published_names_are_counted_without_a_download(name: str, millions: float, published: float):
+def test_published_names_are_counted_without_a_download(
+    name: str, millions: float, published: float
+):
     data = info(name, "--labels", "171")
     assert data["total_millions"] == pytest.approx(millions, rel=0.005)
     assert data["as_published"]["parameters"] == published
@@ -59,11 +64,15 @@ def test_published_names_are_counted_without_a_download(name: str, millions: flo
     five = data["cat_seg_protocol"]
     assert five["views"] == 5
     assert five["operations"] == 5 * (data["operations"]["total"] - data["operations"]["CLIP text"])
-    assert data["operations"]["total"] == sum(v for k, v in data["operations"].items() if k != "total")
+    assert data["operations"]["total"] == sum(
+        v for k, v in data["operations"].items() if k != "total"
+    )
 
 
 def test_the_table_sets_the_published_numbers_beside_ours():
-    shown = " ".join(CliRunner().invoke(app, ["info", "cat-seg-l", "--labels", "171"]).output.split())
+    shown = " ".join(
+        CliRunner().invoke(app, ["info", "cat-seg-l", "--labels", "171"]).output.split()
+    )
     for part in (
         "published: 433.7 M",
         "published: 70.3 M for qv",
@@ -81,7 +90,10 @@ def test_a_clip_alone_is_counted_in_every_form(tmp_path: Path):
     for source in (folder, tmp_path / "ViT.pt"):
         data = info(str(source))
         assert data["parameters"]["total"] == sum(p.numel() for p in model.parameters())
-        assert data["trainable"] is None and data["operations"]["SDM"] == data["operations"]["decode"] == 0
+        assert (
+            data["trainable"] is None
+            and data["operations"]["SDM"] == data["operations"]["decode"] == 0
+        )
 
 
 def test_the_size_is_in_whole_patches_and_of_a_size_that_can_be(model_folder: Path):
@@ -100,7 +112,9 @@ def test_unknown_models_name_recipes_too():
     assert "vit-l-14-baseline" in result.stderr
 
 
-def test_models_lists_what_is_there(model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_models_lists_what_is_there(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setattr(catalogue, "WEIGHTS", model_folder.parent)
     result = CliRunner().invoke(app, ["models"])
     assert result.exit_code == 0

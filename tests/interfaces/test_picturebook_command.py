@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from disa.data.picturebook import WORDS, render
 from disa.interfaces.cli import app
+from disa.picturebook import WORDS, render
 
 
 def picturebook(*arguments: object) -> Result:
@@ -16,7 +16,10 @@ def picturebook(*arguments: object) -> Result:
 def test_pictures_masks_and_captions_are_the_worlds_own(tmp_path: Path):
     out = tmp_path / "scenes"
     result = picturebook(out, "--count", 2, "--size", 40, "--seed", 7, "--masks")
-    assert (result.exit_code, result.stdout) == (0, f"2 scenes are in {out}, masks in {out / 'masks'}\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"2 scenes are in {out}, masks in {out / 'masks'}\n",
+    )
     data = json.loads((out / "scenes.json").read_text())
     assert (data["seed"], data["words"]) == (7, list(WORDS))
     for index in range(2):
@@ -34,7 +37,10 @@ def test_without_masks_the_folder_holds_pictures_only(tmp_path: Path):
 def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path):
     for size in (7, 4097):
         result = picturebook(tmp_path / "out", "--size", size)
-        assert (result.exit_code, result.stderr) == (2, f"error: --size {size}: choose 8 to 4096 pixels\n")
+        assert (result.exit_code, result.stderr) == (
+            2,
+            f"error: --size {size}: choose 8 to 4096 pixels\n",
+        )
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").touch()
     assert "not a folder" in picturebook(tmp_path / "file").stderr

@@ -52,13 +52,29 @@ def fails(result: Result, *parts: str) -> None:
 
 
 def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, model_folder: Path):
-    command = [sys.executable, "-m", "disa", "segment", str(pictures), "--labels", LABELS, "--out", "results"]
+    command = [
+        sys.executable,
+        "-m",
+        "disa",
+        "segment",
+        str(pictures),
+        "--labels",
+        LABELS,
+        "--out",
+        "results",
+    ]
     done = subprocess.run(
-        [*command, "--model", str(model_folder)], cwd=tmp_path, capture_output=True, text=True, check=True
+        [*command, "--model", str(model_folder)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "3 pictures segmented, in results\n"
     assert done.stderr == ""
-    names = {f"p{number}{end}" for number in range(3) for end in ("_overlay.png", "_labels.png", ".json")}
+    names = {
+        f"p{number}{end}" for number in range(3) for end in ("_overlay.png", "_labels.png", ".json")
+    }
     assert {path.name for path in (tmp_path / "results").iterdir()} == names
 
 
@@ -70,15 +86,32 @@ def assert_same(found: dict, expected: dict) -> None:
     for word, other in zip(words, others, strict=True):
         assert word.keys() == other.keys()
         for name, value in word.items():
-            assert value == (pytest.approx(other[name], rel=1e-5) if isinstance(value, float) else other[name])
+            assert value == (
+                pytest.approx(other[name], rel=1e-5) if isinstance(value, float) else other[name]
+            )
 
 
-def test_what_is_written_is_what_python_gives(pictures: Path, tmp_path: Path, segment, model_folder: Path):
+def test_what_is_written_is_what_python_gives(
+    pictures: Path, tmp_path: Path, segment, model_folder: Path
+):
     out = tmp_path / "out"
-    result = segment(pictures / "p0.png", "--out", out, "--saliency", "--scores", "--beside", "--background", "0.5")
+    result = segment(
+        pictures / "p0.png",
+        "--out",
+        out,
+        "--saliency",
+        "--scores",
+        "--beside",
+        "--background",
+        "0.5",
+    )
     assert result.exit_code == 0, result.stderr
-    expected = disa.load(model_folder, "cpu")(pictures / "p0.png", LABELS, background=0.5, scores=True)
-    assert_same(json.loads((out / "p0.json").read_text()), json.loads(json.dumps(expected.to_json())))
+    expected = disa.load(model_folder, "cpu")(
+        pictures / "p0.png", LABELS, background=0.5, scores=True
+    )
+    assert_same(
+        json.loads((out / "p0.json").read_text()), json.loads(json.dumps(expected.to_json()))
+    )
     labels = np.asarray(Image.open(out / "p0_labels.png"))
     np.testing.assert_array_equal(labels, np.where(expected.labels < 0, 255, expected.labels))
     np.testing.assert_allclose(np.load(out / "p0_scores.npz")["scores"], expected.scores, atol=1e-3)
@@ -91,15 +124,36 @@ def test_what_is_written_is_what_python_gives(pictures: Path, tmp_path: Path, se
     ]
 
 
-def test_templates_size_and_background_words_are_passed_on(pictures: Path, tmp_path: Path, segment, model_folder: Path):
-    options = ["--template", "my {}", "--template", "the {}", "--size", "64", "--background", "wall, floor"]
+def test_templates_size_and_background_words_are_passed_on(
+    pictures: Path, tmp_path: Path, segment, model_folder: Path
+):
+    options = [
+        "--template",
+        "my {}",
+        "--template",
+        "the {}",
+        "--size",
+        "64",
+        "--background",
+        "wall, floor",
+    ]
     assert segment(pictures / "p1.png", "--out", tmp_path / "o", *options).exit_code == 0
     segmenter = disa.load(model_folder, "cpu")
-    expected = segmenter(pictures / "p1.png", LABELS, templates=["my {}", "the {}"], size=64, background="wall, floor")
-    assert_same(json.loads((tmp_path / "o/p1.json").read_text()), json.loads(json.dumps(expected.to_json())))
+    expected = segmenter(
+        pictures / "p1.png",
+        LABELS,
+        templates=["my {}", "the {}"],
+        size=64,
+        background="wall, floor",
+    )
+    assert_same(
+        json.loads((tmp_path / "o/p1.json").read_text()), json.loads(json.dumps(expected.to_json()))
+    )
 
 
-def test_one_bad_picture_is_reported_and_the_others_are_done(pictures: Path, tmp_path: Path, segment):
+def test_one_bad_picture_is_reported_and_the_others_are_done(
+    pictures: Path, tmp_path: Path, segment
+):
     (pictures / "p0a.png").write_bytes(b"no picture")
     (pictures / "p0b.jpg").touch()
     result = segment(pictures, pictures / "missing.png", "--out", tmp_path / "out")
@@ -114,7 +168,9 @@ def test_one_bad_picture_is_reported_and_the_others_are_done(pictures: Path, tmp
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), DisaError("too wide")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), DisaError("too wide")]
+)
 def test_a_picture_that_cannot_be_segmented_is_reported_and_the_others_are_done(
     error: Exception, pictures: Path, tmp_path: Path, segment, monkeypatch: pytest.MonkeyPatch
 ):
@@ -140,10 +196,15 @@ def test_only_bad_pictures_exit_with_2(pictures: Path, tmp_path: Path, segment):
     for name in ("a.png", "b.png"):
         (bad / name).write_bytes(b"no picture")
     result = segment(bad, "--out", tmp_path / "out")
-    assert (result.exit_code, result.stdout) == (2, f"0 of 2 pictures segmented, in {tmp_path / 'out'}\n")
+    assert (result.exit_code, result.stdout) == (
+        2,
+        f"0 of 2 pictures segmented, in {tmp_path / 'out'}\n",
+    )
 
 
-def test_files_that_share_a_name_do_not_overwrite_each_other(pictures: Path, tmp_path: Path, segment):
+def test_files_that_share_a_name_do_not_overwrite_each_other(
+    pictures: Path, tmp_path: Path, segment
+):
     for name in ("deep/p0.png", "p0.jpg", "p0-2.png"):
         (pictures / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 20)).save(pictures / name)
@@ -194,7 +255,13 @@ def test_bad_pictures_are_refused(pictures: Path, tmp_path: Path, segment):
 
 @pytest.mark.parametrize(
     ("labels", "part"),
-    [("", "no label"), ("a,,b", "empty"), ("sea, Sea", "twice"), ("house " * 60, "too long"), ("boat|boat", "twice")],
+    [
+        ("", "no label"),
+        ("a,,b", "empty"),
+        ("sea, Sea", "twice"),
+        ("house " * 60, "too long"),
+        ("boat|boat", "twice"),
+    ],
 )
 def test_bad_labels_are_refused(pictures: Path, tmp_path: Path, segment, labels: str, part: str):
     fails(segment(pictures, "--out", tmp_path / "out", labels=labels), part)
@@ -210,7 +277,9 @@ def test_bad_labels_are_refused(pictures: Path, tmp_path: Path, segment, labels:
         (["--device", "cuda:77"], "not available"),
     ],
 )
-def test_bad_options_are_refused(pictures: Path, tmp_path: Path, model_folder: Path, options: list[str], part: str):
+def test_bad_options_are_refused(
+    pictures: Path, tmp_path: Path, model_folder: Path, options: list[str], part: str
+):
     command = [
         "segment",
         str(pictures),
@@ -232,7 +301,9 @@ def test_places_that_cannot_be_written_are_refused(pictures: Path, tmp_path: Pat
     fails(segment(pictures, "--out", pictures), "holds the pictures")
 
 
-def test_bad_models_are_refused(pictures: Path, tmp_path: Path, segment, model_folder: Path, baseline_folder: Path):
+def test_bad_models_are_refused(
+    pictures: Path, tmp_path: Path, segment, model_folder: Path, baseline_folder: Path
+):
     out = ["--out", tmp_path / "out"]
     fails(segment(pictures, *out, model=tmp_path / "none"), "unknown model")
     fails(segment(pictures, *out, model=pictures), "lacks model.safetensors")
@@ -240,9 +311,13 @@ def test_bad_models_are_refused(pictures: Path, tmp_path: Path, segment, model_f
     damaged.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (damaged / name).write_bytes((model_folder / name).read_bytes())
-    (damaged / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:5000])
+    (damaged / "model.safetensors").write_bytes(
+        (model_folder / "model.safetensors").read_bytes()[:5000]
+    )
     fails(segment(pictures, *out, model=damaged), "model.safetensors", "damaged")
-    (damaged / "model.safetensors").write_bytes((baseline_folder / "model.safetensors").read_bytes())
+    (damaged / "model.safetensors").write_bytes(
+        (baseline_folder / "model.safetensors").read_bytes()
+    )
     fails(segment(pictures, *out, model=damaged), "another model")
     fails(segment(pictures, *out, "--saliency", model=baseline_folder), "SDM")
     fails(segment(pictures, *out, "--background", "saliency", model=baseline_folder), "SDM")
@@ -254,7 +329,17 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
     for number in range(400):
         image.save(folder / f"{number:03}.png", compress_level=1)
-    command = [sys.executable, "-m", "disa", "segment", str(folder), "--labels", LABELS, "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "disa",
+        "segment",
+        str(folder),
+        "--labels",
+        LABELS,
+        "--out",
+        str(out),
+    ]
     process = subprocess.Popen(
         [*command, "--model", str(model_folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -278,34 +363,65 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
 
 
 def test_protocols_from_the_command_line(pictures: Path, tmp_path: Path, segment):
-    done = segment(pictures / "p0.png", "--out", tmp_path / "out", "--protocol", "windows", "--overlap", "0.5")
+    done = segment(
+        pictures / "p0.png", "--out", tmp_path / "out", "--protocol", "windows", "--overlap", "0.5"
+    )
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "out" / "p0_labels.png").size == (40, 30)
     out = ["--out", tmp_path / "none"]
     fails(segment(pictures, *out, "--protocol", "tiles"), "use whole, windows, cat-seg")
-    fails(segment(pictures, *out, "--protocol", "windows", "--overlap", "1"), "overlap 1:", "below 1")
-    fails(segment(pictures, *out, "--protocol", "cat-seg", "--size", "640"), "size 640", "leave it out")
+    fails(
+        segment(pictures, *out, "--protocol", "windows", "--overlap", "1"), "overlap 1:", "below 1"
+    )
+    fails(
+        segment(pictures, *out, "--protocol", "cat-seg", "--size", "640"),
+        "size 640",
+        "leave it out",
+    )
 
 
 def test_a_vocabulary_in_place_of_labels(pictures: Path, tmp_path: Path, model_folder: Path):
     classes = tmp_path / "classes.txt"
     classes.write_text("boat|vessel|sea\nsea\nship\nSea\n")
-    arguments = ["segment", str(pictures / "p0.png"), "--model", str(model_folder), "--device", "cpu", "--out"]
+    arguments = [
+        "segment",
+        str(pictures / "p0.png"),
+        "--model",
+        str(model_folder),
+        "--device",
+        "cpu",
+        "--out",
+    ]
     expected = {(): ["boat", "sea", "ship"], ("--synonyms",): ["boat|vessel", "sea", "ship"]}
     for options, words in expected.items():
         out = tmp_path / f"out{len(options)}"
-        result = CliRunner().invoke(app, [*arguments, str(out), "--vocabulary", str(classes), *options])
+        result = CliRunner().invoke(
+            app, [*arguments, str(out), "--vocabulary", str(classes), *options]
+        )
         assert result.exit_code == 0, result.stderr
-        assert [label["word"] for label in json.loads((out / "p0.json").read_text())["words"]] == words
+        assert [
+            label["word"] for label in json.loads((out / "p0.json").read_text())["words"]
+        ] == words
 
 
 @pytest.mark.parametrize("name", ["pas20b", "a847"])
-def test_a_published_vocabulary_by_name(pictures: Path, tmp_path: Path, model_folder: Path, name: str):
-    arguments = ["segment", str(pictures / "p0.png"), "--model", str(model_folder), "--device", "cpu"]
+def test_a_published_vocabulary_by_name(
+    pictures: Path, tmp_path: Path, model_folder: Path, name: str
+):
+    arguments = [
+        "segment",
+        str(pictures / "p0.png"),
+        "--model",
+        str(model_folder),
+        "--device",
+        "cpu",
+    ]
     options = ["--out", str(tmp_path / "out"), "--vocabulary", name, "--synonyms"]
     result = CliRunner().invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.stderr
-    words = [label["word"] for label in json.loads((tmp_path / "out" / "p0.json").read_text())["words"]]
+    words = [
+        label["word"] for label in json.loads((tmp_path / "out" / "p0.json").read_text())["words"]
+    ]
     assert words == list(load_vocabulary(name).labels(synonyms=True))
 
 

@@ -10,7 +10,10 @@ from disa.model.attention import EPSILON, CategoryAttention, Padding, attend, li
 
 def naive(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Linear attention of one head, token by token: `t e` each."""
-    query, key = torch.where(query > 0, query + 1, query.exp()), torch.where(key > 0, key + 1, key.exp())
+    query, key = (
+        torch.where(query > 0, query + 1, query.exp()),
+        torch.where(key > 0, key + 1, key.exp()),
+    )
     out = []
     for one in query:
         weights = torch.stack([one @ other for other in key])
@@ -49,7 +52,10 @@ def test_category_attention_as_published_with_256_tokens_computed(labels):
         normed = layer.norm1(tokens)
         joined = torch.cat([normed, words], -1)
         query, key, value = layer.query(joined), layer.key(joined), layer.value(normed)
-        heads = [naive(query[:, part], key[:, part], value[:, part]) for part in (slice(0, 4), slice(4, 8))]
+        heads = [
+            naive(query[:, part], key[:, part], value[:, part])
+            for part in (slice(0, 4), slice(4, 8))
+        ]
         tokens = tokens + torch.cat(heads, -1)
         tokens = tokens + layer.mlp(layer.norm2(tokens))
         torch.testing.assert_close(refined[0, position], tokens[:labels], rtol=1e-4, atol=1e-5)

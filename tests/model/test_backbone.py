@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from disa.model.backbone import PIXEL_MEAN, PIXEL_STD, Backbone, resize_positions, trainable_names
-from disa.model.disa import Disa
+from disa.weights.load import disa_on_clip
+from disa.weights.model_folder import load_disa, save
 
 
 @pytest.fixture
@@ -17,27 +18,38 @@ def backbone(small) -> Backbone:
 
 @torch.no_grad()
 def test_tapped_blocks_are_those_of_transformers_own_forward_pass(backbone, pixels):
-    normalised = (pixels - torch.tensor(PIXEL_MEAN)[:, None, None]) / torch.tensor(PIXEL_STD)[:, None, None]
+    normalised = (pixels - torch.tensor(PIXEL_MEAN)[:, None, None]) / torch.tensor(PIXEL_STD)[
+        :, None, None
+    ]
     states = backbone.clip.vision_model(normalised, output_hidden_states=True).hidden_states
     visual = backbone(pixels)
     for ours, block in ((visual.first, 0), (visual.second, 2)):
         theirs = states[block + 1][:, 1:]  # entry 0 is the embedding
-        torch.testing.assert_close(rearrange(ours, "b v h w -> b (h w) v"), theirs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            rearrange(ours, "b v h w -> b (h w) v"), theirs, rtol=1e-4, atol=1e-5
+        )
 
 
 @torch.no_grad()
 def test_dense_tokens_take_the_value_path_and_the_class_token_as_residual(backbone, pixels):
     vision = backbone.clip.vision_model
-    before = backbone.clip.vision_model(backbone.normalise(pixels), output_hidden_states=True).hidden_states[-2]
+    before = backbone.clip.vision_model(
+        backbone.normalise(pixels), output_hidden_states=True
+    ).hidden_states[-2]
     block = vision.encoder.layers[-1]
     tokens = backbone(pixels).tokens
     for image in range(2):
         for position in (0, 7, 35):
             x = before[image, 1 + position]
-            x = block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(x))) + before[image, 0]
+            x = (
+                block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(x)))
+                + before[image, 0]
+            )
             x = x + block.mlp(block.layer_norm2(x))
             expected = backbone.clip.visual_projection(vision.post_layernorm(x))
-            torch.testing.assert_close(tokens[image, :, position // 6, position % 6], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                tokens[image, :, position // 6, position % 6], expected, rtol=1e-4, atol=1e-5
+            )
 
 
 @torch.no_grad()
@@ -71,20 +83,26 @@ def test_trained_names_of_each_mode(backbone):
     image = "clip.vision_model.encoder.layers.{}.self_attn.{}_proj.weight"
     text = "clip.text_model.encoder.layers.0.self_attn.{}_proj.weight"
     assert names["frozen"] == set()
-    assert names["qk"] == {image.format(i, p) for i in range(3) for p in "qk"} | {text.format(p) for p in "qk"}
+    assert names["qk"] == {image.format(i, p) for i in range(3) for p in "qk"} | {
+        text.format(p) for p in "qk"
+    }
     assert names["qv"] == (
-        {image.format(i, p) for i in range(3) for p in "qv"} | {image.format(3, "v")} | {text.format(p) for p in "qv"}
+        {image.format(i, p) for i in range(3) for p in "qv"}
+        | {image.format(3, "v")}
+        | {text.format(p) for p in "qv"}
     )
     everything = {name for name, _ in backbone.named_parameters()}
     last = "clip.vision_model.encoder.layers.3.self_attn."
-    unused = {f"{last}{part}_proj.{kind}" for part in "qk" for kind in ("weight", "bias")} | {"clip.logit_scale"}
+    unused = {f"{last}{part}_proj.{kind}" for part in "qk" for kind in ("weight", "bias")} | {
+        "clip.logit_scale"
+    }
     assert names["full"] == everything - unused
 
 
 def test_a_head_on_a_clip_from_its_folder(tmp_path, small, backbone, pixels, text):
     backbone.clip.save_pretrained(tmp_path)
-    model = Disa.from_clip(small(backbone_clip={}), tmp_path)
+    model = disa_on_clip(small(backbone_clip={}), tmp_path)
     assert torch.equal(model.backbone(pixels).tokens, backbone(pixels).tokens)
-    model.save_pretrained(tmp_path / "disa")  # the clip's own config is in the model's
-    again = Disa.from_pretrained(tmp_path / "disa")
+    save(model, tmp_path / "disa")  # the clip's own config is in the model's
+    again = load_disa(tmp_path / "disa")
     assert torch.equal(again(pixels, text(2)).logits, model.eval()(pixels, text(2)).logits)

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import sys
 sys.path.insert(0, {here!r})
 import torch
-from conftest import small_config, stir, unit_text
+from small_network import small_config, stir, unit_text
 from disa.model.disa import Disa
 
 torch.manual_seed(0)
@@ -27,9 +28,11 @@ EXPORT = "found = torch.export.export(model, (pixels, words)).module()(pixels, w
 
 
 def run(command: str, labels: int, **changes: object) -> None:
-    here = __file__.rpartition("/")[0]
+    here = str(Path(__file__).parents[1])
     program = PROGRAM.format(here=here, changes=changes, labels=labels, run=command)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
+    )
     assert done.stdout.endswith("equal\n"), done.stderr[-3000:]
 
 

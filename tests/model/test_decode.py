@@ -24,11 +24,16 @@ def test_step(grid, channels):
         torch.nn.init.normal_(norm.weight, 1, 0.3)
         torch.nn.init.normal_(norm.bias, 0, 0.3)
     assert step.norm1.num_groups == max(1, channels[3] // 16)
-    x, guidance = torch.randn(2, 3, channels[0], *grid), torch.randn(2, channels[2], 2 * grid[0], 2 * grid[1])
+    x, guidance = (
+        torch.randn(2, 3, channels[0], *grid),
+        torch.randn(2, channels[2], 2 * grid[0], 2 * grid[1]),
+    )
     upsampled = step(x, guidance)
     for b in range(2):
         for t in range(3):
-            torch.testing.assert_close(upsampled[b, t], published(step, x[b, t], guidance[b]), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                upsampled[b, t], published(step, x[b, t], guidance[b]), rtol=1e-4, atol=1e-5
+            )
 
 
 @torch.no_grad()
@@ -48,4 +53,6 @@ def test_decoder(small, image_channels):
     for b in range(2):
         for t in range(3):
             x = published(decode.step2, published(decode.step1, cost[b, t], near[b]), far[b])
-            torch.testing.assert_close(logits[b, t], decode.head(x[None])[0, 0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                logits[b, t], decode.head(x[None])[0, 0], rtol=1e-4, atol=1e-5
+            )

@@ -7,17 +7,23 @@ from disa.model.dense import DenseClip
 
 
 @torch.no_grad()
-def test_probabilities_are_the_softmax_of_the_scaled_cosine_averaged_over_prompts(make, text, pixels):
+def test_probabilities_are_the_softmax_of_the_scaled_cosine_averaged_over_prompts(
+    make, text, pixels
+):
     model = make()
     dense = DenseClip(model.backbone, model.config)
     words = text(3, 2)
     prediction = dense(pixels, words)
     tokens = model.backbone(pixels).tokens
-    cosine = torch.stack([F.cosine_similarity(tokens[:, None], w[None, :, :, None, None], dim=2) for w in words], 1)
+    cosine = torch.stack(
+        [F.cosine_similarity(tokens[:, None], w[None, :, :, None, None], dim=2) for w in words], 1
+    )
     large = F.interpolate(cosine.mean(2), (24, 24), mode="bilinear", align_corners=False)
     expected = (large * model.backbone.clip.logit_scale.exp()).softmax(1)
     torch.testing.assert_close(prediction.logits.sigmoid(), expected)
-    assert prediction.saliency is None and prediction.matched is None and prediction.foreground is None
+    assert (
+        prediction.saliency is None and prediction.matched is None and prediction.foreground is None
+    )
 
 
 @torch.no_grad()

@@ -75,7 +75,9 @@ def test_inference_mode(model, text, pixels):
 def test_a_fresh_disa_gives_the_logits_of_its_baseline(small, text, pixels, recipe, training):
     torch.manual_seed(0)
     full, baseline = Disa(small(recipe)), Disa(small(f"{recipe}-baseline"))
-    left_over = baseline.load_state_dict({k: v for k, v in full.state_dict().items() if k in baseline.state_dict()})
+    left_over = baseline.load_state_dict(
+        {k: v for k, v in full.state_dict().items() if k in baseline.state_dict()}
+    )
     assert not left_over.missing_keys
     assert len(full.state_dict()) > len(baseline.state_dict())
     full.train(training), baseline.train(training)
@@ -86,10 +88,16 @@ def test_a_fresh_disa_gives_the_logits_of_its_baseline(small, text, pixels, reci
 @torch.no_grad()
 def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pixels):
     words, full = text(5), make()
-    for off in ({"disentangle": False}, {"refine_category_reweight": False}, {"refine_semantic": False}):
+    for off in (
+        {"disentangle": False},
+        {"refine_category_reweight": False},
+        {"refine_semantic": False},
+    ):
         part = make(**off)
         part.load_state_dict({k: v for k, v in full.state_dict().items() if k in part.state_dict()})
-        assert not torch.allclose(part(pixels, words).logits, full(pixels, words).logits, atol=1e-3), off
+        assert not torch.allclose(
+            part(pixels, words).logits, full(pixels, words).logits, atol=1e-3
+        ), off
 
 
 @torch.no_grad()
@@ -98,7 +106,12 @@ def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pix
     [
         {"refine_pixel": False},
         {"refine_category": False},
-        {"refine_pixel": False, "refine_category": False, "refine_semantic": False, "refine_category_reweight": False},
+        {
+            "refine_pixel": False,
+            "refine_category": False,
+            "refine_semantic": False,
+            "refine_category_reweight": False,
+        },
         {"refine_levels": 0},
         {"decode_image_channels": 0},
         {"decode_image_channels": 3},
@@ -130,14 +143,22 @@ def test_gradients_reach_exactly_what_the_mode_lists(make, pixels, recipe, mode)
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     groups = model.parameter_groups()
     assert reached == set(groups["head"]) | set(groups["clip"])
-    assert {name for name, p in model.named_parameters() if not name.startswith("backbone.")} == set(groups["head"])
-    still = [name for name in reached if not model.get_parameter(name).grad.any() and "key.bias" not in name]
+    assert {
+        name for name, p in model.named_parameters() if not name.startswith("backbone.")
+    } == set(groups["head"])
+    still = [
+        name
+        for name in reached
+        if not model.get_parameter(name).grad.any() and "key.bias" not in name
+    ]
     assert not still
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("by", ["cosine", "itm"])
-def test_beyond_the_most_categories_only_the_likeliest_of_each_image_are_computed(make, text, pixels, by):
+def test_beyond_the_most_categories_only_the_likeliest_of_each_image_are_computed(
+    make, text, pixels, by
+):
     model, words = make(max_categories=3, max_categories_by=by), text(7)
     out = model(pixels, words)
     if by == "itm":
@@ -175,7 +196,11 @@ def test_saliency_detach_decides_whether_matching_trains_clip(make, pixels, deta
     model = make(saliency_detach=detach)
     words = model.encode_text(torch.tensor([[38, 3, 39], [38, 4, 39]]))[:, None]
     model(pixels, words).matched.sum().backward()
-    reached = [name for name, p in model.named_parameters() if name.startswith("backbone.") and p.grad is not None]
+    reached = [
+        name
+        for name, p in model.named_parameters()
+        if name.startswith("backbone.") and p.grad is not None
+    ]
     assert bool(reached) is not detach
 
 

@@ -18,7 +18,9 @@ AGGREGATIONS = ["weighted", "sum", "concat"]
 def build(random=True, **fields):
     """A module in float64; `random` replaces every parameter, so that nothing hides behind a zero or an identity."""
     torch.manual_seed(0)
-    module = Disentangle(ModelConfig({}, cost_channels=8, disentangle_heads=2, **fields), 12).double()
+    module = Disentangle(
+        ModelConfig({}, cost_channels=8, disentangle_heads=2, **fields), 12
+    ).double()
     if random:
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
@@ -34,7 +36,10 @@ def inputs(b=2, t=3, h=3, w=4, seed=1):
 def naive_branch(branch, x, guidance, weight):
     """Refine a list of tokens, each looking at every other by its weight."""
     normed = [branch.attention_norm(token) for token in x]
-    both = [branch.query_key(torch.cat([token, guide])) for token, guide in zip(normed, guidance, strict=True)]
+    both = [
+        branch.query_key(torch.cat([token, guide]))
+        for token, guide in zip(normed, guidance, strict=True)
+    ]
     values, c, refined = [branch.value(token) for token in normed], len(x[0]), []
     width = c // branch.heads
     for i, token in enumerate(x):
@@ -42,9 +47,12 @@ def naive_branch(branch, x, guidance, weight):
         for a in range(branch.heads):
             part, key = slice(a * width, (a + 1) * width), slice(c + a * width, c + (a + 1) * width)
             score = [
-                wj * (both[i][part] @ bj[key] / math.sqrt(width)).exp() for bj, wj in zip(both, weight, strict=True)
+                wj * (both[i][part] @ bj[key] / math.sqrt(width)).exp()
+                for bj, wj in zip(both, weight, strict=True)
             ]
-            parts.append(sum(s / sum(score) * value[part] for s, value in zip(score, values, strict=True)))
+            parts.append(
+                sum(s / sum(score) * value[part] for s, value in zip(score, values, strict=True))
+            )
         token = token + branch.out(torch.cat(parts))
         refined.append(token + branch.mlp(branch.mlp_norm(token)))
     return refined
@@ -56,7 +64,9 @@ def naive_aggregate(aggregation, own, other, saliency):
     if aggregation.kind == "concat":
         return aggregation.own(own) + aggregation.other(other)
     joined = torch.cat([own, other, saliency[None]])
-    weights = torch.cat([aggregation.own.weight, aggregation.other.weight, aggregation.saliency.weight], 1)
+    weights = torch.cat(
+        [aggregation.own.weight, aggregation.other.weight, aggregation.saliency.weight], 1
+    )
     weight = torch.sigmoid(aggregation.weight(F.gelu(weights @ joined + aggregation.own.bias)))
     return weight * own + (1 - weight) * other
 
@@ -71,14 +81,18 @@ def naive_change(module, cost, saliency, tokens, foreground):
     ):
         refined = naive_branch(branch, cost, tokens, side)
         weight = side * (pool + 1e-4)
-        ensemble = sum(wi * token for wi, token in zip(weight, refined, strict=True)) / weight.sum().clamp_min(1e-30)
+        ensemble = sum(
+            wi * token for wi, token in zip(weight, refined, strict=True)
+        ) / weight.sum().clamp_min(1e-30)
         sides.append((refined, ensemble))
     (front, front_ensemble), (back, back_ensemble) = sides
     return torch.stack(
         [
             module.project(
-                foreground[i] * naive_aggregate(module.aggregate, front[i], back_ensemble, strength[i])
-                + (1 - foreground[i]) * naive_aggregate(module.aggregate, back[i], front_ensemble, strength[i])
+                foreground[i]
+                * naive_aggregate(module.aggregate, front[i], back_ensemble, strength[i])
+                + (1 - foreground[i])
+                * naive_aggregate(module.aggregate, back[i], front_ensemble, strength[i])
             )
             for i in range(len(cost))
         ]
@@ -86,7 +100,8 @@ def naive_change(module, cost, saliency, tokens, foreground):
 
 
 @pytest.mark.parametrize(
-    ("split", "aggregation"), [("top_k", kind) for kind in AGGREGATIONS] + [(split, "weighted") for split in SPLITS[1:]]
+    ("split", "aggregation"),
+    [("top_k", kind) for kind in AGGREGATIONS] + [(split, "weighted") for split in SPLITS[1:]],
 )
 def test_equals_a_naive_loop(split, aggregation):
     fields = {"saliency_top_share": 0.3, "saliency_relative_threshold": 0.7}
@@ -98,7 +113,11 @@ def test_equals_a_naive_loop(split, aggregation):
     guidance = module.guidance_norm(module.guidance(tokens).flatten(2).transpose(1, 2))
     for b, t in itertools.product(range(2), range(3)):
         change = naive_change(
-            module, cost[b, t].flatten(1).T, saliency[b, t].flatten(), guidance[b], foreground[b, t].flatten()
+            module,
+            cost[b, t].flatten(1).T,
+            saliency[b, t].flatten(),
+            guidance[b],
+            foreground[b, t].flatten(),
         )
         torch.testing.assert_close((result - cost)[b, t].flatten(1).T, change)
 
@@ -117,21 +136,29 @@ def test_gathered_tokens_equal_masked_attention(share):
 def test_a_fresh_module_changes_nothing_and_then_everything_learns(split, aggregation):
     module = build(random=False, saliency_split=split, disentangle_aggregation=aggregation)
     cost, saliency, tokens = inputs()
-    target = torch.randn(cost.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    target = torch.randn(
+        cost.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
     assert torch.equal(module(cost, saliency, tokens)[0], cost)
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     for _ in range(2):
         optimizer.zero_grad()
         F.mse_loss(module(cost, saliency, tokens)[0], target).backward()
         optimizer.step()
-    still = [name for name, parameter in module.named_parameters() if not parameter.grad.abs().sum() > 0]
+    still = [
+        name for name, parameter in module.named_parameters() if not parameter.grad.abs().sum() > 0
+    ]
     assert still == []
 
 
 @pytest.mark.parametrize("aggregation", ["weighted", "concat"])
 def test_a_token_starts_near_its_own_side(aggregation):
     module = build(random=False, disentangle_aggregation=aggregation)
-    own, other, saliency = torch.randn(4, 9, 8).double(), torch.randn(4, 1, 8).double(), torch.rand(4, 9).double()
+    own, other, saliency = (
+        torch.randn(4, 9, 8).double(),
+        torch.randn(4, 1, 8).double(),
+        torch.rand(4, 9).double(),
+    )
     joined = module.aggregate(own, other, saliency)
     assert (joined - own).norm() < 0.1 * (other - own).norm()
 
@@ -141,9 +168,13 @@ def test_a_category_does_not_depend_on_the_others_nor_an_image_on_its_batch(spli
     module, (cost, saliency, tokens) = build(saliency_split=split), inputs()
     whole = module(cost, saliency, tokens)
     order = torch.tensor([2, 0, 1])
-    for all_, permuted in zip(whole, module(cost[:, order], saliency[:, order], tokens), strict=True):
+    for all_, permuted in zip(
+        whole, module(cost[:, order], saliency[:, order], tokens), strict=True
+    ):
         torch.testing.assert_close(all_[:, order], permuted)
-    for all_, alone in zip(whole, module(cost[1:, 1:2], saliency[1:, 1:2], tokens[1:]), strict=True):
+    for all_, alone in zip(
+        whole, module(cost[1:, 1:2], saliency[1:, 1:2], tokens[1:]), strict=True
+    ):
         torch.testing.assert_close(all_[1:, 1:2], alone)
 
 
@@ -158,7 +189,9 @@ def test_any_grid_and_categories_without_saliency(split, size):
     assert result.shape == cost.shape
     assert result.isfinite().all()
     assert foreground.shape == saliency.shape
-    gradients = torch.autograd.grad(result.square().sum(), (cost, tokens, *module.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(
+        result.square().sum(), (cost, tokens, *module.parameters()), allow_unused=True
+    )
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
@@ -189,4 +222,6 @@ def test_soft_split_is_learnt_through():
 
 def test_the_unit_of_the_saliency_does_not_matter():
     module, (cost, saliency, tokens) = build(), inputs()
-    torch.testing.assert_close(module(cost, saliency, tokens)[0], module(cost, saliency * 1e-6, tokens)[0])
+    torch.testing.assert_close(
+        module(cost, saliency, tokens)[0], module(cost, saliency * 1e-6, tokens)[0]
+    )

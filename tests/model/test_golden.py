@@ -9,12 +9,14 @@ from einops import repeat
 
 from disa.errors import DisaError
 from disa.evaluation.golden import GoldenSet
-from disa.model.catseg import from_catseg
 from disa.model.disa import Disa
 from disa.model.losses import IGNORED, segmentation_loss
+from disa.weights.catseg import from_catseg
 
 SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-pytestmark = pytest.mark.skipif(not (SHARED / "golden").is_dir(), reason="golden tensors not at hand (DISA_SHARED)")
+pytestmark = pytest.mark.skipif(
+    not (SHARED / "golden").is_dir(), reason="golden tensors not at hand (DISA_SHARED)"
+)
 
 
 @pytest.fixture(scope="module", params=["a", "c"])
@@ -41,7 +43,11 @@ def test_training_loss_and_gradients(golden: GoldenSet) -> None:
     loss = segmentation_loss(model(pixels, text), target, model.config)["total"]
     loss.backward()
     assert loss.item() == pytest.approx(golden.meta["train.loss"], rel=1e-5)
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    gradients = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     everything = {name: torch.zeros_like(value) for name, value in golden.official.items()}
     names = {}
     for name in (key for key in io if key.startswith("train.grad.")):
@@ -75,7 +81,9 @@ def test_names_and_shapes_of_the_published_models(size: str) -> None:
         official, trained = {}, 0
         for line in (SHARED / "golden" / f"keys_{size}.txt").read_text().splitlines():
             name, shape, *mark = line.split("\t")
-            official[name] = torch.empty([int(number) for number in shape.strip("(),").split(",") if number.strip()])
+            official[name] = torch.empty(
+                [int(number) for number in shape.strip("(),").split(",") if number.strip()]
+            )
             trained += official[name].numel() * (mark == ["trainable"])
         ours = from_catseg(official, model.state_dict())
     assert set(ours) == set(model.state_dict())

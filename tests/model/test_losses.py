@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disa.model.disa import Prediction
-from disa.model.losses import IGNORED, dice_loss, itm_loss, loss_counts, mask_loss, segmentation_loss
+from disa.model.losses import (
+    IGNORED,
+    dice_loss,
+    itm_loss,
+    loss_counts,
+    mask_loss,
+    segmentation_loss,
+)
 from disa.recipes import mini
 
 
@@ -42,7 +49,9 @@ def test_mask_loss(logits, target, masked):
                     chance = sigmoid(logits[b, t, y, x].item())
                     terms.append(-math.log(chance if target[b, y, x] == t else 1 - chance))
     counted = target != IGNORED if masked else torch.ones_like(target, dtype=torch.bool)
-    assert mask_loss(logits, target, counted).item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+    assert mask_loss(logits, target, counted).item() == pytest.approx(
+        sum(terms) / len(terms), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -54,11 +63,15 @@ def test_dice_loss(logits, target, masked):
             if not any(own):
                 continue
             seen = [not masked or label != IGNORED for label in target[b].flatten().tolist()]
-            score = [sigmoid(x) * s for x, s in zip(logits[b, t].flatten().tolist(), seen, strict=True)]
+            score = [
+                sigmoid(x) * s for x, s in zip(logits[b, t].flatten().tolist(), seen, strict=True)
+            ]
             inside = sum(s for s, o in zip(score, own, strict=True) if o)
             terms.append(1 - (2 * inside + 1) / (sum(score) + sum(own) + 1))
     counted = target != IGNORED if masked else torch.ones_like(target, dtype=torch.bool)
-    assert dice_loss(logits, target, counted).item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+    assert dice_loss(logits, target, counted).item() == pytest.approx(
+        sum(terms) / len(terms), rel=1e-5
+    )
 
 
 def test_itm_loss(target):
@@ -80,16 +93,22 @@ def test_total_is_the_weighted_sum_at_the_targets_size(small, target):
     assert losses["mask"] == mask_loss(resized, target, target != IGNORED)
     expected = losses["mask"] + 0.5 * losses["itm"] + 2 * losses["dice"]
     torch.testing.assert_close(losses["total"], expected)
-    plain = segmentation_loss(prediction._replace(matched=None), target, small(loss_ignored="negative"))
+    plain = segmentation_loss(
+        prediction._replace(matched=None), target, small(loss_ignored="negative")
+    )
     assert set(plain) == {"mask", "total"}
     assert plain["total"] == mask_loss(resized, target, torch.ones_like(target, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("ignored", ["masked", "negative"])
 def test_a_crop_without_any_labelled_pixel_is_finite(small, ignored):
-    prediction = Prediction(torch.randn(1, 3, 4, 4, requires_grad=True), None, torch.zeros(1, 3), None)
+    prediction = Prediction(
+        torch.randn(1, 3, 4, 4, requires_grad=True), None, torch.zeros(1, 3), None
+    )
     target = torch.full((1, 4, 4), IGNORED)
-    losses = segmentation_loss(prediction, target, small(loss_ignored=ignored, loss_dice_weight=1.0))
+    losses = segmentation_loss(
+        prediction, target, small(loss_ignored=ignored, loss_dice_weight=1.0)
+    )
     losses["total"].backward()
     assert torch.isfinite(losses["total"])
     assert losses["dice"] == 0
@@ -97,7 +116,9 @@ def test_a_crop_without_any_labelled_pixel_is_finite(small, ignored):
 
 
 def test_counts_are_those_of_a_loop_and_hold_more_categories_than_a_byte():
-    target = torch.tensor([[[846, 846, IGNORED, 255]], [[IGNORED, IGNORED, IGNORED, IGNORED]], [[255, 0, 1, 2]]])
+    target = torch.tensor(
+        [[[846, 846, IGNORED, 255]], [[IGNORED, IGNORED, IGNORED, IGNORED]], [[255, 0, 1, 2]]]
+    )
     config = mini(loss_ignored="masked")
     assert loss_counts(target, 847, config).tolist() == [7, 3, 6]
     assert loss_counts(target, 847, config.replace(loss_ignored="negative")).tolist() == [12, 3, 6]
@@ -111,7 +132,9 @@ def test_counts_are_those_of_a_loop_and_hold_more_categories_than_a_byte():
     st.sampled_from(["masked", "negative"]),
     st.integers(0, 10_000),
 )
-def test_parts_add_up_to_the_whole_batch(kinds: list[str], data: st.DataObject, ignored: str, seed: int):
+def test_parts_add_up_to_the_whole_batch(
+    kinds: list[str], data: st.DataObject, ignored: str, seed: int
+):
     draw = torch.Generator().manual_seed(seed)
     target = torch.randint(0, 4, (len(kinds), 6, 5), generator=draw)
     for image, kind in zip(target, kinds, strict=True):
@@ -119,14 +142,18 @@ def test_parts_add_up_to_the_whole_batch(kinds: list[str], data: st.DataObject, 
             image[torch.rand(6, 5, generator=draw) < 0.7] = IGNORED
         elif kind == "ignored":
             image.fill_(IGNORED)
-    logits = torch.randn(len(kinds), 4, 3, 3, generator=draw, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(
+        len(kinds), 4, 3, 3, generator=draw, dtype=torch.float64, requires_grad=True
+    )
     matched = torch.randn(len(kinds), 4, generator=draw, dtype=torch.float64, requires_grad=True)
     config = mini(loss_ignored=ignored, loss_dice_weight=0.7, loss_itm_weight=0.3)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(kinds)), max_size=5)) | {0, len(kinds)})
     parts = [slice(*ends) for ends in itertools.pairwise(cuts)]
 
     def loss(part: slice, counts: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        return segmentation_loss(Prediction(logits[part], None, matched[part], None), target[part], config, counts)
+        return segmentation_loss(
+            Prediction(logits[part], None, matched[part], None), target[part], config, counts
+        )
 
     whole = loss(slice(None), None)
     expected = torch.autograd.grad(whole["total"], (logits, matched))
@@ -134,6 +161,8 @@ def test_parts_add_up_to_the_whole_batch(kinds: list[str], data: st.DataObject, 
     assert torch.equal(counts, loss_counts(target, 4, config))
     losses = [loss(part, counts) for part in parts]
     for name in ("mask", "itm", "dice", "total"):
-        torch.testing.assert_close(sum(each[name] for each in losses), whole[name], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            sum(each[name] for each in losses), whole[name], rtol=1e-6, atol=1e-6
+        )
     found = torch.autograd.grad(sum(each["total"] for each in losses), (logits, matched))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

@@ -60,8 +60,12 @@ def test_operations_grow_with_labels_and_size_and_stop_at_the_most_categories():
     few, many = operations(on_meta(mini()), 10), operations(on_meta(mini()), 20)
     assert many["decode"] < 2 * few["decode"] and many["refine"] > 1.8 * few["refine"]
     assert many["CLIP visual"] == few["CLIP visual"]
-    assert operations(on_meta(mini()), 10, 48)["decode"] * 4 == pytest.approx(few["decode"], rel=0.05)
-    assert operations(on_meta(mini()), 10, (96, 48))["decode"] * 2 == pytest.approx(few["decode"], rel=0.05)
+    assert operations(on_meta(mini()), 10, 48)["decode"] * 4 == pytest.approx(
+        few["decode"], rel=0.05
+    )
+    assert operations(on_meta(mini()), 10, (96, 48))["decode"] * 2 == pytest.approx(
+        few["decode"], rel=0.05
+    )
     capped = mini(max_categories=10)
     assert operations(on_meta(capped), 20)["refine"] <= few["refine"] * 1.01
 
@@ -75,12 +79,20 @@ def test_operations_of_a_small_product_by_hand():
 
 
 def test_trainable_parameters_by_mode_are_the_published_list_but_for_idle_queries():
-    base, large = trainable(RECIPES["vit-b-16-baseline"]()), trainable(RECIPES["vit-l-14-baseline"]())
+    base, large = (
+        trainable(RECIPES["vit-b-16-baseline"]()),
+        trainable(RECIPES["vit-l-14-baseline"]()),
+    )
     # the published counts hold the last image block's queries, which nothing reads (decision D19)
     assert base["qv"]["total"] == 25_115_873 - 768 * 768
     assert large["qv"]["total"] == 70_270_177 - 1024 * 1024
     assert large["frozen"] == {"head": 5_782_753, "clip": 0, "total": 5_782_753}
-    assert large["full"]["total"] > large["qv"]["total"] > large["qk"]["total"] > large["frozen"]["total"]
+    assert (
+        large["full"]["total"]
+        > large["qv"]["total"]
+        > large["qk"]["total"]
+        > large["frozen"]["total"]
+    )
     assert large["qk"]["head"] == large["full"]["head"] == 5_782_753
 
 

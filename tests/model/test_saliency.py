@@ -21,7 +21,9 @@ HEADS = ["compare", "product", "linear"]
 def build(d=16, heads=4, layers=3, head="compare", random=True, **fields):
     """A module in float64; `random` replaces every parameter, so that nothing hides behind a zero or an identity."""
     torch.manual_seed(0)
-    config = ModelConfig({}, saliency_heads=heads, saliency_layers=layers, saliency_itm_head=head, **fields)
+    config = ModelConfig(
+        {}, saliency_heads=heads, saliency_layers=layers, saliency_itm_head=head, **fields
+    )
     module = SaliencyModule(config, d).double()
     if random:
         for parameter in module.parameters():
@@ -39,7 +41,9 @@ def with_attention(module, tokens, text):
     """The module's result and its last attention map as a leaf, to differentiate by."""
     last, seen = module.layers[-1], []
     attend = last.attend
-    last.attend = lambda x, tokens: seen.append(attend(x, tokens).detach().requires_grad_()) or seen[0]
+    last.attend = lambda x, tokens: (
+        seen.append(attend(x, tokens).detach().requires_grad_()) or seen[0]
+    )
     try:
         return module(tokens, text), seen[0]
     finally:
@@ -66,7 +70,9 @@ def test_closed_form_equals_autograd(heads, width, layers, shape, head, seed):
     result, attention = with_attention(module, *inputs(b, t, d, h, w, seed))
     (gradient,) = torch.autograd.grad(result.matched.sum(), attention)
     expected = (attention * gradient.relu()).mean(2)
-    torch.testing.assert_close(result.saliency, expected.detach(), rtol=1e-5, atol=1e-9 * expected.max().item())
+    torch.testing.assert_close(
+        result.saliency, expected.detach(), rtol=1e-5, atol=1e-9 * expected.max().item()
+    )
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -76,15 +82,21 @@ def test_closed_form_in_single_precision(head):
     result, attention = with_attention(module, tokens, text)
     (gradient,) = torch.autograd.grad(result.matched.sum(), attention)
     expected = (attention * gradient.relu()).mean(2).detach()
-    torch.testing.assert_close(result.saliency, expected, rtol=1e-4, atol=1e-5 * expected.max().item())
+    torch.testing.assert_close(
+        result.saliency, expected, rtol=1e-4, atol=1e-5 * expected.max().item()
+    )
 
 
 def test_loss_gradient_is_that_of_the_cross_entropy():
     module = build(saliency_source="loss_gradient")
     result, attention = with_attention(module, *inputs())
-    loss = F.binary_cross_entropy_with_logits(result.matched, torch.ones_like(result.matched), reduction="sum")
+    loss = F.binary_cross_entropy_with_logits(
+        result.matched, torch.ones_like(result.matched), reduction="sum"
+    )
     (gradient,) = torch.autograd.grad(loss, attention)
-    torch.testing.assert_close(result.saliency, (attention * gradient.relu()).mean(2).detach(), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(
+        result.saliency, (attention * gradient.relu()).mean(2).detach(), rtol=1e-6, atol=1e-12
+    )
 
 
 def test_attention_and_cosine_sources():
@@ -105,13 +117,22 @@ def naive_matched(module, tokens, text, kind):
     tokens = [token / token.norm() for token in tokens.flatten(1).T]
     x = own
     for layer in module.layers:
-        query, width, parts = layer.query.weight @ rms(x, layer.query_norm), len(x) // layer.heads, []
+        query, width, parts = (
+            layer.query.weight @ rms(x, layer.query_norm),
+            len(x) // layer.heads,
+            [],
+        )
         for a in range(layer.heads):
             part = slice(a * width, (a + 1) * width)
             scale = layer.log_sharpness[a].exp() * layer.heads / math.sqrt(len(x))
-            score = [(scale * (query[part] @ (layer.key.weight @ token)[part])).exp() for token in tokens]
+            score = [
+                (scale * (query[part] @ (layer.key.weight @ token)[part])).exp() for token in tokens
+            ]
             parts.append(
-                sum(s / sum(score) * (layer.value.weight @ token)[part] for s, token in zip(score, tokens, strict=True))
+                sum(
+                    s / sum(score) * (layer.value.weight @ token)[part]
+                    for s, token in zip(score, tokens, strict=True)
+                )
             )
         x = x + layer.out.weight @ torch.cat(parts)
         x = x + layer.contract(F.gelu(layer.expand(rms(x, layer.mlp_norm))))
@@ -119,7 +140,9 @@ def naive_matched(module, tokens, text, kind):
     if kind == "linear":
         return head.linear(rms(x, head.norm))[0]
     length = (x - own).norm() if kind == "compare" else len(module.layers)
-    return head.log_scale.exp() * ((x - own) @ own / length + (x - own) @ head.residual / length + head.bias)
+    return head.log_scale.exp() * (
+        (x - own) @ own / length + (x - own) @ head.residual / length + head.bias
+    )
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -153,16 +176,23 @@ def test_a_category_does_not_depend_on_the_others_nor_an_image_on_its_batch(sour
 def test_untrained_comparing_head_ranks_a_planted_label_first(heads, layers, kind):
     module = build(256, heads, layers, kind, random=False)
     tokens, text = inputs(4, 20, 256, 6, 6)
-    for image in range(4):  # image i shows label i on 5 of 36 tokens, with noise as strong as the signal
+    for image in range(
+        4
+    ):  # image i shows label i on 5 of 36 tokens, with noise as strong as the signal
         planted = text[image] / text[image].norm() * 16
         tokens[image].flatten(1)[:, 10:15] += planted[:, None]
     tokens += 1  # CLIP's tokens share a direction
     result = module(tokens, text)
     assert result.matched.argmax(1).tolist() == [0, 1, 2, 3]
     for image in range(4):
-        found = [token in range(10, 15) for token in result.saliency[image, image].topk(5).indices.tolist()]
+        found = [
+            token in range(10, 15)
+            for token in result.saliency[image, image].topk(5).indices.tolist()
+        ]
         assert found[0]
-        assert all(found) or kind == "compare"  # the cosine's gradient leaves holes, see CompareHead
+        assert (
+            all(found) or kind == "compare"
+        )  # the cosine's gradient leaves holes, see CompareHead
 
 
 def test_the_gradient_of_the_loss_keeps_the_wrong_tokens():
@@ -171,8 +201,12 @@ def test_the_gradient_of_the_loss_keeps_the_wrong_tokens():
     tokens = torch.stack([own] * 8 + [foreign] * 8, 1).reshape(1, 16, 4, 4)
     right = torch.tensor([1.0] * 8 + [0.0] * 8, dtype=torch.float64)
     for source, expected in (("gradcam", right), ("loss_gradient", 1 - right)):
-        module = build(heads=1, layers=1, random=False, saliency_source=source, saliency_top_share=0.5)
-        torch.nn.init.zeros_(module.layers[0].log_sharpness)  # look about evenly, so that both halves are attended
+        module = build(
+            heads=1, layers=1, random=False, saliency_source=source, saliency_top_share=0.5
+        )
+        torch.nn.init.zeros_(
+            module.layers[0].log_sharpness
+        )  # look about evenly, so that both halves are attended
         saliency = module(tokens, own[None]).saliency.reshape(1, 1, 4, 4)
         config = ModelConfig({}, saliency_top_share=0.5)
         torch.testing.assert_close(split_tokens(saliency, config).flatten(), expected)
@@ -203,7 +237,9 @@ def test_every_parameter_learns_after_one_step(kind):
         optimizer.zero_grad()
         F.binary_cross_entropy_with_logits(module(tokens, text).matched, present).backward()
         optimizer.step()
-    still = [name for name, parameter in module.named_parameters() if not parameter.grad.abs().sum() > 0]
+    still = [
+        name for name, parameter in module.named_parameters() if not parameter.grad.abs().sum() > 0
+    ]
     assert still == []
 
 
@@ -214,9 +250,9 @@ def test_published_counts_of_foreground_tokens():
 
 
 GRIDS = st.tuples(st.integers(1, 4), st.integers(1, 5)).flatmap(
-    lambda shape: st.lists(st.integers(0, 4), min_size=math.prod(shape), max_size=math.prod(shape)).map(
-        lambda values: torch.tensor(values, dtype=torch.float64).reshape(1, 1, *shape)
-    )
+    lambda shape: st.lists(
+        st.integers(0, 4), min_size=math.prod(shape), max_size=math.prod(shape)
+    ).map(lambda values: torch.tensor(values, dtype=torch.float64).reshape(1, 1, *shape))
 )
 
 
@@ -227,7 +263,9 @@ def test_top_k_is_exact_and_breaks_ties_by_index(saliency, share):
     values = saliency.flatten().tolist()
     ranked = sorted(range(len(values)), key=lambda token: (-values[token], token))
     chosen = set(ranked[: foreground_count(len(values), share)])
-    assert split_tokens(saliency, config).flatten().tolist() == [float(token in chosen) for token in range(len(values))]
+    assert split_tokens(saliency, config).flatten().tolist() == [
+        float(token in chosen) for token in range(len(values))
+    ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -236,7 +274,11 @@ def test_relative_is_above_a_share_of_the_smoothed_peak(saliency, threshold):
     config = ModelConfig({}, saliency_split="relative", saliency_relative_threshold=threshold)
     h, w = saliency.shape[-2:]
     smooth = [
-        [saliency[0, 0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean().item() for x in range(w)] for y in range(h)
+        [
+            saliency[0, 0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean().item()
+            for x in range(w)
+        ]
+        for y in range(h)
     ]
     peak = max(map(max, smooth))
     foreground = split_tokens(saliency, config)[0, 0].tolist()
@@ -246,10 +288,17 @@ def test_relative_is_above_a_share_of_the_smoothed_peak(saliency, threshold):
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(st.integers(0, 4), min_size=1, max_size=8), mass=st.sampled_from([0.25, 0.5, 0.75]))
+@given(
+    values=st.lists(st.integers(0, 4), min_size=1, max_size=8),
+    mass=st.sampled_from([0.25, 0.5, 0.75]),
+)
 def test_mass_is_the_smallest_set_that_holds_the_share(values, mass):
     config = ModelConfig({}, saliency_split="mass", saliency_mass=mass)
-    foreground = split_tokens(torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1), config).flatten().tolist()
+    foreground = (
+        split_tokens(torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1), config)
+        .flatten()
+        .tolist()
+    )
     held = sum(value for value, chosen in zip(values, foreground, strict=True) if chosen)
     assert held >= mass * sum(values)
     smaller = itertools.combinations(values, max(int(sum(foreground)) - 1, 0))
@@ -321,7 +370,20 @@ for split, head in [("top_k", "compare"), ("relative", "linear"), ("mass", "prod
 def test_inference_mode_compile_and_export_agree():
     """In a process of its own: the shape checks of the test run do not compile."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["top_k", "agrees", "relative", "agrees", "mass", "agrees", "soft", "agrees"]
+    assert done.stdout.split() == [
+        "top_k",
+        "agrees",
+        "relative",
+        "agrees",
+        "mass",
+        "agrees",
+        "soft",
+        "agrees",
+    ]

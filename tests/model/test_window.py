@@ -25,7 +25,9 @@ def neighbours(grid: tuple[int, int], window: int, shifted: bool) -> torch.Tenso
     return torch.tensor([[one == other for other in place] for one in place])
 
 
-def dense(block: WindowBlock, x: torch.Tensor, guidance: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+def dense(
+    block: WindowBlock, x: torch.Tensor, guidance: torch.Tensor, allowed: torch.Tensor
+) -> torch.Tensor:
     """The same block on one category, all tokens at once."""
     normed = block.norm1(x)
     joined = torch.cat([normed, guidance], -1)
@@ -42,7 +44,9 @@ def dense(block: WindowBlock, x: torch.Tensor, guidance: torch.Tensor, allowed: 
 
 @torch.no_grad()
 @pytest.mark.parametrize("shifted", [False, True])
-@pytest.mark.parametrize("grid", [(8, 8), (4, 4), (3, 3), (9, 8), (8, 6), (5, 7), (1, 9), (2, 3), (12, 4)])
+@pytest.mark.parametrize(
+    "grid", [(8, 8), (4, 4), (3, 3), (9, 8), (8, 6), (5, 7), (1, 9), (2, 3), (12, 4)]
+)
 def test_windows_equal_dense_attention_with_a_mask(grid, shifted):
     torch.manual_seed(0)
     block = WindowBlock(channels=6, guidance=4, heads=2, window=4, shifted=shifted)

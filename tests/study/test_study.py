@@ -35,7 +35,19 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(clip: Path, out: Path, *more: str) -> list[str]:
     settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
-    fixed = ["--steps", "2", "--batch", "1", "--scenes", "2", "--seeds", "0", "--only", "plain attention", *settings]
+    fixed = [
+        "--steps",
+        "2",
+        "--batch",
+        "1",
+        "--scenes",
+        "2",
+        "--seeds",
+        "0",
+        "--only",
+        "plain attention",
+        *settings,
+    ]
     return ["study", "ablation", "--clip", str(clip), "--out", str(out), *fixed, *more]
 
 
@@ -55,8 +67,17 @@ def running(folder: Path) -> list[list[str]]:
 def result(miou: float, sdm: bool = True) -> dict[str, Any]:
     means = dict.fromkeys((*GROUPS, "seen", "unseen", "all"), 0.5)
     own = means if sdm else None
-    numbers = {"miou": miou, "groups": dict.fromkeys(GROUPS, miou), "boundary_iou": means, "itm_auc": own}
-    return numbers | {"split_iou": own, "foreground_iou": 40.0 if sdm else None, "background_iou": 60.0}
+    numbers = {
+        "miou": miou,
+        "groups": dict.fromkeys(GROUPS, miou),
+        "boundary_iou": means,
+        "itm_auc": own,
+    }
+    return numbers | {
+        "split_iou": own,
+        "foreground_iou": 40.0 if sdm else None,
+        "background_iou": 60.0,
+    }
 
 
 def test_the_plan_has_every_question_of_the_issue_and_no_name_twice() -> None:
@@ -67,10 +88,10 @@ def test_the_plan_has_every_question_of_the_issue_and_no_name_twice() -> None:
 
 
 def test_shared_parts_start_alike_in_every_variant(clip: Path) -> None:
-    from disa.interfaces.train import split_changes
+    from disa.interfaces.train_command import split_changes
     from disa.recipes import RECIPES
+    from disa.training.initial_weights import start_model
     from disa.training.settings import changed
-    from disa.training.start import start_model
 
     def start(recipe: str, changes: dict[str, str], seed: int) -> dict[str, torch.Tensor]:
         texts = [f"{name}={value}" for name, value in (SMALL | changes).items()]
@@ -82,7 +103,9 @@ def test_shared_parts_start_alike_in_every_variant(clip: Path) -> None:
     for variant in VARIANTS[1:]:
         other = start(variant.recipe, variant.changes, 0)
         for name in first.keys() & other.keys():
-            if first[name].shape == other[name].shape and not name.startswith("disentangle.aggregate"):
+            if first[name].shape == other[name].shape and not name.startswith(
+                "disentangle.aggregate"
+            ):
                 assert torch.equal(first[name], other[name]), (variant.name, name)
     again = start(REFERENCE.recipe, REFERENCE.changes, 1)
     assert not torch.equal(first["decode.head.weight"], again["decode.head.weight"])
@@ -91,7 +114,9 @@ def test_shared_parts_start_alike_in_every_variant(clip: Path) -> None:
 def test_a_study_trains_measures_and_is_not_done_twice(clip: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "disa", *words(clip, tmp_path, "--jobs", "2")]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr + "".join(p.read_text() for p in tmp_path.glob("runs/*/*/log.txt"))
+    assert run.returncode == 0, run.stderr + "".join(
+        p.read_text() for p in tmp_path.glob("runs/*/*/log.txt")
+    )
     assert "2 of 2 runs" in run.stdout
     assert run.stderr.count("mIoU") == 2
     assert len(list(tmp_path.glob(f"runs/*/seed-*/{RESULT}"))) == 2
@@ -126,7 +151,9 @@ def test_interrupted_it_lets_runs_save_and_goes_on(clip: Path, tmp_path: Path) -
 def test_hours_count_every_start_of_a_run(clip: Path, tmp_path: Path) -> None:
     """A run that was interrupted after an hour, and is done in a second when started again, took an hour."""
     small = tuple(f"{name}={value}" for name, value in SMALL.items())
-    study = Study(tmp_path, clip, Budget(steps=2, batch=1, scenes=1, settings=(*Budget.settings, *small)))
+    study = Study(
+        tmp_path, clip, Budget(steps=2, batch=1, scenes=1, settings=(*Budget.settings, *small))
+    )
     (job,) = study.jobs([REFERENCE], [0])
     begun = CliRunner().invoke(app, study.training(job))
     assert begun.exit_code == 0, begun.output
@@ -150,7 +177,9 @@ def test_runs_leave_when_their_study_is_killed(clip: Path, tmp_path: Path) -> No
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(clip: Path, tmp_path: Path) -> None:
-    study = Study(tmp_path, clip, Budget(steps=1, batch=1, scenes=1, settings=("no_such_setting=1",)))
+    study = Study(
+        tmp_path, clip, Budget(steps=1, batch=1, scenes=1, settings=("no_such_setting=1",))
+    )
     jobs = study.jobs([REFERENCE], [0, 1])
     failed = study.run(jobs, 1, lambda job, minutes: None)
     assert [each.job.seed for each in failed] == [0, 1]
@@ -172,10 +201,19 @@ def test_tables_pair_by_seed(tmp_path: Path) -> None:
         (job.folder / RESULT).write_text(json.dumps(numbers))
     results = collect(jobs)
     assert differences(other.name, results) == [1.0, 1.5]
-    assert [(name, word) for name, _, _, word in verdicts(results)] == [(other.name, "better"), (baseline.name, "open")]
+    assert [(name, word) for name, _, _, word in verdicts(results)] == [
+        (other.name, "better"),
+        (baseline.name, "open"),
+    ]
     lines = [line for line in markdown(results).splitlines() if line.startswith(f"| {other.name}")]
-    assert lines == [line for line in lines if "| 56.2 ± 7.4 | +1.2 ± 0.4 |" in line] and len(lines) == 1
-    assert len({line.count("|") for line in markdown(results).splitlines() if line.startswith("|")}) == 1
+    assert (
+        lines == [line for line in lines if "| 56.2 ± 7.4 | +1.2 ± 0.4 |" in line]
+        and len(lines) == 1
+    )
+    assert (
+        len({line.count("|") for line in markdown(results).splitlines() if line.startswith("|")})
+        == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,18 @@ import torch
 
 from disa.config import ModelConfig
 from disa.model.backbone import Backbone
+from disa.pretraining.byte_pairs import save_tokenizer, train_tokenizer
 from disa.recipes import mini
 from disa.training.settings import TrainConfig
-from disa.training.tokenizer import save_tokenizer, train_tokenizer
 
 
 def small_config(**changes: Any) -> ModelConfig:
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "projection_dim": 32}
+    tower = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "projection_dim": 32,
+    }
     clip = {
         "projection_dim": 32,
         "text_config": tower

@@ -11,7 +11,9 @@ from PIL import Image
 from disa.model.losses import IGNORED
 from disa.training.augment import PADDING, Scaled, crop, jitter_colours, pad, scaled_to
 
-COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [PADDING] * 3], np.uint8)  # of labels 0, 1, 2, none
+COLOURS = np.array(
+    [[250, 10, 10], [10, 250, 10], [10, 10, 250], [PADDING] * 3], np.uint8
+)  # of labels 0, 1, 2, none
 
 
 def telling(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,13 +32,21 @@ def unscaled(labels: np.ndarray) -> Scaled:
     *(st.integers(1, 70), st.integers(0, 9), st.data()),
 )
 def test_a_window_is_that_of_the_whole_scaled_picture(
-    old_height: int, old_width: int, height: int, width: int, size: int, seed: int, data: st.DataObject
+    old_height: int,
+    old_width: int,
+    height: int,
+    width: int,
+    size: int,
+    seed: int,
+    data: st.DataObject,
 ):
     image, labels = telling(old_height, old_width, seed)
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     scaled = Scaled(image, labels, 255, height, width)
     window = np.s_[top : top + size, left : left + size]
-    whole = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))[window]
+    whole = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))[
+        window
+    ]
     found = scaled.pixels(top, left, size)
     assert found.shape == whole.shape
     assert np.abs(found.astype(int) - whole).max() <= 1
@@ -47,7 +57,9 @@ def test_a_window_is_that_of_the_whole_scaled_picture(
         ]
         for y in range(top, min(top + size, height))
     ]
-    assert np.array_equal(scaled.target(top, left, size), np.where(np.array(expected) == 255, IGNORED, expected))
+    assert np.array_equal(
+        scaled.target(top, left, size), np.where(np.array(expected) == 255, IGNORED, expected)
+    )
 
 
 @settings(max_examples=40)
@@ -58,15 +70,21 @@ def test_labels_follow_their_pixels(height: int, width: int, seed: int):
     assert image.shape[:2] == target.shape == (min(height, 32), min(width, 32))
     image, target = pad(image, target, 32)
     assert image.shape == (32, 32, 3)
-    np.testing.assert_array_equal(image, COLOURS[target])  # -1 is the last colour, which is also the padding's
+    np.testing.assert_array_equal(
+        image, COLOURS[target]
+    )  # -1 is the last colour, which is also the padding's
 
 
 @settings(max_examples=20)
 @given(st.integers(5, 90), st.integers(5, 90), st.integers(1, 64))
-def test_the_short_side_gets_its_length_and_the_long_one_its_share(height: int, width: int, short: int):
+def test_the_short_side_gets_its_length_and_the_long_one_its_share(
+    height: int, width: int, short: int
+):
     scaled = scaled_to(*telling(height, width), 255, short)
     assert min(scaled.height, scaled.width) == short
-    assert abs(max(scaled.height, scaled.width) - max(height, width) * short / min(height, width)) <= 1
+    assert (
+        abs(max(scaled.height, scaled.width) - max(height, width) * short / min(height, width)) <= 1
+    )
     assert (scaled.height >= scaled.width) == (height >= width) or scaled.height == scaled.width
 
 
@@ -81,7 +99,9 @@ def test_a_very_long_picture_is_exact_everywhere(place: int):
     target = scaled.target(0, place, 384)
     source = ((place + np.arange(384) + 0.5) / 38.4).astype(int)
     assert np.array_equal(target, np.broadcast_to(source % 251, (384, 384)))
-    centre = np.interp((place + np.arange(384) + 0.5) / 38.4 - 0.5, columns, columns.astype(float)) % 251
+    centre = (
+        np.interp((place + np.arange(384) + 0.5) / 38.4 - 0.5, columns, columns.astype(float)) % 251
+    )
     inner = (centre > 2) & (centre < 248)  # not where the count starts again
     assert np.abs(scaled.pixels(0, place, 384)[5, :, 0] - centre)[inner].max() <= 1
 
@@ -103,7 +123,8 @@ def test_a_crop_full_of_one_category_is_drawn_again():
     labels = np.zeros((32, 320), np.uint8)
     labels[:, 160:] = 1
     share = [
-        np.bincount(crop(unscaled(labels), 32, limit, np.random.default_rng(seed))[1].ravel()).max() / 32**2
+        np.bincount(crop(unscaled(labels), 32, limit, np.random.default_rng(seed))[1].ravel()).max()
+        / 32**2
         for limit in (1.0, 0.75)
         for seed in range(60)
     ]
@@ -112,7 +133,9 @@ def test_a_crop_full_of_one_category_is_drawn_again():
 
 
 def test_a_picture_without_any_label_is_still_cropped():
-    image, target = crop(unscaled(np.full((40, 50), 255, np.uint8)), 32, 0.75, np.random.default_rng(0))
+    image, target = crop(
+        unscaled(np.full((40, 50), 255, np.uint8)), 32, 0.75, np.random.default_rng(0)
+    )
     assert image.shape == (32, 32, 3) and (target == IGNORED).all()
 
 
@@ -123,7 +146,10 @@ def test_colours_change_and_places_do_not():
     assert 0 < sum(np.array_equal(each, image) for each in changed) < 50
     flat = np.full((8, 8, 3), 90, np.uint8)
     for seed in range(20):  # one colour stays one colour, whatever it becomes
-        assert len(np.unique(jitter_colours(flat, np.random.default_rng(seed)).reshape(-1, 3), axis=0)) == 1
+        assert (
+            len(np.unique(jitter_colours(flat, np.random.default_rng(seed)).reshape(-1, 3), axis=0))
+            == 1
+        )
 
 
 def test_contrast_multiplies_and_hue_turns_by_at_most_36_degrees():

@@ -23,7 +23,9 @@ from disa.training.settings import TrainConfig
 
 
 def some(step: int, size: int = 10) -> Checkpoint:
-    return Checkpoint({"a": torch.full((size,), float(step)), "b": torch.arange(3)}, {"step": step, "note": "x"})
+    return Checkpoint(
+        {"a": torch.full((size,), float(step)), "b": torch.arange(3)}, {"step": step, "note": "x"}
+    )
 
 
 def test_comes_back_as_it_was_and_holds_no_pickle(tmp_path: Path) -> None:
@@ -70,11 +72,15 @@ def test_a_write_that_the_system_stops_in_the_middle_loses_nothing(tmp_path: Pat
     with files_no_larger_than(65_536), pytest.raises(DisaError, match="cannot be written"):
         write_checkpoint(tmp_path, some(3, size=50_000))
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001", "step-00000002"]
-    assert torch.equal(read_checkpoint(checkpoints(tmp_path)[-1]).tensors["a"], torch.full((50_000,), 2.0))
+    assert torch.equal(
+        read_checkpoint(checkpoints(tmp_path)[-1]).tensors["a"], torch.full((50_000,), 2.0)
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
 
 
-def test_disk_full_at_the_last_moment_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_full_at_the_last_moment_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_checkpoint(tmp_path, some(1))
 
     def full(path: Path) -> None:
@@ -88,7 +94,9 @@ def test_disk_full_at_the_last_moment_loses_nothing(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders cannot be opened there")
-def test_file_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_on_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     monkeypatch.setattr(module, "sync", lambda path: synced.append(path.name))
     write_checkpoint(tmp_path / "all", some(2))
@@ -106,7 +114,9 @@ def test_a_damaged_one_is_named(tmp_path: Path, file: str) -> None:
 def trained_once(seed: int) -> tuple[torch.nn.Module, torch.optim.AdamW, dict[str, torch.Tensor]]:
     torch.manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 1))
-    adam = optimizer(model, {"head": ["0.weight", "0.bias", "1.weight"], "clip": ["2.weight"]}, TrainConfig())
+    adam = optimizer(
+        model, {"head": ["0.weight", "0.bias", "1.weight"], "clip": ["2.weight"]}, TrainConfig()
+    )
     model(torch.randn(5, 3)).square().mean().backward()
     adam.step()
     return model, adam, {"0.weight": torch.randn(4, 3)}

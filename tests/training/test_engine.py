@@ -22,8 +22,8 @@ from disa.recipes import BASELINE
 from disa.study.variants import VARIANTS, Variant
 from disa.training.engine import MOST_SKIPPED, Engine, open_engine, refuse
 from disa.training.learner import Learner
-from disa.training.progress import read_log
-from disa.training.segmentation import train
+from disa.training.loop import train
+from disa.training.run_log import read_log
 from disa.training.settings import changed
 
 SETTINGS = small_settings(steps=4, batch=4, ema=0.5)
@@ -31,8 +31,8 @@ COMMAND = """
 import sys, torch
 torch.set_num_threads(1)
 from small_run import small_config
-import disa.interfaces.train
-disa.interfaces.train.RECIPES = {"mini": small_config}
+import disa.interfaces.train_command
+disa.interfaces.train_command.RECIPES = {"mini": small_config}
 from disa.interfaces.cli import main
 main()
 """
@@ -44,7 +44,11 @@ ACCELERATE = (
 
 
 def logged(out: Path, *names: str) -> list[list[float]]:
-    return [[record[name] for name in names] for record in read_log(out / "log.jsonl") if "loss" in record]
+    return [
+        [record[name] for name in names]
+        for record in read_log(out / "log.jsonl")
+        if "loss" in record
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,9 @@ def command(
     script = out.parent / "command.py"
     script.write_text(before + COMMAND)
     words = [sys.executable, *launcher, str(script), "train", "mini", "--clip", str(clip)]
-    given = {name: value for name, value in SETTINGS.to_dict().items() if name != "templates"} | {"evaluate_images": 2}
+    given = {name: value for name, value in SETTINGS.to_dict().items() if name != "templates"} | {
+        "evaluate_images": 2
+    }
     words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     words += [word for change in changes for word in ("--set", change)]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -88,7 +94,11 @@ def two_processes(
     ids=["copies", "shards"],
 )
 def test_two_processes_do_what_one_does(
-    launcher: tuple[str, ...], changes: tuple[str, ...], alone: Path, clip_folder: Path, tmp_path: Path
+    launcher: tuple[str, ...],
+    changes: tuple[str, ...],
+    alone: Path,
+    clip_folder: Path,
+    tmp_path: Path,
 ) -> None:
     done = two_processes(launcher, clip_folder, tmp_path / "run", *changes)
     assert done.returncode == 0, done.stderr
@@ -101,9 +111,15 @@ def test_two_processes_do_what_one_does(
     assert (40 < int(held[1]) < 60) if "shard=true" in changes else held is None
     assert done.stderr.count("step 4/4") == 1  # only the first process speaks
     assert done.stdout.count("trained 4 steps") == 1
-    for file in ("checkpoints/step-00000004/tensors.safetensors", "model/model.safetensors", "best/model.safetensors"):
+    for file in (
+        "checkpoints/step-00000004/tensors.safetensors",
+        "model/model.safetensors",
+        "best/model.safetensors",
+    ):
         here, there = load_file(tmp_path / "run" / file), load_file(alone / file)
-        assert {name: value.shape for name, value in here.items()} == {n: v.shape for n, v in there.items()}
+        assert {name: value.shape for name, value in here.items()} == {
+            n: v.shape for n, v in there.items()
+        }
     measured = [
         [record["evaluation"] for record in read_log(out / "log.jsonl") if "evaluation" in record]
         for out in (tmp_path / "run", alone)
@@ -113,20 +129,31 @@ def test_two_processes_do_what_one_does(
 
 def test_two_processes_do_without_padding_what_one_does(clip_folder: Path, tmp_path: Path) -> None:
     """With more labels than `refine_padding` its tokens get no gradient, for which copies would wait."""
-    train(small_config(refine_padding=16), replace(SETTINGS, categories=0), tmp_path / "one", clip_folder)
-    done = two_processes(TORCHRUN, clip_folder, tmp_path / "two", "refine_padding=16", "categories=0")
+    train(
+        small_config(refine_padding=16),
+        replace(SETTINGS, categories=0),
+        tmp_path / "one",
+        clip_folder,
+    )
+    done = two_processes(
+        TORCHRUN, clip_folder, tmp_path / "two", "refine_padding=16", "categories=0"
+    )
     assert done.returncode == 0, done.stderr
     one, two = (torch.tensor(logged(tmp_path / name, "loss", "norm")) for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-5, atol=0)
 
 
-def test_a_run_of_two_processes_goes_on_with_one_and_back(alone: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_goes_on_with_one_and_back(
+    alone: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     settings = replace(SETTINGS, evaluate_images=2)
     # what is shared among processes is written whole: begun by one, gone on with by two
     source, out = alone / "checkpoints" / "step-00000002", tmp_path / "run"
     (out / "checkpoints").mkdir(parents=True)
     (out / "checkpoints" / source.name).symlink_to(source)
-    done = two_processes(TORCHRUN, clip_folder, out, "shard=true", "checkpoints=9", "checkpoint_every=1")
+    done = two_processes(
+        TORCHRUN, clip_folder, out, "shard=true", "checkpoints=9", "checkpoint_every=1"
+    )
     assert done.returncode == 0, done.stderr
     found, expected = logged(out, "loss"), logged(alone, "loss")[2:]
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
@@ -135,7 +162,9 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(alone: Path, clip_fold
     (back / "checkpoints").mkdir(parents=True)
     (back / "checkpoints" / "step-00000003").symlink_to(out / "checkpoints" / "step-00000003")
     train(small_config(), settings, back, clip_folder, resume=True)
-    assert torch.allclose(torch.tensor(logged(back, "loss")), torch.tensor(expected[-1:]), rtol=1e-5)
+    assert torch.allclose(
+        torch.tensor(logged(back, "loss")), torch.tensor(expected[-1:]), rtol=1e-5
+    )
 
 
 NOT_TIMED = """
@@ -153,7 +182,9 @@ def test_two_processes_compute_in_16_bit_what_one_does(
     one = command((), clip_folder, tmp_path / "one" / "run", *same, before=NOT_TIMED)
     two = two_processes(TORCHRUN, clip_folder, tmp_path / "run", *same, *changes, before=NOT_TIMED)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    expected, found, exact = (logged(out, "loss") for out in (tmp_path / "one" / "run", tmp_path / "run", alone))
+    expected, found, exact = (
+        logged(out, "loss") for out in (tmp_path / "one" / "run", tmp_path / "run", alone)
+    )
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=2e-3)
     assert expected != exact
 
@@ -172,7 +203,10 @@ def batch() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 @pytest.mark.parametrize("changes", [{"micro_batch": 1}, {"micro_batch": 2}, {"recompute": True}])
 @pytest.mark.parametrize("model", [{}, {"loss_dice_weight": 1.0, "loss_ignored": "negative"}])
 def test_parts_of_a_batch_and_recomputing_give_its_gradient(
-    changes: dict[str, Any], model: dict[str, Any], clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]
+    changes: dict[str, Any],
+    model: dict[str, Any],
+    clip_folder: Path,
+    batch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     gradients, losses = [], []
     for settings in (SETTINGS, replace(SETTINGS, **changes)):
@@ -203,7 +237,9 @@ def test_fp16_leaves_out_steps_that_overflow_and_goes_on(
         torch.manual_seed(0)
         expected = Learner(small_config(), settings, clip_folder, None, engine).gradients(0, *batch)
         torch.manual_seed(0)
-        learner = Learner(small_config(), settings, clip_folder, None, fp16_on_cpu(engine, init_scale=2.0**20))
+        learner = Learner(
+            small_config(), settings, clip_folder, None, fp16_on_cpu(engine, init_scale=2.0**20)
+        )
         before = {name: p.detach().clone() for name, p in learner.trained.items()}
         scales, moved = [], False
         while not moved:
@@ -221,7 +257,9 @@ def test_fp16_leaves_out_steps_that_overflow_and_goes_on(
         assert engine.scale == kept
 
 
-def test_fp16_that_finds_no_scale_gives_up(clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_fp16_that_finds_no_scale_gives_up(
+    clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     with open_engine(SETTINGS, "cpu") as engine:
         never = fp16_on_cpu(engine, init_scale=2.0**100, backoff_factor=0.999)
         learner = Learner(small_config(), SETTINGS, clip_folder, None, never)
@@ -258,7 +296,10 @@ def test_a_compiled_model_computes_the_same(clip_folder: Path, tmp_path: Path, a
     assert done.returncode == 0, done.stderr
     found, expected = (torch.tensor(logged(run, "loss")) for run in (out, alone))
     assert torch.allclose(found, expected, rtol=1e-3)
-    assert load_file(out / "model/model.safetensors").keys() == load_file(alone / "model/model.safetensors").keys()
+    assert (
+        load_file(out / "model/model.safetensors").keys()
+        == load_file(alone / "model/model.safetensors").keys()
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +314,9 @@ def test_a_compiled_model_computes_the_same(clip_folder: Path, tmp_path: Path, a
         ({"precision": "fp16", "shard": True}, "cuda:0", 2, "not with shard=true"),
     ],
 )
-def test_contradictions_are_refused(changes: dict[str, Any], device: str, processes: int, said: str) -> None:
+def test_contradictions_are_refused(
+    changes: dict[str, Any], device: str, processes: int, said: str
+) -> None:
     settings = replace(small_settings(), **changes)
     with pytest.raises(DisaError, match=said):
         refuse(settings, device, processes)

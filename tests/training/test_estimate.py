@@ -19,8 +19,8 @@ from disa.training import estimate
 from disa.training.engine import open_engine
 from disa.training.estimate import check_disk, check_memory, memory, step_seconds
 from disa.training.learner import Learner
+from disa.training.loop import train
 from disa.training.run_folder import RunFolder
-from disa.training.segmentation import train
 
 CONFIG, SETTINGS = small_config(), small_settings()
 
@@ -38,7 +38,10 @@ def test_weights_and_optimizer_are_counted_exactly() -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert needed.optimizer == 3 * 4 * trained  # a gradient and two moments
     assert memory(CONFIG, replace(SETTINGS, ema=0.9), 12, 6).optimizer == 4 * 4 * trained
-    assert memory(CONFIG, replace(SETTINGS, shard=True), 12, 6, processes=2).optimizer == needed.optimizer // 2
+    assert (
+        memory(CONFIG, replace(SETTINGS, shard=True), 12, 6, processes=2).optimizer
+        == needed.optimizer // 2
+    )
     assert needed.total == sum(needed)
 
 
@@ -60,7 +63,9 @@ def test_what_saves_memory_is_estimated_to(changes: dict[str, Any], labels: int)
 
 
 def test_activations_grow_with_the_batch() -> None:
-    one, four = (memory(CONFIG, replace(SETTINGS, batch=size), 12, 6).activations for size in (1, 4))
+    one, four = (
+        memory(CONFIG, replace(SETTINGS, batch=size), 12, 6).activations for size in (1, 4)
+    )
     assert 2 < four / one <= 4  # the text tower's do not grow
     assert memory(CONFIG, replace(SETTINGS, batch=8), 12, 6, processes=2).activations == four
 
@@ -72,7 +77,9 @@ def test_true_size_is_estimated_without_taking_the_memory() -> None:
     assert 1e9 < needed.total < 12e9
 
 
-def test_too_little_memory_is_refused_with_what_to_change(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_refused_with_what_to_change(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Little(NamedTuple):
         total: int
 
@@ -83,7 +90,9 @@ def test_too_little_memory_is_refused_with_what_to_change(learner: Learner, monk
         check_memory(needed, learner.engine)
 
 
-@pytest.mark.parametrize(("limit", "there"), [("1000\n", 1000), ("max\n", 5000), (None, 5000), ("9000", 5000)])
+@pytest.mark.parametrize(
+    ("limit", "there"), [("1000\n", 1000), ("max\n", 5000), (None, 5000), ("9000", 5000)]
+)
 def test_a_container_s_limit_counts(
     limit: str | None, there: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,9 +107,14 @@ def test_a_container_s_limit_counts(
 
 
 def test_a_step_of_noise_is_timed_and_leaves_no_trace(learner: Learner) -> None:
-    before, state = {n: p.detach().clone() for n, p in learner.trained.items()}, torch.get_rng_state()
+    before, state = (
+        {n: p.detach().clone() for n, p in learner.trained.items()},
+        torch.get_rng_state(),
+    )
     assert step_seconds(learner, 32) > 0
-    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in learner.trained.items())
+    assert all(
+        torch.equal(p, before[name]) and p.grad is None for name, p in learner.trained.items()
+    )
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -119,7 +133,10 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(
         train(CONFIG, replace(SETTINGS, evaluate_images=2), tmp_path / "out", clip_folder)
     said = float(re.search(r"about (\S+) GB", str(refused.value))[1])
     assert said == pytest.approx((size + largest) / 1e9, abs=0.01)
-    assert not (tmp_path / "out" / "log.jsonl").exists() or not (tmp_path / "out" / "log.jsonl").read_text()
+    assert (
+        not (tmp_path / "out" / "log.jsonl").exists()
+        or not (tmp_path / "out" / "log.jsonl").read_text()
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(int(1.2 * (size + largest))))
     train(CONFIG, replace(SETTINGS, evaluate_images=2), tmp_path / "out", clip_folder)
 
@@ -131,7 +148,9 @@ def test_a_resumed_run_needs_room_for_one_more(
         free: int
 
     folder = RunFolder(tmp_path)
-    checkpoint = 4 * parameters(learner.model)["total"] + 2 * 4 * sum(p.numel() for p in learner.trained.values())
+    checkpoint = 4 * parameters(learner.model)["total"] + 2 * 4 * sum(
+        p.numel() for p in learner.trained.values()
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2 * checkpoint))
     with pytest.raises(DisaError):
         check_disk(learner, folder)

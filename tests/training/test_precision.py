@@ -10,11 +10,17 @@ def test_products_are_timed_in_both() -> None:
     assert 0.01 < slowdown() < 1000
 
 
-@pytest.mark.parametrize(("factor", "refused"), [(0.3, False), (1.9, False), (5.0, True), (80.0, True)])
-def test_a_cpu_that_emulates_bf16_is_refused(factor: float, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("factor", "refused"), [(0.3, False), (1.9, False), (5.0, True), (80.0, True)]
+)
+def test_a_cpu_that_emulates_bf16_is_refused(
+    factor: float, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(precision, "slowdown", lambda: factor)
     if refused:
-        with pytest.raises(DisaError, match=f"takes {factor:.0f} times as long.*add --set precision=fp32"):
+        with pytest.raises(
+            DisaError, match=f"takes {factor:.0f} times as long.*add --set precision=fp32"
+        ):
             check_precision("bf16", "cpu")
     else:
         check_precision("bf16", "cpu")
@@ -22,7 +28,9 @@ def test_a_cpu_that_emulates_bf16_is_refused(factor: float, refused: bool, monke
 
 
 def test_a_gpu_without_bf16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation
+    )
     with pytest.raises(DisaError, match="this GPU cannot compute it; use precision=fp16"):
         check_precision("bf16", "cuda:0")
     check_precision("fp16", "cuda:0")

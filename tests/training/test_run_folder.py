@@ -19,20 +19,26 @@ from small_run import small_config, small_settings
 import disa
 from disa.errors import DisaError
 from disa.evaluation.picturebook import evaluate
-from disa.training import evaluations
+from disa.training import validation as evaluations
 from disa.training.checkpoint import checkpoints
-from disa.training.evaluations import Evaluation
 from disa.training.learner import Learner
-from disa.training.progress import RunLog, read_log
+from disa.training.loop import train
 from disa.training.run_folder import RunFolder
-from disa.training.segmentation import train
+from disa.training.run_log import RunLog, read_log
+from disa.training.validation import Evaluation
 
 CONFIG, SETTINGS = small_config(), replace(small_settings(), evaluate_every=2, evaluate_images=2)
 
 
 def test_every_start_is_described(clip_folder: Path, tmp_path: Path) -> None:
     train(CONFIG, replace(SETTINGS, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder)
-    train(CONFIG, replace(SETTINGS, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder, resume=True)
+    train(
+        CONFIG,
+        replace(SETTINGS, evaluate_every=0, evaluate_images=0),
+        tmp_path,
+        clip_folder,
+        resume=True,
+    )
     first, second = json.loads((tmp_path / "run.json").read_text())
     assert (first["step"], second["step"]) == (0, 6)
     assert first["processes"] == 1
@@ -42,7 +48,9 @@ def test_every_start_is_described(clip_folder: Path, tmp_path: Path) -> None:
     assert {"command", "commit", "date", "machine", "versions"} <= first.keys()
 
 
-def test_the_best_model_is_kept(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_model_is_kept(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured = iter([30.0, 40.0, 35.0])
 
     def of_a_kind(*args: object, **options: object) -> dict[str, object]:
@@ -51,7 +59,11 @@ def test_the_best_model_is_kept(clip_folder: Path, tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(evaluations, "evaluate", of_a_kind)
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
-    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 4, "miou": 40.0, "images": 2}
+    assert json.loads((tmp_path / "best.json").read_text()) == {
+        "step": 4,
+        "miou": 40.0,
+        "images": 2,
+    }
     disa.load(tmp_path / "best", device="cpu")
     best, last = (load_file(tmp_path / name / "model.safetensors") for name in ("best", "model"))
     of_that_step = load_file(tmp_path / "checkpoints" / "step-00000004" / "tensors.safetensors")
@@ -59,7 +71,9 @@ def test_the_best_model_is_kept(clip_folder: Path, tmp_path: Path, monkeypatch: 
     assert any(not torch.equal(best[name], last[name]) for name in best)
 
 
-def test_an_evaluation_on_more_images_is_another_and_is_done(clip_folder: Path, tmp_path: Path) -> None:
+def test_an_evaluation_on_more_images_is_another_and_is_done(
+    clip_folder: Path, tmp_path: Path
+) -> None:
     train(CONFIG, SETTINGS, tmp_path, clip_folder)
     (tmp_path / "best.json").write_text('{"step": 2, "miou": 99.0, "images": 2}')
     train(CONFIG, replace(SETTINGS, evaluate_images=3), tmp_path, clip_folder, resume=True)
@@ -83,7 +97,9 @@ def test_an_interruption_in_an_evaluation_of_picturebook_is_answered(
     assert sum("evaluation" in record for record in read_log(tmp_path / "log.jsonl")) == 3
 
 
-def test_two_runs_in_one_folder_are_refused(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_in_one_folder_are_refused(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("disa.training.run_folder.PATIENCE", 0.1)
     with RunFolder(tmp_path).held(), pytest.raises(DisaError, match="another run is at work in it"):
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
@@ -97,14 +113,19 @@ def test_somebody_s_own_log_is_refused_and_kept(clip_folder: Path, tmp_path: Pat
     assert "precious" in (tmp_path / "log.jsonl").read_text()
 
 
-def test_somebody_s_copy_of_a_checkpoint_is_none_of_the_run_s(clip_folder: Path, tmp_path: Path) -> None:
+def test_somebody_s_copy_of_a_checkpoint_is_none_of_the_run_s(
+    clip_folder: Path, tmp_path: Path
+) -> None:
     settings = replace(SETTINGS, evaluate_every=0, evaluate_images=0)
     train(CONFIG, settings, tmp_path, clip_folder)
     copy = tmp_path / "checkpoints" / "step-99999999-backup"
     shutil.copytree(tmp_path / "checkpoints" / "step-00000004", copy)
     train(CONFIG, settings, tmp_path, clip_folder, resume=True)
     assert copy.is_dir()
-    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000004", "step-00000006"]
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == [
+        "step-00000004",
+        "step-00000006",
+    ]
 
 
 def test_a_run_killed_in_an_evaluation_measures_again(
@@ -125,8 +146,12 @@ def test_a_run_killed_in_an_evaluation_measures_again(
         with pytest.raises(Pulled):
             train(CONFIG, SETTINGS, tmp_path / "run", clip_folder)
     train(CONFIG, SETTINGS, tmp_path / "run", clip_folder, resume=True)
-    assert read_log(tmp_path / "run" / "log.jsonl") == read_log(tmp_path / "reference" / "log.jsonl")
-    assert (tmp_path / "run" / "best.json").read_text() == (tmp_path / "reference" / "best.json").read_text()
+    assert read_log(tmp_path / "run" / "log.jsonl") == read_log(
+        tmp_path / "reference" / "log.jsonl"
+    )
+    assert (tmp_path / "run" / "best.json").read_text() == (
+        tmp_path / "reference" / "best.json"
+    ).read_text()
 
 
 def test_tensorboard_gets_the_log_s_numbers(clip_folder: Path, tmp_path: Path) -> None:
@@ -135,7 +160,11 @@ def test_tensorboard_gets_the_log_s_numbers(clip_folder: Path, tmp_path: Path) -
     board = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     losses = {event.step: event.value for event in board.Scalars("training/loss")}
-    logged = {record["step"]: record["loss"] for record in read_log(tmp_path / "log.jsonl") if "loss" in record}
+    logged = {
+        record["step"]: record["loss"]
+        for record in read_log(tmp_path / "log.jsonl")
+        if "loss" in record
+    }
     assert losses == pytest.approx(logged)
     assert {"training/lr", "training/norm", "evaluation/miou"} <= set(board.Tags()["scalars"])
     assert len(board.Scalars("evaluation/miou")) == 3
@@ -176,14 +205,20 @@ def test_a_run_killed_while_it_keeps_the_best_model_keeps_it_after_all(
             train(CONFIG, SETTINGS, tmp_path / "run", clip_folder)
     train(CONFIG, SETTINGS, tmp_path / "run", clip_folder, resume=True)
     train(CONFIG, SETTINGS, tmp_path / "reference", clip_folder)
-    assert read_log(tmp_path / "run" / "log.jsonl") == read_log(tmp_path / "reference" / "log.jsonl")
-    assert (tmp_path / "run" / "best.json").read_text() == (tmp_path / "reference" / "best.json").read_text()
+    assert read_log(tmp_path / "run" / "log.jsonl") == read_log(
+        tmp_path / "reference" / "log.jsonl"
+    )
+    assert (tmp_path / "run" / "best.json").read_text() == (
+        tmp_path / "reference" / "best.json"
+    ).read_text()
     assert sorted(path.name for path in (tmp_path / "run" / "best").iterdir()) == sorted(
         path.name for path in (tmp_path / "reference" / "best").iterdir()
     )
 
 
-def test_a_new_run_in_an_old_folder_knows_nothing_of_the_old_one(clip_folder: Path, tmp_path: Path) -> None:
+def test_a_new_run_in_an_old_folder_knows_nothing_of_the_old_one(
+    clip_folder: Path, tmp_path: Path
+) -> None:
     train(CONFIG, SETTINGS, tmp_path, clip_folder)
     (tmp_path / "best.json").write_text('{"step": 2, "miou": 99.0}')
     shutil.rmtree(tmp_path / "checkpoints")
@@ -191,24 +226,44 @@ def test_a_new_run_in_an_old_folder_knows_nothing_of_the_old_one(clip_folder: Pa
     assert json.loads((tmp_path / "best.json").read_text())["miou"] < 99
 
 
-def test_a_folder_that_has_seen_no_run_keeps_what_is_in_it(clip_folder: Path, tmp_path: Path) -> None:
-    mine = [tmp_path / "evaluation" / "mine.txt", tmp_path / "best" / ".mine.part", tmp_path / "tensorboard" / "mine"]
+def test_a_folder_that_has_seen_no_run_keeps_what_is_in_it(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    mine = [
+        tmp_path / "evaluation" / "mine.txt",
+        tmp_path / "best" / ".mine.part",
+        tmp_path / "tensorboard" / "mine",
+    ]
     for path in mine:
         path.parent.mkdir()
         path.write_text("mine")
-    train(CONFIG, replace(SETTINGS, steps=2, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder)
+    train(
+        CONFIG,
+        replace(SETTINGS, steps=2, evaluate_every=0, evaluate_images=0),
+        tmp_path,
+        clip_folder,
+    )
     assert [path.read_text() for path in mine] == ["mine"] * 3
 
 
 def test_files_can_be_read_by_whom_the_user_lets(clip_folder: Path, tmp_path: Path) -> None:
-    train(CONFIG, replace(SETTINGS, steps=2, evaluate_every=0, evaluate_images=0), tmp_path, clip_folder)
+    train(
+        CONFIG,
+        replace(SETTINGS, steps=2, evaluate_every=0, evaluate_images=0),
+        tmp_path,
+        clip_folder,
+    )
     plain = tmp_path / "plain"
     plain.touch()
     assert (tmp_path / "model" / "model.safetensors").stat().st_mode == plain.stat().st_mode
 
 
-@pytest.mark.parametrize(("name", "content"), [("best.json", "{}"), ("best.json", "3"), ("run.json", '{"a": 1}')])
-def test_descriptions_that_somebody_changed_do_no_harm(name: str, content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"), [("best.json", "{}"), ("best.json", "3"), ("run.json", '{"a": 1}')]
+)
+def test_descriptions_that_somebody_changed_do_no_harm(
+    name: str, content: str, tmp_path: Path
+) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / name).write_text(content)
     assert folder.is_best(1.0, 5)
@@ -216,11 +271,13 @@ def test_descriptions_that_somebody_changed_do_no_harm(name: str, content: str, 
     assert [start["step"] for start in json.loads((tmp_path / "run.json").read_text())] == [0]
 
 
-def test_a_full_disk_is_one_error(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_error(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object, **options: object) -> None:
         raise SafetensorError("No space left on device")
 
-    monkeypatch.setattr("disa.model.pretrained.save_file", full)
+    monkeypatch.setattr("disa.weights.model_folder.save_file", full)
     with pytest.raises(DisaError, match=r"No space left on device.*free space"):
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
 

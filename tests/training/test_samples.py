@@ -19,13 +19,15 @@ from disa.errors import DisaError
 from disa.interfaces.cli import app
 from disa.model.losses import IGNORED
 from disa.training.augment import PADDING
-from disa.training.progress import read_log
+from disa.training.loop import train
+from disa.training.run_log import read_log
 from disa.training.samples import TrainingImages, dataset_source
 from disa.training.scenes import training_batches
-from disa.training.segmentation import train
 
 SETTINGS = small_settings(steps=4, batch=3)
-COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [PADDING] * 3], np.uint8)  # of labels 0, 1, 2, none
+COLOURS = np.array(
+    [[250, 10, 10], [10, 250, 10], [10, 10, 250], [PADDING] * 3], np.uint8
+)  # of labels 0, 1, 2, none
 
 
 def coded(labels: np.ndarray) -> np.ndarray:
@@ -42,7 +44,9 @@ def folder(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     for number, (height, width) in enumerate([(40, 60), (64, 50), (33, 90), (80, 80), (20, 24)]):
         small = generator.choice([0, 1, 2, 255], (4, 5)).astype(np.uint8)
-        labels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST))
+        labels = np.asarray(
+            Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST)
+        )
         Image.fromarray(coded(labels)).save(root / "images" / f"p{number}.png")
         Image.fromarray(labels).save(root / "masks" / f"p{number}.png")
     (root / "classes.txt").write_text("house\nsea\ngrass\n")
@@ -51,10 +55,14 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     dataset, seen = open_dataset("folder", folder, "train"), []
     real = type(dataset).image
-    monkeypatch.setattr(type(dataset), "image", lambda self, index: seen.append(index) or real(self, index))
+    monkeypatch.setattr(
+        type(dataset), "image", lambda self, index: seen.append(index) or real(self, index)
+    )
     samples = TrainingImages(dataset, SETTINGS, 8)
     for index in range(20):
         samples[index]
@@ -66,20 +74,30 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(folder: P
 @pytest.mark.parametrize("shrink", [0.0, 0.5])
 def test_labels_are_those_of_their_pixels(folder: Path, shrink: float):
     """Scaled, cropped, mirrored, padded: away from borders between labels a pixel's colour says its target."""
-    samples = TrainingImages(open_dataset("folder", folder, "train"), replace(SETTINGS, scale_shrink=shrink), 32)
+    samples = TrainingImages(
+        open_dataset("folder", folder, "train"), replace(SETTINGS, scale_shrink=shrink), 32
+    )
     padded = 0
     for index in range(24):
         pixels, target = samples[index]
-        assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.uint8 and target.dtype == torch.int64
+        assert (
+            pixels.shape == (3, 32, 32)
+            and pixels.dtype == torch.uint8
+            and target.dtype == torch.int64
+        )
         assert set(target.unique().tolist()) <= {IGNORED, 0, 1, 2}
-        agree = (pixels.permute(1, 2, 0).numpy() == COLOURS[target.numpy()]).all(-1)  # -1 is the last colour: none
+        agree = (pixels.permute(1, 2, 0).numpy() == COLOURS[target.numpy()]).all(
+            -1
+        )  # -1 is the last colour: none
         assert agree.mean() > 0.55
         edge = (pixels[:, -1] == PADDING).all() and (target[-1] == IGNORED).all()
         padded += bool(edge)
     assert (padded > 6) == (shrink > 0)
 
 
-def test_more_categories_than_a_byte_can_be_trained_on(folder: Path, clip_folder: Path, tmp_path: Path):
+def test_more_categories_than_a_byte_can_be_trained_on(
+    folder: Path, clip_folder: Path, tmp_path: Path
+):
     (folder / "classes.txt").write_text("".join(f"thing {number}\n" for number in range(847)))
     labels = np.full((40, 60), 846, np.uint16)
     labels[:, 20:], labels[:, 40:] = 255, 65535
@@ -87,10 +105,17 @@ def test_more_categories_than_a_byte_can_be_trained_on(folder: Path, clip_folder
         mask = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
         mask.save(folder / "masks" / f"p{number}.png")
     source = dataset_source("folder", folder)
-    seen = {int(value) for index in range(8) for value in source.samples(SETTINGS, 32)[index][1].unique()}
+    seen = {
+        int(value)
+        for index in range(8)
+        for value in source.samples(SETTINGS, 32)[index][1].unique()
+    }
     assert seen == {IGNORED, 255, 846}
     some = small_settings(steps=1, categories=12)
-    assert train(small_config(), some, tmp_path / "out", clip_folder, source=source) == tmp_path / "out" / "model"
+    assert (
+        train(small_config(), some, tmp_path / "out", clip_folder, source=source)
+        == tmp_path / "out" / "model"
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -118,7 +143,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(folder: Path, clip_folder: Path,
     train(small_config(), whole, tmp_path / "whole", clip_folder, source=source)
     again = tmp_path / "again"
     train(small_config(), whole, again, clip_folder, source=source)
-    for checkpoint in sorted((again / "checkpoints").iterdir())[1:]:  # as if killed before the last one was written
+    for checkpoint in sorted((again / "checkpoints").iterdir())[
+        1:
+    ]:  # as if killed before the last one was written
         for file in checkpoint.iterdir():
             file.unlink()
         checkpoint.rmdir()
@@ -131,20 +158,46 @@ def test_an_interrupted_run_goes_on_bit_for_bit(folder: Path, clip_folder: Path,
         train(small_config(), whole, again, clip_folder, resume=True)
     (folder / "train.txt").write_text("p0\np1\np2\n")
     with pytest.raises(DisaError, match="give the same data"):
-        train(small_config(), whole, again, clip_folder, source=dataset_source("folder", folder), resume=True)
+        train(
+            small_config(),
+            whole,
+            again,
+            clip_folder,
+            source=dataset_source("folder", folder),
+            resume=True,
+        )
 
 
 def train_by_command(model: Path, dataset: str, data: Path, out: Path, *fields: str) -> Result:
     """Train the small model for two steps on a data set, as a user would; return what was said."""
-    small = ("steps=2", "workers=0", "precision=fp32", "backbone_guidance_blocks=0,1", "backbone_image_size=48")
+    small = (
+        "steps=2",
+        "workers=0",
+        "precision=fp32",
+        "backbone_guidance_blocks=0,1",
+        "backbone_image_size=48",
+    )
     sets = [part for field in (*small, *fields) for part in ("--set", field)]
-    words = ["train", "mini", "--init", str(model), "--dataset", dataset, "--data", str(data), "--out", str(out)]
+    words = [
+        "train",
+        "mini",
+        "--init",
+        str(model),
+        "--dataset",
+        dataset,
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+    ]
     done = CliRunner().invoke(app, [*words, *sets, "--device", "cpu"])
     assert done.exit_code == 0, done.output
     return done
 
 
-def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_path: Path, model_folder: Path):
+def test_from_the_command_line_and_back_through_the_evaluator(
+    folder: Path, tmp_path: Path, model_folder: Path
+):
     out = tmp_path / "out"
     fields = ["batch=2", "categories=0", "evaluate_every=1"]
     done = train_by_command(model_folder, "folder", folder, out, *fields)
@@ -155,12 +208,16 @@ def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_
     )  # fmt: skip
     assert measured.exit_code == 0, measured.output
     # measured on the way by the same evaluator, on the same images
-    found = [record["evaluation"] for record in read_log(out / "log.jsonl") if "evaluation" in record]
+    found = [
+        record["evaluation"] for record in read_log(out / "log.jsonl") if "evaluation" in record
+    ]
     said = json.loads((tmp_path / "val.json").read_text())
     assert len(found) == 2
     assert {name: said[name] for name in found[-1]} == found[-1]
     assert said["miou"] is not None
-    assert json.loads((out / "best.json").read_text())["miou"] == max(each["miou"] for each in found)
+    assert json.loads((out / "best.json").read_text())["miou"] == max(
+        each["miou"] for each in found
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,8 +230,12 @@ def test_from_the_command_line_and_back_through_the_evaluator(folder: Path, tmp_
         (["--dataset", "coco-stuff", "--data", "."], "coco-stuff"),
     ],
 )
-def test_data_that_cannot_be_trained_on_is_refused_in_one_line(options: list[str], message: str, tmp_path: Path):
-    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", "--out", str(tmp_path / "out"), *options])
+def test_data_that_cannot_be_trained_on_is_refused_in_one_line(
+    options: list[str], message: str, tmp_path: Path
+):
+    failed = CliRunner().invoke(
+        app, ["train", "mini", "--init", "mini", "--out", str(tmp_path / "out"), *options]
+    )
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and message in failed.stderr
     assert not (tmp_path / "out").exists()
@@ -195,9 +256,20 @@ def _spoil(folder: Path, how: str) -> None:
 def test_coco_stuff_from_its_official_files(tmp_path: Path, model_folder: Path) -> None:
     for split in ("train", "val"):
         build("coco-stuff", tmp_path / "datasets", split)
-    fields = ["batch=2", "categories=20", "evaluate_every=1", "evaluate_images=2", "colour_jitter=true"]
+    fields = [
+        "batch=2",
+        "categories=20",
+        "evaluate_every=1",
+        "evaluate_images=2",
+        "colour_jitter=true",
+    ]
     done = train_by_command(
-        model_folder, "coco-stuff", tmp_path / "datasets", tmp_path / "out", *fields, "largest_share=0.75"
+        model_folder,
+        "coco-stuff",
+        tmp_path / "datasets",
+        tmp_path / "out",
+        *fields,
+        "largest_share=0.75",
     )
     assert "20 of 171 labels a step" in done.output
     records = read_log(tmp_path / "out" / "log.jsonl")
@@ -209,13 +281,24 @@ def test_a_wrong_mask_that_would_be_measured_is_refused_too(folder: Path, tmp_pa
     labels = np.array(Image.open(folder / "masks" / "p4.png"))  # of val.txt
     labels[5, 5] = 7
     Image.fromarray(labels).save(folder / "masks" / "p4.png")
-    options = ["--dataset", "folder", "--data", str(folder), "--out", str(tmp_path / "out"), "--steps", "1"]
+    options = [
+        "--dataset",
+        "folder",
+        "--data",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--steps",
+        "1",
+    ]
     options += ["--batch", "1", "--set", "workers=0", "--set", "precision=fp32", "--device", "cpu"]
     failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options])
     assert failed.exit_code == 2
     assert "p4.png: holds 7, which no category has" in failed.stderr
     assert "--split val` lists all" in failed.stderr
-    fine = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options, "--set", "evaluate_images=0"])
+    fine = CliRunner().invoke(
+        app, ["train", "mini", "--init", "mini", *options, "--set", "evaluate_images=0"]
+    )
     assert fine.exit_code == 0, fine.output
 
 
@@ -227,10 +310,23 @@ def test_a_wrong_mask_that_would_be_measured_is_refused_too(folder: Path, tmp_pa
         ("damaged", "is damaged or truncated"),
     ],
 )
-def test_a_wrong_mask_is_refused_before_the_first_step(folder: Path, tmp_path: Path, how: str, message: str):
+def test_a_wrong_mask_is_refused_before_the_first_step(
+    folder: Path, tmp_path: Path, how: str, message: str
+):
     _spoil(folder, how)
     out = tmp_path / "out"
-    options = ["--dataset", "folder", "--data", str(folder), "--out", str(out), "--steps", "1", "--batch", "1"]
+    options = [
+        "--dataset",
+        "folder",
+        "--data",
+        str(folder),
+        "--out",
+        str(out),
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+    ]
     options += ["--set", "workers=0", "--set", "precision=fp32", "--device", "cpu"]
     failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options])
     assert failed.exit_code == 2
@@ -247,7 +343,9 @@ def test_masks_are_read_once_and_not_again_on_resuming(
 ):
     dataset, read = type(open_dataset("folder", folder, "train")), []
     real = dataset.labels
-    monkeypatch.setattr(dataset, "labels", lambda self, index: read.append(index) or real(self, index))
+    monkeypatch.setattr(
+        dataset, "labels", lambda self, index: read.append(index) or real(self, index)
+    )
     some = small_settings(steps=2, batch=1, checkpoint_every=1)
     source = dataset_source("folder", folder)
     train(small_config(), some, tmp_path / "out", clip_folder, source=source)

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_run import small_config, small_settings
 
-from disa.data.picturebook import SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.errors import DisaError
 from disa.model.losses import IGNORED
+from disa.picturebook import SEEN, SMALLEST, TRAIN_SEED, WORDS, render
 from disa.training.augment import PADDING
 from disa.training.learner import Learner
+from disa.training.loop import train
 from disa.training.samples import PICTUREBOOK
 from disa.training.scenes import LABELS, TrainingScenes, choose_labels, relabel, training_batches
-from disa.training.segmentation import train
 from disa.training.settings import TrainConfig
 
 SETTINGS = small_settings(steps=3, batch=3)
@@ -143,7 +143,9 @@ def test_chosen_labels_hold_those_present_and_as_many_absent_as_fit() -> None:
     assert torch.equal(chosen, choose_labels(present, 4, replace(SETTINGS, categories=6)))
     assert not torch.equal(chosen, choose_labels(present, 5, replace(SETTINGS, categories=6)))
     assert choose_labels(present, 4, replace(SETTINGS, categories=1)).tolist() == [3, 17]
-    assert choose_labels(present, 4, replace(SETTINGS, categories=0)).tolist() == list(range(len(LABELS)))
+    assert choose_labels(present, 4, replace(SETTINGS, categories=0)).tolist() == list(
+        range(len(LABELS))
+    )
 
 
 def test_relabel_counts_among_the_chosen() -> None:
@@ -151,8 +153,12 @@ def test_relabel_counts_among_the_chosen() -> None:
     assert relabel(target, torch.tensor([2, 3, 17])).tolist() == [[1, 2, IGNORED, IGNORED]]
 
 
-@given(st.lists(st.integers(-1, 846), min_size=1, max_size=40), st.integers(1, 900), st.integers(0, 5))
-def test_large_vocabularies_keep_every_pixel_of_what_is_present(values: list[int], categories: int, step: int) -> None:
+@given(
+    st.lists(st.integers(-1, 846), min_size=1, max_size=40), st.integers(1, 900), st.integers(0, 5)
+)
+def test_large_vocabularies_keep_every_pixel_of_what_is_present(
+    values: list[int], categories: int, step: int
+) -> None:
     target = torch.tensor([[values]])
     present = torch.zeros(847, dtype=torch.bool)
     present[[value for value in values if value != IGNORED]] = True

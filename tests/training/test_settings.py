@@ -49,7 +49,9 @@ def test_changes_given_as_text() -> None:
     assert changed(TrainConfig(), given) == TrainConfig(
         steps=7, lr=1e-2, precision="bf16", templates=("a {}", "the {}")
     )
-    model = changed(mini(), {"saliency_split": "soft", "decode_channels": "16,8", "refine_pixel": "false"})
+    model = changed(
+        mini(), {"saliency_split": "soft", "decode_channels": "16,8", "refine_pixel": "false"}
+    )
     assert model == mini(saliency_split="soft", decode_channels=(16, 8), refine_pixel=False)
 
 
@@ -68,10 +70,15 @@ def test_changes_given_as_text() -> None:
         (mini(), "backbone_clip", "x", "no such setting"),
     ],
 )
-def test_wrong_text_is_refused(config: TrainConfig | ModelConfig, name: str, text: str, said: str) -> None:
+def test_wrong_text_is_refused(
+    config: TrainConfig | ModelConfig, name: str, text: str, said: str
+) -> None:
     with pytest.raises(DisaError, match=said):
         changed(config, {name: text})
 
 
 def test_every_recipe_has_settings() -> None:
-    assert {recipe_settings(name).steps for name in RECIPES} == {recipe_settings("mini").steps, 80_000}
+    assert {recipe_settings(name).steps for name in RECIPES} == {
+        recipe_settings("mini").steps,
+        80_000,
+    }

@@ -20,27 +20,31 @@ from typer.testing import CliRunner
 
 import disa
 from disa.config import ModelConfig
-from disa.data.picturebook import WORDS
 from disa.errors import DisaError
-from disa.inference.text import load_tokenizer
 from disa.interfaces.cli import app
-from disa.model.disa import Disa
+from disa.picturebook import WORDS
 from disa.recipes import RECIPES
 from disa.training import checkpoint, learner, precision, scenes
 from disa.training.checkpoint import checkpoints
 from disa.training.engine import open_engine
+from disa.training.initial_weights import RANDOM, start_model, tokenizer_for
 from disa.training.learner import Learner
-from disa.training.progress import read_log
-from disa.training.segmentation import train
+from disa.training.loop import train
+from disa.training.run_log import read_log
 from disa.training.settings import TrainConfig
-from disa.training.start import RANDOM, start_model, tokenizer_for
+from disa.weights.model_folder import load_disa
+from disa.weights.tokenizer_file import load_tokenizer
 
 CONFIG, SETTINGS = small_config(), small_settings()
 FP32 = ("--set", "precision=fp32")  # what every CPU computes
 
 
 def losses(out: Path) -> list[tuple[float, float]]:
-    return [(record["step"], record["loss"]) for record in read_log(out / "log.jsonl") if "loss" in record]
+    return [
+        (record["step"], record["loss"])
+        for record in read_log(out / "log.jsonl")
+        if "loss" in record
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +60,19 @@ def test_a_run_learns_logs_and_leaves_a_model(reference: Path) -> None:
     logged = losses(reference)
     assert [step for step, _ in logged] == list(range(6))
     assert logged[-1][1] < logged[0][1]
-    assert [path.name for path in checkpoints(reference / "checkpoints")] == ["step-00000004", "step-00000006"]
-    result = disa.load(reference / "model", device="cpu")(torch.zeros(3, 40, 40, dtype=torch.uint8), "house, sea")
+    assert [path.name for path in checkpoints(reference / "checkpoints")] == [
+        "step-00000004",
+        "step-00000006",
+    ]
+    result = disa.load(reference / "model", device="cpu")(
+        torch.zeros(3, 40, 40, dtype=torch.uint8), "house, sea"
+    )
     assert result.labels.shape == (40, 40)
 
 
-def test_number_of_workers_does_not_change_the_losses(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_number_of_workers_does_not_change_the_losses(
+    reference: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     train(CONFIG, replace(SETTINGS, workers=2), tmp_path, clip_folder)
     assert losses(tmp_path) == losses(reference)
 
@@ -112,7 +123,11 @@ def same_weights(first: Path, second: Path) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_leaves(
-    number: signal.Signals, reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals,
+    reference: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     step = Learner.step
 
@@ -135,7 +150,9 @@ def test_a_signal_saves_and_leaves(
     assert same_weights(tmp_path, reference)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems start processes that know nothing of the patch")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems start processes that know nothing of the patch"
+)
 def test_an_error_in_a_process_that_draws_scenes_ends_all_of_them(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +161,9 @@ def test_an_error_in_a_process_that_draws_scenes_ends_all_of_them(
 
     monkeypatch.setattr(scenes, "render", broken)
     settings = replace(SETTINGS, steps=100, workers=2)
-    with pytest.raises(RuntimeError, match="no scene") as kept:  # a kept traceback keeps what its frames hold
+    with pytest.raises(
+        RuntimeError, match="no scene"
+    ) as kept:  # a kept traceback keeps what its frames hold
         train(CONFIG, settings, tmp_path, clip_folder)
     assert kept.traceback
     assert multiprocessing.active_children() == []
@@ -195,12 +214,16 @@ def test_disk_full_at_a_checkpoint_loses_nothing_that_was_there(
 def another_clip(clip: Path, folder: Path) -> Path:
     """Return a CLIP of the same shape with other weights."""
     shutil.copytree(clip, folder)
-    weights = {name: value + 0.01 for name, value in load_file(folder / "model.safetensors").items()}
+    weights = {
+        name: value + 0.01 for name, value in load_file(folder / "model.safetensors").items()
+    }
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return folder
 
 
-def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_resuming_something_else_is_refused(
+    reference: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DisaError, match="holds a run already"):
         train(CONFIG, SETTINGS, reference, clip_folder)
     with pytest.raises(DisaError, match=r"was made with lr=0\.001"):
@@ -213,21 +236,31 @@ def test_resuming_something_else_is_refused(reference: Path, clip_folder: Path, 
     with pytest.raises(DisaError, match="began from other weights or words"):
         train(CONFIG, SETTINGS, reference, other, resume=True)
     with pytest.raises(DisaError, match="began from other weights"):
-        train(CONFIG, SETTINGS, reference, another_clip(clip_folder, tmp_path / "clip"), resume=True)
+        train(
+            CONFIG, SETTINGS, reference, another_clip(clip_folder, tmp_path / "clip"), resume=True
+        )
     with pytest.raises(DisaError, match="one of two"):
         train(CONFIG, SETTINGS, tmp_path)
     state = {"step": 1}  # such as that of `disa pretrain-clip`
-    checkpoint.write_checkpoint(tmp_path / "other" / "checkpoints", checkpoint.Checkpoint({"a": torch.zeros(1)}, state))
+    checkpoint.write_checkpoint(
+        tmp_path / "other" / "checkpoints", checkpoint.Checkpoint({"a": torch.zeros(1)}, state)
+    )
     with pytest.raises(DisaError, match="is of another command"):
         train(CONFIG, SETTINGS, tmp_path / "other", clip_folder, resume=True)
 
 
-def test_averaged_weights_are_what_is_kept(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_averaged_weights_are_what_is_kept(
+    reference: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     train(CONFIG, replace(SETTINGS, ema=0.5), tmp_path, clip_folder)
     assert losses(tmp_path) == losses(reference)
     final = checkpoint.read_checkpoint(checkpoints(tmp_path / "checkpoints")[-1]).tensors
     model = load_file(tmp_path / "model" / "model.safetensors")
-    name = "cost.embed.weight" if "cost.embed.weight" in model else next(n for n in model if n.startswith("cost."))
+    name = (
+        "cost.embed.weight"
+        if "cost.embed.weight" in model
+        else next(n for n in model if n.startswith("cost."))
+    )
     assert torch.equal(model[name], final[f"ema.{name}"])
     assert not torch.equal(model[name], final[f"model.{name}"])
 
@@ -241,7 +274,9 @@ def test_bf16_and_sampled_templates_train(
     first, plain = losses(tmp_path)[0][1], losses(reference)[0][1]
     assert first == pytest.approx(plain, rel=0.1)
     assert first != plain
-    assert torch.tensor(first).bfloat16().item() != first  # the loss itself is computed in full precision
+    assert (
+        torch.tensor(first).bfloat16().item() != first
+    )  # the loss itself is computed in full precision
 
 
 def test_templates_are_drawn_at_each_step(clip_folder: Path) -> None:
@@ -263,8 +298,11 @@ def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
     with open_engine(short, "cpu") as engine:
         grown = Learner(CONFIG, short, None, tmp_path / "baseline" / "model", engine)
         grown.export(tmp_path / "grown", grown.finished()[0])
-    baseline = Disa.from_pretrained(tmp_path / "baseline" / "model")
-    pixels, text = torch.rand(1, 3, 32, 32) * 255, torch.nn.functional.normalize(torch.randn(3, 1, 32), dim=-1)
+    baseline = load_disa(tmp_path / "baseline" / "model")
+    pixels, text = (
+        torch.rand(1, 3, 32, 32) * 255,
+        torch.nn.functional.normalize(torch.randn(3, 1, 32), dim=-1),
+    )
     with torch.no_grad():
         expected, found = baseline(pixels, text), grown.model.eval()(pixels, text)
     assert torch.allclose(expected.logits, found.logits, atol=1e-5)
@@ -276,14 +314,20 @@ def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
 def test_text_has_a_gradient_if_its_tower_trains(mode: str, clip_folder: Path) -> None:
     with open_engine(SETTINGS, "cpu") as engine:
         run = Learner(small_config(backbone_finetune=mode), SETTINGS, clip_folder, None, engine)
-        pixels, target = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 22, (2, 32, 32))
+        pixels, target = (
+            torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8),
+            torch.randint(0, 22, (2, 32, 32)),
+        )
         run.gradients(0, pixels, target)
         named = dict(run.model.named_parameters())
-        assert (named["backbone.clip.text_model.encoder.layers.0.self_attn.q_proj.weight"].grad is not None) == (
-            mode == "qv"
-        )
+        assert (
+            named["backbone.clip.text_model.encoder.layers.0.self_attn.q_proj.weight"].grad
+            is not None
+        ) == (mode == "qv")
         expected = run.finished()[1](run.source.labels)
-        embedded = run.model.encode_text(run.prompts.flatten(0, 1)).unflatten(0, run.prompts.shape[:2])
+        embedded = run.model.encode_text(run.prompts.flatten(0, 1)).unflatten(
+            0, run.prompts.shape[:2]
+        )
         assert torch.allclose(embedded, expected, atol=1e-6)
     assert (run.text is not None) == (mode == "frozen")
 
@@ -302,20 +346,44 @@ def test_evaluation_on_the_way_is_logged_and_changes_nothing(
     assert "left 0:00:00" in said.getvalue()
 
 
-def test_command_trains_a_recipe(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
-    words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+def test_command_trains_a_recipe(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("disa.interfaces.train_command.RECIPES", {"mini": small_config})
+    words = [
+        "train",
+        "mini",
+        "--clip",
+        str(clip_folder),
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+    ]
     changes = ["--batch", "1", *FP32, "--set", "evaluate_images=0", "--set", "workers=0"]
     changes += ["--set", "saliency_split=relative"]
     result = CliRunner().invoke(app, [*words, *changes])
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "model") in result.output
-    assert Disa.from_pretrained(tmp_path / "model").config.saliency_split == "relative"
+    assert load_disa(tmp_path / "model").config.saliency_split == "relative"
     assert disa.load(tmp_path / "model", device="cpu").text(WORDS).shape == (len(WORDS), 1, 32)
 
 
 def test_a_dry_run_needs_no_clip(tmp_path: Path) -> None:
-    words = ["train", "mini", "--clip", "random", "--out", str(tmp_path), "--steps", "1", "--device", "cpu"]
+    words = [
+        "train",
+        "mini",
+        "--clip",
+        "random",
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+    ]
     words += ["--batch", "1", *FP32, "--set", "evaluate_images=0", "--set", "workers=0"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -330,20 +398,33 @@ def test_every_recipe_has_the_tokenizer_of_its_clip(recipe: str) -> None:
     text = config.backbone_clip["text_config"]
     words = load_tokenizer(tokenizer_for(config), text["eos_token_id"], text["vocab_size"])
     assert max(words.get_vocab().values()) + 1 == text["vocab_size"]
-    assert words.encode("a house").ids[-1] == words.encode("the sea").ids[-1]  # both end with its end
+    assert (
+        words.encode("a house").ids[-1] == words.encode("the sea").ids[-1]
+    )  # both end with its end
 
 
 def test_interrupted_command_exits_with_130_and_goes_on(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("disa.interfaces.train.RECIPES", {"mini": small_config})
+    monkeypatch.setattr("disa.interfaces.train_command.RECIPES", {"mini": small_config})
     step = Learner.step
 
     def interrupted(self: Learner, index: int, *batch: Any) -> dict[str, float]:
         signal.raise_signal(signal.SIGINT)
         return step(self, index, *batch)
 
-    words = ["train", "mini", "--clip", str(clip_folder), "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    words = [
+        "train",
+        "mini",
+        "--clip",
+        str(clip_folder),
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+    ]
     words += ["--batch", "1", *FP32, "--set", "evaluate_images=0", "--set", "workers=0"]
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", interrupted)
@@ -354,7 +435,9 @@ def test_interrupted_command_exits_with_130_and_goes_on(
     assert [step for step, _ in losses(tmp_path)] == [0, 1]
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+)
 def test_too_little_memory_in_a_step_says_what_to_change(
     error: RuntimeError, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,21 +455,38 @@ def test_too_little_memory_in_a_step_says_what_to_change(
         (["huge", "--clip", "x"], "unknown recipe"),
         (["mini", "--clip", "no-such-folder"], "unknown model"),
         (["mini"], "one of two"),
-        (["mini", "--init", "mini", "--seed", "100000000000000000000"], "seed=100000000000000000000: must be at most"),
-        (["mini", "--init", "mini", "--set", "precision=fp16", "--device", "cpu"], "precision=fp16: not on a CPU"),
+        (
+            ["mini", "--init", "mini", "--seed", "100000000000000000000"],
+            "seed=100000000000000000000: must be at most",
+        ),
+        (
+            ["mini", "--init", "mini", "--set", "precision=fp16", "--device", "cpu"],
+            "precision=fp16: not on a CPU",
+        ),
         (["mini", "--set", "nothing=1"], "no such setting"),
         (["mini", "--set", "nothing"], "write name=value"),
         (["mini", "--init", "mini", "--set", "cost_channels=0"], "no network has these settings"),
-        (["mini", "--init", "mini", "--set", "disentangle_heads=3"], "no network has these settings"),
+        (
+            ["mini", "--init", "mini", "--set", "disentangle_heads=3"],
+            "no network has these settings",
+        ),
         (["mini", "--init", "mini", "--set", "refine_window=0"], "no network has these settings"),
-        (["mini", "--init", "mini", "--set", "decode_channels=50,20"], "no network has these settings"),
+        (
+            ["mini", "--init", "mini", "--set", "decode_channels=50,20"],
+            "no network has these settings",
+        ),
         (["mini", "--init", "mini", "--set", "max_categories=0"], "no network has these settings"),
         (["mini", "--init", "mini", "--set", "image_size=5000"], "can be drawn"),
-        (["mini", "--init", "mini", "--batch", "1000000000"], "batch=1000000000: must be at most 4096"),
+        (
+            ["mini", "--init", "mini", "--batch", "1000000000"],
+            "batch=1000000000: must be at most 4096",
+        ),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["train", *words, *([] if "--device" in words else FP32), "--out", str(tmp_path)])
+    result = CliRunner().invoke(
+        app, ["train", *words, *([] if "--device" in words else FP32), "--out", str(tmp_path)]
+    )
     assert result.exit_code == 2
     assert said in result.output
     assert len(result.output.strip().splitlines()) == 1

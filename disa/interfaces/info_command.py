@@ -1,0 +1,145 @@
+"""`disa info`: what a model consists of and what a picture costs; nothing is computed, so it is quick for any size."""
+
+import json
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from disa.errors import DisaError
+from disa.inference.protocol import CATSEG_WINDOW, Protocol
+from disa.model.backbone import Backbone
+from disa.model.count import operations, parameters, trainable
+from disa.model.dense import DenseClip
+from disa.model.disa import Disa
+from disa.recipes import RECIPES
+from disa.weights import model_folder as pretrained
+from disa.weights.clip_files import dense_config, is_clip_folder, read_clip_config
+from disa.weights.names import PUBLISHED, UNPUBLISHED, model_folder, models
+
+LONGEST_SIDE = 8192  # pixels; beyond it even the shapes overflow
+# recipe -> millions of parameters and of trainable ones, and GFLOPs, as its authors published them
+AS_PUBLISHED: dict[str, dict[str, float]] = {
+    "vit-l-14": {"parameters": 456.2},
+    "vit-l-14-baseline": {"parameters": 433.7, "trainable": 70.3, "gflops": 2121},
+}
+
+
+def run(model: str, *, labels: int, size: int | None, as_json: bool) -> None:
+    """Print parameters and operations by part. Raises `DisaError` for an unknown model."""
+    data = facts(model, labels, size)
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+        return
+    table = Table(
+        "part", "parameters", "share", "operations", title=data["model"], title_justify="left"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    total = data["parameters"]["total"]
+    for part, number in data["parameters"].items():
+        if part == "total":
+            table.add_section()
+        flops = data["operations"][part] / 1e9
+        table.add_row(
+            part, f"{number / 1e6:,.3f} M", f"{number / total:.1%}", f"{flops:,.2f} GFLOP"
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in _said(data):
+        console.print(line, soft_wrap=True)
+
+
+def facts(model: str, labels: int, size: int | None) -> dict[str, Any]:
+    """Return what `disa info --json` prints: parameters, trainable parameters and operations, by part, with totals."""
+    built, recipe = _on_meta(model)
+    config, counted = built.config, parameters(built)
+    side, patch = size or config.backbone_image_size, built.backbone.patch_size
+    if not patch <= side <= LONGEST_SIDE:
+        raise DisaError(
+            f"--size {side}: choose {patch} (a patch of this model) to {LONGEST_SIDE} pixels"
+        )
+    side -= side % patch
+    done = operations(built, labels, side)
+    views = (
+        Protocol("cat-seg")
+        .layout(CATSEG_WINDOW, CATSEG_WINDOW, config.backbone_image_size, 1)
+        .views
+    )
+    return {
+        "model": model,
+        "parameters": counted,
+        "total_millions": round(counted["total"] / 1e6, 3),
+        "trainable": trainable(config) if isinstance(built, Disa) else None,
+        "labels": labels,
+        "size": side,
+        "operations": done,
+        "cat_seg_protocol": {
+            "views": views,
+            "operations": views * (done["total"] - done["CLIP text"]),
+        },
+        "as_published": AS_PUBLISHED.get(recipe or ""),
+    }
+
+
+def _said(data: dict[str, Any]) -> list[str]:
+    """Return what stands below the table, in lines."""
+    published = data["as_published"] or {}
+    labels, protocol = data["labels"], data["cat_seg_protocol"]
+    lines = [
+        f"{data['total_millions']:,.1f} million parameters in all"
+        + _beside(published, "parameters", " M")
+        + "."
+    ]
+    if data["trainable"]:
+        modes = ", ".join(
+            f"{mode} {counts['total'] / 1e6:,.3f} M" for mode, counts in data["trainable"].items()
+        )
+        beside = _beside(
+            published,
+            "trainable",
+            " M for qv, with the last image block's idle queries, decision D19",
+        )
+        lines.append(f"Trainable, head included, by backbone_finetune: {modes}{beside}.")
+    lines.append(
+        f"Operations: one picture of {data['size']} x {data['size']} pixels with {labels} labels, two for a "
+        "multiplication and an addition; CLIP text counts once per set of labels."
+    )
+    flops = protocol["operations"] / 1e9
+    lines.append(
+        f"The protocol cat-seg: {protocol['views']} views, {flops:,.0f} GFLOP = {flops / 2:,.0f} GMAC without CLIP text"
+        + _beside(published, "gflops", " GFLOPs at 171 labels; how they were counted is not")
+        + "."
+    )
+    return lines
+
+
+def _beside(published: dict[str, float], name: str, unit: str) -> str:
+    return f" (published: {published[name]:,g}{unit})" if name in published else ""
+
+
+def _on_meta(model: str) -> tuple[Disa | DenseClip, str | None]:
+    """Return the model without memory, and its recipe if it has one: nothing is downloaded for a published name."""
+    bundled = [entry.name for entry in models()]
+    entry = PUBLISHED.get(model)
+    recipe = (
+        UNPUBLISHED.get(model)
+        or (entry.recipe if entry else None)
+        or (model if model in RECIPES else None)
+    )
+    with torch.device("meta"):
+        if recipe is not None and model not in bundled:
+            return Disa(RECIPES[recipe]()), recipe
+        try:
+            folder = model_folder(model)
+        except DisaError as error:
+            raise DisaError(f"{error}; or a recipe: {', '.join(RECIPES)}") from None
+        if folder.is_file() or is_clip_folder(folder):
+            config = dense_config(read_clip_config(folder))
+            return DenseClip(
+                pretrained.build(folder, lambda: Backbone(config), config), config
+            ), None
+        read = pretrained.read_config(folder)
+        return pretrained.build(folder, lambda: Disa(read), read), None

@@ -1,0 +1,107 @@
+"""Contrastive learning of a small CLIP: what a picture, and each quarter of a picture, has to do with which caption.
+
+`pixels b 3 H W, token ids m l -> loss`
+
+Two kinds of batches alternate. *Scenes* pair a picture with its caption, by the class token and by the mean of the
+dense tokens. *Mosaics* put four cards into one picture and pair each quarter's dense tokens with its card's caption:
+the captions of the other quarters are negatives within the same picture, so dense features learn to stay local
+(decision D3).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from disa.model.backbone import Backbone
+
+
+def mosaics(
+    cards: Float[Tensor, "m 3 S S"], shift: tuple[int, int], patch: int
+) -> Float[Tensor, "b 3 H W"]:
+    """Return pictures of 2 x 2 cards each, rolled by `shift` (down, right) patches."""
+    pictures = rearrange(cards, "(b i j) c h w -> b c (i h) (j w)", i=2, j=2)
+    return torch.roll(pictures, (shift[0] * patch, shift[1] * patch), (2, 3))
+
+
+def quarters(grid: int, shift: tuple[int, int]) -> Int[Tensor, " n"]:
+    """Return for each token of a rolled mosaic the quarter, 0 to 3, that it shows."""
+    half = (torch.arange(grid) >= grid // 2).long()
+    return torch.roll(2 * half[:, None] + half[None], shift, (0, 1)).flatten()
+
+
+def image_features(
+    backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], kept: Int[Tensor, " k"] | None
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k d"]]:
+    """Return the class token's embedding and the dense tokens', neither normalised; `kept` drops the other tokens.
+
+    Dense tokens come by the value path, as in segmentation.
+    """
+    tokens = backbone.embed(pixels)
+    if kept is not None:
+        tokens = torch.cat([tokens[:, :1], tokens[:, 1:][:, kept]], 1)
+    for block in backbone.clip.vision_model.encoder.layers[:-1]:
+        tokens = block(tokens, attention_mask=None)
+    dense = backbone.dense(tokens)
+    whole = backbone.clip.vision_model.encoder.layers[-1](tokens, attention_mask=None)[:, 0]
+    return backbone.clip.visual_projection(backbone.clip.vision_model.post_layernorm(whole)), dense
+
+
+def scene_loss(
+    backbone: Backbone,
+    pixels: Float[Tensor, "b 3 H W"],
+    ids: Int[Tensor, "b l"],
+    kept: Int[Tensor, " k"] | None,
+) -> Float[Tensor, ""]:
+    """Return the mean of the contrastive losses of the class token and of the mean dense token."""
+    whole, dense = image_features(backbone, pixels, kept)
+    text = backbone.encode_text(ids)
+    same = same_caption(ids)
+    scale = backbone.clip.logit_scale.exp()
+    losses = [
+        contrastive(scale * F.normalize(image, dim=-1) @ text.T, same)
+        for image in (whole, F.normalize(dense, dim=-1).mean(1))
+    ]
+    return torch.stack(losses).mean()
+
+
+def mosaic_loss(
+    backbone: Backbone, cards: Float[Tensor, "m 3 S S"], ids: Int[Tensor, "m l"], shift: tuple[int, int],
+    kept: Int[Tensor, " k"] | None, sharpness: float,
+) -> Float[Tensor, ""]:  # fmt: skip
+    """Return the contrastive loss of the quarters of mosaics against the captions of their cards."""
+    pictures = mosaics(cards, shift, backbone.patch_size)
+    _, dense = image_features(backbone, pictures, kept)
+    shown = quarters(pictures.shape[-1] // backbone.patch_size, shift).to(dense.device)
+    shown = shown if kept is None else shown[kept]
+    similarity = F.normalize(dense, dim=-1) @ backbone.encode_text(ids).T  # b k m
+    pooled = pool_quarters(similarity, shown, sharpness)
+    return contrastive(backbone.clip.logit_scale.exp() * pooled, same_caption(ids))
+
+
+def pool_quarters(
+    similarity: Float[Tensor, "b k m"], shown: Int[Tensor, " k"], sharpness: float
+) -> Float[Tensor, "q m"]:
+    """Return each quarter's similarity to each caption (q = 4 b): tokens weighted by how well they fit the caption.
+
+    `sharpness` 0 is the plain mean over the quarter's tokens, infinity the best token.
+    """
+    outside = (
+        repeat(shown, "k -> q k 1", q=4) != torch.arange(4, device=shown.device)[:, None, None]
+    )
+    spread = (sharpness * similarity)[:, None].masked_fill(outside, float("-inf"))
+    return rearrange((spread.softmax(2) * similarity[:, None]).sum(2), "b q m -> (b q) m")
+
+
+def contrastive(logits: Float[Tensor, "m m"], same: Bool[Tensor, "m m"]) -> Float[Tensor, ""]:
+    """Return the symmetric cross-entropy of a matrix of similarities; equal captions share the right answer."""
+    target = same / same.sum(1, keepdim=True)
+    rows = -(target * logits.log_softmax(1)).sum(1).mean()
+    columns = -(target * logits.log_softmax(0)).sum(0).mean()
+    return (rows + columns) / 2
+
+
+def same_caption(ids: Int[Tensor, "m l"]) -> Bool[Tensor, "m m"]:
+    """Return which captions are equal, word for word."""
+    return (ids[:, None] == ids[None]).all(-1)

@@ -1,0 +1,26 @@
+"""Choose a device by its name."""
+
+import torch
+
+from disa.errors import DisaError
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """Return the device of that name; "auto" takes the fastest there is.
+
+    Raises `DisaError` if it is not there.
+    """
+    available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    available.append("cpu")
+
+    name = str(device)
+    if name == "auto":
+        return torch.device(available[0])
+    full_name = "cuda:0" if name == "cuda" else name
+    if full_name not in available:
+        raise DisaError(
+            f'the device "{name}" is not available here; use {", ".join(available)} or auto'
+        )
+    return torch.device(full_name)

@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all, and folders that are tried before any work is done.
+
+Signature: (path, writer) -> the file; everything that this package writes goes through here.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from disa.errors import DisaError
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder and try to write into it. Raises `DisaError` if that fails, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise DisaError(
+            f"{folder}: is a file, not a folder; choose another place for the results"
+        ) from None
+    except OSError as error:
+        raise DisaError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
+
+
+def prepare_file(path: Path) -> None:
+    """Make the folder that a file will be written to. Raises `DisaError` if it cannot be, or if `path` is a folder."""
+    if path.is_dir():
+        raise DisaError(
+            f"{path}: is a folder; name the file to write, such as {path / 'result.json'}"
+        )
+    prepare_folder(path.parent)
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Let `write` fill a file that appears at `path` in one step. Raises `DisaError` if the disk refuses."""
+
+    def fill(draft: Path) -> None:
+        with draft.open("wb") as file:
+            write(file)
+
+    try:
+        replace_file(path, fill)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DisaError(
+            f"{path}: cannot be written ({reason}); free space or choose another folder"
+        ) from None
+
+
+def write_json(path: Path, data: Any, indent: int = 1) -> None:
+    """Write plain data as JSON that appears in one step. Raises `DisaError` if the disk refuses."""
+    text = json.dumps(data, indent=indent) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a neighbour of `path`, then put it in place, so that no reader ever sees half a file.
+
+    An interruption leaves the old file or the new one. Raises what `write` and the disk raise.
+    """
+    draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    try:
+        draft.touch()
+        mode = draft.stat().st_mode
+        write(draft)
+        draft.chmod(mode)  # as the user's other files: some writers leave it to the owner alone
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Make the file system write a file or a folder's entries down."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM as a question asked between two steps, so that a run can save and leave cleanly."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interruption:
+    """Turns the first SIGINT or SIGTERM into the flag `asked`; the second one has its usual effect."""
+
+    def __init__(self) -> None:
+        """Nothing asked for yet."""
+        self.asked = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        """Install the handlers; outside the main thread Python allows none."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._ask)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put the previous handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self._previous[number])

@@ -1,0 +1,55 @@
+"""From a model's name, folder, file or Hub id to its network and its tokenizer."""
+
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+from tokenizers import Tokenizer
+
+from disa.config import ModelConfig
+from disa.model.backbone import Backbone
+from disa.model.dense import DenseClip
+from disa.model.disa import Disa
+from disa.weights.clip_files import dense_config, fill_clip, is_clip_folder, load_clip
+from disa.weights.model_folder import build, load_disa
+from disa.weights.names import model_folder
+from disa.weights.tokenizer_file import load_tokenizer, tokenizer_beside
+
+
+class Loaded(NamedTuple):
+    """A model, in evaluation mode and 32 bit on the CPU, and the tokenizer it was trained with."""
+
+    model: Disa | DenseClip
+    tokenizer: Tokenizer
+
+
+def load(name_or_folder: str | PathLike[str]) -> Loaded:
+    """Return the model of that name, folder, file or Hub id (`names.model_folder`).
+
+    Raises `DisaError` for an unknown model, a damaged or foreign file, and a Hub that cannot be
+    reached.
+    """
+    path = model_folder(name_or_folder)
+    is_clip = path.is_file() or is_clip_folder(path)
+    model = load_dense_clip(path) if is_clip else load_disa(path)
+
+    text = model.backbone.clip.config.text_config
+    tokenizer = tokenizer_beside(path) if path.is_file() else path / "tokenizer.json"
+    return Loaded(model, load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size))
+
+
+def load_dense_clip(source: str | Path) -> DenseClip:
+    """Return a CLIP, in any form that `clip_files.load_clip` reads, as a model of its own."""
+    clip, state = load_clip(source)
+    config = dense_config(clip)
+    backbone = build(source, lambda: Backbone(config), config)
+    fill_clip(backbone, state, Path(source))
+    return DenseClip(backbone, config).eval()
+
+
+def disa_on_clip(config: ModelConfig, source: str | Path) -> Disa:
+    """Return a fresh head on a CLIP, whose own configuration replaces `backbone_clip`."""
+    clip, state = load_clip(source)
+    model = Disa(config.replace(backbone_clip=clip))
+    fill_clip(model.backbone, state, Path(source))
+    return model
