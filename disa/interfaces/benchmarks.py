@@ -22,13 +22,12 @@ from disa.evaluation.published import PAPER
 from disa.evaluation.resume import State
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter, load
-from disa.interfaces.cli import INTERRUPTED
 from disa.interfaces.counting import Counting
 from disa.interfaces.evaluate_command import ALL, PICTUREBOOK, Options
 from disa.model.dense import DenseClip
 from disa.running.devices import choose_device
 from disa.running.files import prepare_file, prepare_folder, write_json, write_whole
-from disa.running.interruption import Interruption
+from disa.running.interruption import INTERRUPTED, Interruption
 from disa.running.processes import Processes, join
 from disa.weights.names import model_folder
 

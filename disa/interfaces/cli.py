@@ -1,427 +1,238 @@
-"""The command line: names, options and help of every command. What a command does is in the file of its name.
+"""The command line: `disa COMMAND OPTIONS`. Every command is a frozen record; its fields are the options.
 
-Nothing heavy is imported here, so that help answers at once; each command imports its `run` when it is called.
+The help of an option is the comment beside its field, and the help of a command is its docstring.
+Nothing heavy is imported here or by the modules of the commands, so that help answers at once.
 """
 
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import field, make_dataclass
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-from typer.core import TyperGroup
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import disa
 from disa.errors import DisaError, memory_errors_as
-from disa.interfaces.data_cli import data
-from disa.interfaces.options import Device, Model
-from disa.interfaces.study_cli import study
-from disa.interfaces.training_cli import training
+from disa.interfaces.typer_cli import main as typer_command_line
+from disa.running.interruption import INTERRUPTED
+from disa.running.records import options, read_config
+from disa.running.terminal import say, warn
 
-FAILED, INTERRUPTED = 2, 130
+FAILED = 2
 
+# command -> where its record is
+COMMANDS: dict[str, str] = {}
+INTRODUCTION = """\
+usage: disa COMMAND [OPTIONS]
 
-class Commands(TyperGroup):
-    """Every command's errors in one place: one line on stderr and an exit code, never a traceback for bad input."""
+Segment pictures by labels: every pixel gets one of the labels that you name in your own words.
 
-    def invoke(self, ctx: Any) -> object:
-        """Run the command. A `DisaError` and memory that runs out exit with 2, Ctrl-C with 130."""
-        try:
-            with memory_errors_as(
-                "out of memory; choose smaller pictures, fewer labels or --device cpu"
-            ):
-                return super().invoke(ctx)
-        except DisaError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted: files already written are whole and kept", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+Try: disa segment boat.png --labels "boat, sea, sky" --out results
+"""
+EXIT_CODES = """\
+`disa COMMAND --help` explains a command; `disa --version` prints the version.
+Exit codes: 0 done, 1 some pictures failed, 2 nothing could be done, 130 interrupted."""
 
 
-app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(training)
-app.add_typer(data, name="data")
-app.add_typer(study, name="study")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
 
-
-def _version(asked: bool) -> bool:
-    if asked:
-        typer.echo(f"disa {disa.__version__}")
-        raise typer.Exit
-    return asked
-
-
-@app.callback()
-def disa_command(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
-    ] = False,
-) -> None:
-    """Segment pictures by words: every pixel gets one of the labels that you name, in your own words.
-
-    Try `disa segment boat.png --labels "boat, sea, sky" --out results`.
-
-    Exit codes: 0 done, 1 some pictures failed, 2 nothing could be done, 130 interrupted.
+    A mistake of the user is one line on stderr and never a traceback.
     """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with memory_errors_as("out of memory; use smaller pictures, fewer labels or --device cpu"):
+            return _run(arguments)
+    except DisaError as error:
+        warn(f"error: {' '.join(str(error).split())}")
+        return FAILED
+    except KeyboardInterrupt:
+        warn("interrupted: files already written are whole and kept")
+        return INTERRUPTED
 
 
-@app.command()
-def segment(
-    images: Annotated[
-        list[str],
-        typer.Argument(help='Pictures, folders of pictures, or globs such as "trip/**/*.jpg".'),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")
-    ],
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            "--labels",
-            "-l",
-            help='What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".',
-        ),
-    ] = None,
-    vocabulary: Annotated[
-        str | None,
-        typer.Option(
-            help="Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON)."
-        ),
-    ] = None,
-    synonyms: Annotated[
-        bool,
-        typer.Option(
-            "--synonyms", help="With --vocabulary: average the synonyms of each label, too."
-        ),
-    ] = False,
-    model: Model = "mini",
-    background: Annotated[
-        str,
-        typer.Option(
-            help="Which pixels get none of the labels: `none`; a number such as 0.3: those whose best score is lower; "
-            '`saliency`: those outside the foreground; or words that compete with the labels: "wall, floor".'
-        ),
-    ] = "none",
-    templates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--templates",
-            "--template",
-            help='Prompts in place of the model\'s own: "a picture of a {}", or the name of a published set: '
-            "`imagenet` (80 prompts, averaged), `imagenet-7`, `cat-seg`, `clip`. May be repeated.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Pixels of the picture's short side; more is finer, slower. Default: see --protocol.",
-        ),
-    ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="`whole`: one view, its short side as the model's own; `windows`: sliding windows over the picture at "
-            "its own size, for large pictures; `cat-seg`: the baseline's published protocol, five views."
-        ),
-    ] = "whole",
-    overlap: Annotated[
-        float,
-        typer.Option(
-            help="Share of a window that the next one shows, too, with `--protocol windows`."
-        ),
-    ] = 1 / 3,
-    saliency: Annotated[
-        bool, typer.Option("--saliency", help="Write heat maps of where each label looks, too.")
-    ] = False,
-    scores: Annotated[
-        bool, typer.Option("--scores", help="Write every label's score per pixel (.npz), too.")
-    ] = False,
-    beside: Annotated[
-        bool, typer.Option("--beside", help="Put the original beside the overlay.")
-    ] = False,
-    device: Device = "auto",
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Refuse files with more pixels than this: they would fill the memory."
-        ),
-    ] = 100_000_000,
-) -> None:
-    """Segment pictures by labels given as text.
+def parse(command: str, arguments: Sequence[str]) -> Any:
+    """Return the record of a command with these arguments.
 
-    For each picture, OUT gets NAME_overlay.png (to look at, with a legend), NAME_labels.png (label indices with a
-    palette, 255 is background) and NAME.json (area and mean score of each label).
-
-    A picture that cannot be read is reported and the others are done.
-
-    Examples:
-
-    - `disa segment boat.png --labels "boat|ship, sea, sky" --out results`
-
-    - `disa segment holiday/ --labels "person, dog, sand, sea" --out results --background 0.3`
-
-    - `disa segment "scans/*.tif" --labels "cup, apple" --background "table, wall" --out results --saliency`
-
-    - `disa segment rooms/ --vocabulary a150 --out results`
+    Options come from three places, later ones win: `--config FILE`, `--set NAME=VALUE`, and the
+    options themselves. Exits with 2 after a message for what is no option or no value of one.
     """
-    from disa.interfaces.segment_command import run
+    import tyro
 
-    code = run(
-        images,
-        labels,
-        out,
-        vocabulary=vocabulary,
-        synonyms=synonyms,
-        model=model,
-        background=background,
-        templates=templates,
-        size=size,
-        protocol=protocol,
-        overlap=overlap,
-        saliency=saliency,
-        scores=scores,
-        beside=beside,
-        device=device,
-        max_pixels=max_pixels,
+    module, _, name = COMMANDS[command].partition(":")
+    record_type = getattr(import_module(module), name)
+    arguments, parsed_type = _with_config_file(list(arguments), record_type)
+    arguments = _with_settings(arguments, record_type)
+    record: Any = tyro.cli(
+        parsed_type,
+        prog=f"disa {command}",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+        registry=_plain_names_of_types(),
     )
-    raise typer.Exit(code)
+    return record_type(**vars(record))
 
 
-@app.command()
-def evaluate(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="What to measure on: `picturebook`, the drawn world with exact masks; a benchmark (`disa data list`); "
-            "`folder`, your own pictures and masks; `all`, the six benchmarks of the papers' table."
-        ),
-    ],
-    model: Model = "mini",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with the benchmarks' official trees side by side, or with your own data set."
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Which part of the data set: `val`, or `train` where there is one. Default: val."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Folder for result.json, report.md and what an interrupted run has counted. "
-            "Default: runs/evaluate/DATASET-MODEL.",
-        ),
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="The first images only, for a quick look. Default: all; 500 scenes of picturebook.",
-        ),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="How a picture is shown to the model: `cat-seg`, as published results are measured; `whole`; "
-            "`windows`, sliding. Default: cat-seg for the benchmarks, whole for a folder."
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Pixels of the picture's short side. Default: the protocol's own."
-        ),
-    ] = None,
-    synonyms: Annotated[
-        bool,
-        typer.Option(
-            "--synonyms",
-            help="Prompt all names of a category, averaged; published results use the first only.",
-        ),
-    ] = False,
-    save_predictions: Annotated[
-        Path | None,
-        typer.Option(
-            help="Save every predicted label map to this folder: index PNG, named by image id."
-        ),
-    ] = None,
-    save_worst: Annotated[
-        Path | None,
-        typer.Option(help="Save the 20 images with the lowest score to this folder, as pictures."),
-    ] = None,
-    dense_clip: Annotated[
-        bool,
-        typer.Option(
-            "--dense-clip", help="Measure the model's CLIP alone, without the head: the floor."
-        ),
-    ] = False,
-    device: Device = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16: numbers inside the model.")
-    ] = "fp32",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read pictures ahead. Default: 2.")
-    ] = None,
-) -> None:
-    """Measure a model: mIoU and its companions, per category, for things and stuff, beside published results.
-
-    Interrupted with Ctrl-C, or killed, the same command goes on where it was; no image is counted twice. Several
-    processes share the work: `torchrun --nproc-per-node 4 -m disa evaluate ...`, one GPU each.
-
-    Examples:
-
-    - `disa evaluate a150 --data datasets --model models/large --out runs/a150`
-
-    - `disa evaluate all --data datasets --model models/large`
-
-    - `disa evaluate folder --data my-pictures --save-predictions maps --save-worst failures`
-
-    - `disa evaluate picturebook --model mini --json numbers.json --dense-clip`
-    """
-    from disa.interfaces.evaluate_command import Options, run
-
-    options = Options(
-        model=model,
-        data=data,
-        split=split,
-        out=out,
-        json=json,
-        limit=limit,
-        device=device,
-        dtype=dtype,
-        protocol=protocol,
-        size=size,
-        synonyms=synonyms,
-        workers=workers,
-        save_predictions=save_predictions,
-        save_worst=save_worst,
-        dense_clip=dense_clip,
-    )
-    run(dataset, options)
+def _run(arguments: list[str]) -> int:
+    if arguments and f"{' '.join(arguments[:2])}" not in COMMANDS and arguments[0] not in COMMANDS:
+        return typer_command_line(arguments)  # until every command is a record
+    if not arguments or arguments[0] in ("-h", "--help"):
+        say(_help())
+        return 0
+    if arguments[0] == "--version":
+        say(f"disa {disa.__version__}")
+        return 0
+    for words in (2, 1):
+        command = " ".join(arguments[:words])
+        if command in COMMANDS:
+            code = parse(command, arguments[words:]).run()
+            return int(code)
+    group = [command for command in COMMANDS if command.startswith(f"{arguments[0]} ")]
+    if group and arguments[1:] in ([], ["-h"], ["--help"]):
+        say("\n".join(_summaries(group)))
+        return 0
+    wanted = " ".join(arguments[:2]) if group else arguments[0]
+    near = get_close_matches(wanted, COMMANDS, n=1)
+    advice = f'did you mean "{near[0]}"?' if near else "disa --help lists them"
+    raise DisaError(f'there is no command "{wanted}"; {advice}')
 
 
-@app.command()
-def convert(
-    kind: Annotated[
-        str, typer.Argument(help="Whose checkpoint it is: `cat-seg`, DiSa's baseline.")
-    ],
-    checkpoint: Annotated[
-        Path, typer.Argument(help="The published file: model_base.pth or model_large.pth.")
-    ],
-    out: Annotated[
-        Path, typer.Argument(help="Folder of the model; it must not exist yet, or be empty.")
-    ],
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="CLIP's tokenizer.json. Default: the one beside the checkpoint, else that of OpenAI's CLIPs, which "
-            "comes with disa."
-        ),
-    ] = None,
-) -> None:
-    """Convert a published checkpoint to a model folder; every tensor is kept, and nothing in the file is run.
-
-    Example: `disa convert cat-seg model_base.pth models/cat-seg-b`, then `disa segment ... --model models/cat-seg-b`.
-    With a network, `--model cat-seg-b` fetches and converts by itself.
-    """
-    from disa.interfaces.convert_command import run
-
-    run(kind, checkpoint, out, tokenizer=tokenizer)
+def _help() -> str:
+    return "\n".join([INTRODUCTION, "commands:", *_summaries(list(COMMANDS)), "", EXIT_CODES])
 
 
-@app.command()
-def verify(
-    kind: Annotated[
-        str,
-        typer.Argument(help="What to verify: `golden`, tensors of the baseline's published code."),
-    ],
-    folder: Annotated[
-        Path, typer.Argument(help="A golden set (weights, io, meta.json), or a folder of several.")
-    ],
-) -> None:
-    """Compare this code with tensors that the published code computed, stage by stage; exit code 1 where one deviates.
-
-    Example: `disa verify golden tests/golden/catseg`
-    """
-    from disa.interfaces.verify import run
-
-    run(kind, folder)
+def _summaries(commands: Sequence[str]) -> list[str]:
+    """Return a line for each command: its name and the first line of its docstring."""
+    lines = []
+    for command in commands:
+        module, _, name = COMMANDS[command].partition(":")
+        docstring = getattr(import_module(module), name).__doc__ or ""
+        lines.append(f"  {command:<15} {docstring.strip().splitlines()[0]}")
+    return lines
 
 
-@app.command()
-def info(
-    model: Annotated[
-        str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")
-    ],
-    labels: Annotated[
-        int, typer.Option(min=1, max=10**6, help="Number of labels at which to count operations.")
-    ] = 20,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Pixels of the picture's side inside the model. Default: the model's own."
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show a model's parameters by part, and the operations that one picture takes.
-
-    Example: `disa info vit-l-14 --labels 171`
-    """
-    from disa.interfaces.info_command import run
-
-    run(model, labels=labels, size=size, as_json=json)
+def _with_config_file(arguments: list[str], record_type: type) -> tuple[list[str], type]:
+    """Put the options of `--config FILE` before the others, as if they had been typed."""
+    path = _value_of("--config", arguments)
+    if path is None or "config" not in options(record_type):
+        return arguments, record_type
+    settings = read_config(Path(path), record_type)
+    hints = get_type_hints(record_type, include_extras=True)
+    defaults = {}
+    for name in list(settings):
+        if _is_positional(hints.get(name)):
+            defaults[name] = settings.pop(name)
+    if defaults:
+        record_type = _with_defaults(record_type, defaults, hints)
+    return [*_tokens(settings, record_type), *arguments], record_type
 
 
-@app.command()
-def vocabulary(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON)."
-        ),
-    ],
-    synonyms: Annotated[
-        bool,
-        typer.Option(
-            "--synonyms", help="With all synonyms, whose embeddings are averaged: boat|ship."
-        ),
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, which can be changed and used as a file.")
-    ] = False,
-) -> None:
-    """Print a vocabulary: what is prompted, thing or stuff where known, and prompts that are identical.
-
-    Example: `disa vocabulary a847`
-    """
-    from disa.interfaces.vocabulary_command import run
-
-    run(name, synonyms=synonyms, as_json=json)
+def _with_defaults(
+    record_type: type, defaults: Mapping[str, Any], hints: Mapping[str, Any]
+) -> type:
+    """Return the record with defaults for some positional fields, so that they may be left out."""
+    replaced = []
+    for name, value in defaults.items():
+        default = tuple(map(str, value)) if isinstance(value, list) else str(value)
+        replaced.append((name, hints[name], field(default=default)))
+    bases = (record_type,)
+    made = make_dataclass(record_type.__name__, replaced, bases=bases, frozen=True, kw_only=True)
+    made.__doc__ = record_type.__doc__
+    return made
 
 
-@app.command()
-def models() -> None:
-    """List the models that come with disa or are fetched by name, and what they know."""
-    from disa.interfaces.models_command import run
+def _with_settings(arguments: list[str], record_type: type) -> list[str]:
+    """Turn `--set NAME=VALUE` into the option of that name, where the record has one."""
+    known = options(record_type)
+    settings: dict[str, Any] = {}
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--set":
+            text = next(rest, "")
+        elif argument.startswith("--set="):
+            text = argument.removeprefix("--set=")
+        else:
+            others.append(argument)
+            continue
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DisaError(f"--set {text}: write NAME=VALUE, such as --set seed=1")
+        if name in known and name != "set":
+            settings[name] = value
+        else:
+            others += ["--set", text]
+    return [*_tokens(settings, record_type), *others]
 
-    run()
+
+def _tokens(settings: Mapping[str, Any], record_type: type) -> list[str]:
+    """Return command-line arguments that give options these values."""
+    known = options(record_type)
+    tokens: list[str] = []
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        default = known[name].default
+        if isinstance(default, bool):
+            wanted = _boolean(name, value)
+            # A flag exists only for the value that is not the default.
+            if wanted != default:
+                tokens.append(flag if wanted else f"--no-{name.replace('_', '-')}")
+        elif isinstance(default, tuple):
+            parts = value if isinstance(value, list) else str(value).split(",")
+            for part in parts:
+                tokens += [flag, str(part).strip()]
+        elif value is not None:
+            tokens += [flag, str(value)]
+    return tokens
 
 
-def main() -> None:
-    """Run the command line; the entry point of `disa` and of `python -m disa`."""
-    app(prog_name="disa")
+def _boolean(name: str, value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise DisaError(f"{name}={value}: write true or false")
+    return str(value).lower() == "true"
+
+
+def _plain_names_of_types() -> Any:
+    """Return tyro's rules with one more: an option that may be None shows the type of its value."""
+    import tyro
+
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(info: Any) -> Any:
+        parts = [part for part in get_args(info.type) if part is not NoneType]
+        if get_origin(info.type) is not UnionType or len(parts) != 1:
+            return None
+        inner = tyro.constructors.ConstructorRegistry.get_primitive_spec(
+            tyro.constructors.PrimitiveTypeInfo.make(parts[0], set(info.markers))
+        )
+        if not isinstance(inner, tyro.constructors.PrimitiveConstructorSpec) or inner.nargs != 1:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=inner.metavar,
+            instance_from_str=inner.instance_from_str,
+            is_instance=lambda value: value is None or inner.is_instance(value),
+            str_from_instance=lambda value: (
+                ["none"] if value is None else inner.str_from_instance(value)
+            ),
+        )
+
+    return registry
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    for index, argument in enumerate(arguments):
+        if argument == option and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _is_positional(hint: Any) -> bool:
+    import tyro
+
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())

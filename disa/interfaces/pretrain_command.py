@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from disa.interfaces.cli import INTERRUPTED
 from disa.pretraining.clip_training import PretrainConfig, pretrain
 from disa.running.devices import choose_device
+from disa.running.interruption import INTERRUPTED
 from disa.training.settings import by_name, changed
 
 

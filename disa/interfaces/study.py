@@ -9,10 +9,10 @@ from rich.console import Console
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.interfaces.cli import INTERRUPTED
 from disa.interfaces.train_command import split_changes
 from disa.recipes import RECIPES
 from disa.running.files import write_whole
+from disa.running.interruption import INTERRUPTED
 from disa.running.provenance import commit
 from disa.study.figures import save_figures
 from disa.study.runner import RESULT, Budget, Job, Study

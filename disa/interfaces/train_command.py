@@ -11,8 +11,8 @@ import typer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.interfaces.cli import INTERRUPTED
 from disa.recipes import RECIPES
+from disa.running.interruption import INTERRUPTED
 from disa.running.processes import is_first
 from disa.training.initial_weights import RANDOM
 from disa.training.loop import train

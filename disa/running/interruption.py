@@ -4,6 +4,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+INTERRUPTED = 130  # exit code of a command that was interrupted, as shells give it
+
 
 class Interruption:
     """Turns the first SIGINT or SIGTERM into the flag `asked`; the second one has its usual effect."""

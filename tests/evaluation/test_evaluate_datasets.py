@@ -17,7 +17,7 @@ from sklearn.metrics import jaccard_score
 from typer.testing import CliRunner
 
 from disa.data.vocabulary import load_vocabulary
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

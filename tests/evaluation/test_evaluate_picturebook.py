@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import disa
 from disa.evaluation.picturebook import GROUPS, Failure, best_labels, evaluate
 from disa.evaluation.report import table
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.model.disa import Prediction
 from disa.picturebook import TEST_SEED, WORDS, render
 

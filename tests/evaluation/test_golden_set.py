@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from disa.errors import DisaError
 from disa.evaluation.golden import Comparison, GoldenSet
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 
 OWN = Path(__file__).parents[1] / "golden" / "catseg"
 SHARED = (

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 import disa
 from disa.errors import DisaError
-from disa.interfaces.cli import app
 from disa.interfaces.training_cli import training
+from disa.interfaces.typer_cli import app
 
 REGISTERED = (*app.registered_commands, *training.registered_commands)
 COMMANDS = tuple(command.name or command.callback.__name__ for command in REGISTERED)
@@ -19,7 +19,7 @@ runner = CliRunner()
 
 def test_help_needs_no_heavy_import():
     program = (
-        "import sys; import disa; from disa.interfaces.cli import app\n"
+        "import sys; import disa; from disa.interfaces.typer_cli import app\n"
         "try: app(['segment', '--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'tokenizers'} & set(sys.modules)))"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from disa.data.benchmarks import BENCHMARKS
 from disa.data.vocabulary import VOCABULARIES, load_vocabulary
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 
 
 def disa(*arguments: object) -> Result:

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.weights import names as catalogue
 
 

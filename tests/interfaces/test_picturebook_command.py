@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.picturebook import WORDS, render
 
 

@@ -17,7 +17,7 @@ import disa
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
 from disa.inference.segmenter import Segmenter
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 
 LABELS = "House, sea|ocean, grass"
 

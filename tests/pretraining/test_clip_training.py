@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from disa.errors import DisaError
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.pretraining import clip_training as module
 from disa.pretraining.captioned_pictures import render_pictures
 from disa.pretraining.clip_training import PretrainConfig, augment, pretrain

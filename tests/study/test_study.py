@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from disa.errors import DisaError
 from disa.evaluation.picturebook import GROUPS
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.study.runner import LOG, RESULT, Budget, Job, Study
 from disa.study.table import collect, differences, hours, markdown, verdicts
 from disa.study.variants import QUESTIONS, REFERENCE, VARIANTS, folder_name

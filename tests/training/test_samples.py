@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from disa.data.dataset import open_dataset
 from disa.errors import DisaError
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.model.losses import IGNORED
 from disa.training.augment import PADDING
 from disa.training.loop import train

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import disa
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.picturebook import WORDS
 from disa.recipes import RECIPES
 from disa.training import checkpoint, learner, precision, scenes

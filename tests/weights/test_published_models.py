@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import disa
 from disa.errors import DisaError
-from disa.interfaces.cli import app
+from disa.interfaces.typer_cli import app
 from disa.weights.model_folder import load_disa, read_config
 from disa.weights.names import CATSEG_SPACE
 from disa.weights.tokenizer_file import CLIP_TOKENIZER, load_tokenizer

@@ -1,0 +1,87 @@
+"""A command's options as one frozen record: its fields, and the file it is saved to and read from.
+
+Records nest: the options of a nested record count as the outer one's own.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from disa.errors import DisaError
+from disa.running.files import write_whole
+
+
+def options(record_type: type) -> dict[str, Field[Any]]:
+    """Return the fields of a record and of the records nested in it, by name."""
+    hints = get_type_hints(record_type, include_extras=True)
+    flat: dict[str, Field[Any]] = {}
+    for field in fields(record_type):
+        kind = _plain(hints[field.name])
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            flat |= options(kind)
+        else:
+            flat[field.name] = field
+    return flat
+
+
+def values(record: Any) -> dict[str, Any]:
+    """Return a record's options as plain data for JSON or YAML; those that are None are left out."""
+    flat: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            flat |= values(value)
+        elif value is not None:
+            flat[field.name] = _plain_data(value)
+    return flat
+
+
+def save_config(path: Path, record: Any) -> None:
+    """Write a record as YAML that `--config` accepts. Raises `DisaError` if the disk refuses."""
+    text = yaml.safe_dump(values(record), sort_keys=False, allow_unicode=True)
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def read_config(path: Path, record_type: type) -> dict[str, Any]:
+    """Read the options in a YAML or TOML file, by name.
+
+    Raises `DisaError` that names the file for one that cannot be read, and for a name that is not
+    an option of `record_type`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise DisaError(
+            f"{path}: cannot be read ({error.strerror}); give a YAML or TOML file"
+        ) from None
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DisaError(f"{path}: is not valid YAML or TOML ({reason})") from None
+    if not isinstance(data, Mapping):
+        raise DisaError(f"{path}: holds no options; write lines such as `size: 512`")
+
+    known = options(record_type)
+    settings = {str(name).replace("-", "_"): value for name, value in data.items()}
+    for name in settings:
+        if name not in known:
+            raise DisaError(f'{path}: unknown option "{name}"; known are {", ".join(known)}')
+    return settings
+
+
+def _plain(hint: Any) -> Any:
+    """Return the type inside `Annotated[type, ...]`."""
+    return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+
+
+def _plain_data(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain_data(part) for part in value]
+    return value

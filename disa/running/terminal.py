@@ -1,0 +1,52 @@
+"""What people see while a command works: lines on stdout and stderr, and one kind of progress bar."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Report = Callable[..., None]  # (done, total, remark="")
+
+
+def _console(stderr: bool) -> Console:
+    """Return a console that prints names of files and labels as they are.
+
+    It is made anew for every line, because tests and launchers replace `sys.stdout`.
+    """
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def say(text: object) -> None:
+    """Print a line, or anything that rich can draw (a table), on stdout."""
+    _console(stderr=False).print(text)
+
+
+def warn(text: object) -> None:
+    """Print a line on stderr, for what is not the result of the command."""
+    _console(stderr=True).print(text)
+
+
+@contextmanager
+def counted(description: str, visible: bool = True) -> Iterator[Report]:
+    """Show a bar on stderr while the block runs, on a terminal only; it disappears at the end.
+
+    The block gets a function to be told (done, total) and, if there is one, a remark such as the
+    mIoU so far. `visible` False shows nothing, for all processes of a run but the first.
+    """
+    console = _console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[remark]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    hidden = not visible or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(description, total=None, remark="")
+
+        def report(done: int, total: int, remark: str = "") -> None:
+            bar.update(task, completed=done, total=total, remark=remark)
+
+        yield report
