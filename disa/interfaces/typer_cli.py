@@ -344,25 +344,6 @@ def convert(
 
 
 @app.command()
-def verify(
-    kind: Annotated[
-        str,
-        typer.Argument(help="What to verify: `golden`, tensors of the baseline's published code."),
-    ],
-    folder: Annotated[
-        Path, typer.Argument(help="A golden set (weights, io, meta.json), or a folder of several.")
-    ],
-) -> None:
-    """Compare this code with tensors that the published code computed, stage by stage; exit code 1 where one deviates.
-
-    Example: `disa verify golden tests/golden/catseg`
-    """
-    from disa.interfaces.verify import run
-
-    run(kind, folder)
-
-
-@app.command()
 def info(
     model: Annotated[
         str, typer.Argument(help="A bundled model, a model folder, or a recipe such as `vit-l-14`.")

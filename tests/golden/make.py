@@ -1,7 +1,7 @@
 """Write the project's own golden file: what `mini` computes and how it trains under a fixed seed.
 
-Run `python tests/golden/make.py` only after a change that is meant to change numbers, and say so in the commit. A
-change that is not proves itself by leaving the file as it is.
+Run `python tests/golden/make.py` only after a change that is meant to change numbers, and say so in
+the commit. Any other change proves itself by leaving the file as it is.
 """
 
 import sys
@@ -21,7 +21,7 @@ STEPS = 5
 
 
 def compute(recipe: str) -> dict[str, Tensor]:
-    """Return a summary of the logits, of the SDM's outputs where there are any, and the first training losses."""
+    """Return some logits, the SDM's outputs where there are any, and the first losses."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     model = Disa(RECIPES[recipe](backbone_finetune="full"))

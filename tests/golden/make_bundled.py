@@ -1,6 +1,7 @@
-"""Write bundled_labels.png, what the bundled model finds in test scene 3: `python tests/golden/make_bundled.py`.
+"""Write bundled_labels.png, what the bundled model predicts for test scene 3.
 
-Run it after the bundled weights have changed, and look at the picture.
+Run `python tests/golden/make_bundled.py` after the bundled weights have changed, and look at the
+picture.
 """
 
 from pathlib import Path
