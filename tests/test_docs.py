@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [
     path
-    for folder in ("disa", "tests", "benchmarks", "docs")
+    for folder in ("disa", "tests", "benchmarks", "experiments", "docs")
     for path in sorted((ROOT / folder).rglob("*"))
 ]
 TEXTS = [path for path in SOURCES if path.suffix in (".py", ".md") and path != Path(__file__)]
@@ -44,7 +44,7 @@ def test_every_test_that_the_paper_page_names_exists():
 @pytest.mark.parametrize("page", ["README.md", "docs/reading.md", "docs/training.md"])
 def test_every_file_that_a_page_names_exists(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:disa|docs|tests|benchmarks)/[\w./-]+)`", text):
+    for name in re.findall(r"`((?:disa|docs|tests|benchmarks|experiments)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), f"{page} names {name}"
     for link in re.findall(r"\]\(([\w./-]+)\)", text):
         assert ((ROOT / page).parent / link).exists(), f"{page} links to {link}"

@@ -13,7 +13,6 @@ import disa
 from disa.errors import DisaError, memory_errors_as
 from disa.interfaces.data_cli import data
 from disa.interfaces.options import Device, Model
-from disa.interfaces.study_cli import study
 from disa.interfaces.training_cli import training
 
 FAILED, INTERRUPTED = 2, 130
@@ -47,7 +46,6 @@ app = typer.Typer(
 )
 app.add_typer(training)
 app.add_typer(data, name="data")
-app.add_typer(study, name="study")
 
 
 def _version(asked: bool) -> bool:

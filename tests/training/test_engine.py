@@ -16,15 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_run import small_config, small_settings
+from variants import VARIANTS, Variant
 
 from disa.errors import DisaError
 from disa.recipes import BASELINE
-from disa.study.variants import VARIANTS, Variant
 from disa.training.engine import MOST_SKIPPED, Engine, open_engine, refuse
 from disa.training.learner import Learner
 from disa.training.loop import train
 from disa.training.run_log import read_log
-from disa.training.settings import changed
 
 SETTINGS = small_settings(steps=4, batch=4, ema=0.5)
 COMMAND = """
@@ -274,7 +273,7 @@ def test_every_parameter_that_trains_has_a_gradient(
 ) -> None:
     """Processes wait for the gradient of every one of them."""
     base = BASELINE if variant.recipe == "mini-baseline" else {}
-    config = changed(small_config(**base), variant.changes)
+    config = small_config(**base | variant.changes)
     with open_engine(SETTINGS, "cpu") as engine:
         learner = Learner(config, SETTINGS, clip_folder, None, engine)
         learner.gradients(0, *batch)

@@ -1,1 +1,0 @@
-"""The paper's ablation and the questions of its public reviews, on picturebook: plan, runs, tables, pictures."""

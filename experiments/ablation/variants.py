@@ -1,0 +1,89 @@
+"""What the ablation compares: named changes of one network, grouped by the question they answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+# The paper's settings; the recipe `mini` has others, which make better masks.
+PAPER = {"saliency_split": "top_k", "saliency_itm_head": "compare"}
+NO_REWEIGHTING = {"refine_category_reweight": False, "refine_semantic": False}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network: a recipe, and the settings of `disa train --set` that are changed in it."""
+
+    name: str
+    recipe: str
+    changes: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder's: small letters and digits with single hyphens between."""
+        letters = [letter if letter.isalnum() else " " for letter in self.name.lower()]
+        return "-".join("".join(letters).split())
+
+
+def disa(name: str, **changes: Any) -> Variant:
+    """Return DiSa as the paper states it, with these changes."""
+    return Variant(name, "mini", PAPER | changes)
+
+
+def baseline(name: str, **changes: Any) -> Variant:
+    """Return the baseline with these changes."""
+    return Variant(name, "mini-baseline", changes)
+
+
+REFERENCE = disa("DiSa, as the paper states it")
+
+QUESTIONS: dict[str, tuple[Variant, ...]] = {
+    "What does each part bring?": (
+        baseline("baseline (CAT-Seg)"),
+        baseline("baseline + SDM", disentangle=True, **PAPER),
+        baseline("baseline + category reweighting", refine_category_reweight=True),
+        baseline("baseline + semantic reweighting", refine_semantic=True),
+    ),
+    "Which saliency?": (
+        disa("saliency: plain attention", saliency_source="attention"),
+        disa("saliency: gradient of the matching loss", saliency_source="loss_gradient"),
+    ),
+    "How to split the tokens?": (
+        disa("split: the best 5 %", saliency_top_share=0.05),
+        disa("split: the best 33 %", saliency_top_share=0.33),
+        disa("split: 70 % of the saliency", saliency_split="mass"),
+        disa("split: above 20 % of the peak", saliency_split="relative"),
+        disa("split: soft", saliency_split="soft"),
+    ),
+    "How to join the two sides?": (
+        disa("aggregation: sum", disentangle_aggregation="sum"),
+        disa("aggregation: concatenation", disentangle_aggregation="concat"),
+    ),
+    "Which refinement?": (
+        disa("refinement: pixel-wise alone", refine_category=False, **NO_REWEIGHTING),
+        disa("refinement: category-wise alone", refine_pixel=False, refine_semantic=False),
+        disa(
+            "refinement: semantic-wise alone",
+            refine_pixel=False,
+            refine_category=False,
+            refine_category_reweight=False,
+        ),
+    ),
+    "How much of CLIP trains?": (
+        disa("CLIP: frozen", backbone_finetune="frozen"),
+        disa("CLIP: queries and keys", backbone_finetune="qk"),
+    ),
+    "How much does matching weigh?": (
+        disa("matching loss: weight 0", loss_itm_weight=0.0),
+        disa("matching loss: weight 1", loss_itm_weight=1.0),
+    ),
+    "Which matching head?": (
+        disa("matching head: product", saliency_itm_head="product"),
+        disa("matching head: linear", saliency_itm_head="linear"),
+        disa(
+            "product head and split above 20 %",
+            saliency_itm_head="product",
+            saliency_split="relative",
+        ),
+    ),
+}
+
+VARIANTS = (REFERENCE, *(variant for group in QUESTIONS.values() for variant in group))
