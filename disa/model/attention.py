@@ -1,4 +1,4 @@
-"""Attention between tokens, and linear attention between categories, padded with learned tokens. `m t c -> m t c`"""
+"""Three kinds of attention that the network is built from: softmax, linear, and guided by CLIP."""
 
 from typing import NamedTuple
 
@@ -17,19 +17,22 @@ def attend(
     value: Float[Tensor, "m a k e"],
     bias: Float[Tensor, "#m #a #n k"] | None = None,
 ) -> Float[Tensor, "m a n e"]:
-    """Return softmax attention; `bias` is added to the scaled scores, minus infinity hides a key.
+    """Return `softmax(q k^T / sqrt(e) + bias) v`; a bias of minus infinity hides a key.
 
-    Training on a CPU, the plain products are 1.5 times (16 bit: 7 times) as fast for narrow heads as the fused
-    kernel's backward pass. Everywhere else the fused kernel saves the memory of the attention map.
+    When training on a CPU, plain products are 1.5 times as fast for narrow heads as the backward
+    pass of the fused kernel (7 times in 16 bit). Everywhere else the fused kernel saves the memory
+    of the attention map.
     """
     if torch.is_grad_enabled() and query.device.type == "cpu":
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        return (scores if bias is None else scores + bias).softmax(-1).to(value.dtype) @ value
+        if bias is not None:
+            scores = scores + bias
+        return scores.softmax(-1).to(value.dtype) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 class Padding(NamedTuple):
-    """`times` identical padding tokens. Identical tokens add identical terms, so their sum is a product."""
+    """`times` identical padding tokens. They add identical terms, so their sum is a product."""
 
     times: int
     key: Float[Tensor, " c"]
@@ -43,34 +46,76 @@ def linear_attention(
     heads: int,
     padding: Padding | None = None,
 ) -> Float[Tensor, "m t c"]:
-    """Return attention with the kernel `elu + 1` in place of the softmax, over `t` tokens and the padding.
+    """Return `f(q) (sum_t f(k) v^T) / f(q) (sum_t f(k))` with `f(x) = elu(x) + 1`.
 
-    Exact in the padding: equal to appending `padding.times` tokens, without computing them. Baseline quirk 18.
+    The sums run over the `t` tokens and the padding: the result equals that of appending
+    `padding.times` tokens, without computing them (baseline quirk 18, decision D20).
     """
-    query, key, value = (rearrange(x, "m t (a e) -> m a t e", a=heads) for x in (query, key, value))
-    query, key = F.elu(query) + 1, F.elu(key) + 1
-    summary, total = key.transpose(-1, -2) @ value, key.sum(-2)
+    query = F.elu(rearrange(query, "m t (a e) -> m a t e", a=heads)) + 1
+    key = F.elu(rearrange(key, "m t (a e) -> m a t e", a=heads)) + 1
+    value = rearrange(value, "m t (a e) -> m a t e", a=heads)
+
+    summary = key.transpose(-1, -2) @ value  # m a e e
+    total = key.sum(-2)  # m a e
     if padding is not None and padding.times > 0:
         pad_key = F.elu(rearrange(padding.key, "(a e) -> a e", a=heads)) + 1
         pad_value = rearrange(padding.value, "(a e) -> a e", a=heads)
         summary = summary + padding.times * pad_key[..., :, None] * pad_value[..., None, :]
         total = total + padding.times * pad_key
+
     weight = query @ total[..., None] + EPSILON
     return rearrange(query @ summary / weight, "m a t e -> m t (a e)")
 
 
-class CategoryAttention(nn.Module):
-    """A transformer layer between categories, at every position alone; text guides queries and keys [B]."""
+class GuidedProjection(nn.Module):
+    """Queries and keys of `[norm(x), guidance]`, values of `norm(x)` alone [B].
 
-    def __init__(self, channels: int, guidance: int, heads: int, padding: int) -> None:
+    This is the base of the attention blocks of the refinement, which own the layers under the names
+    that published checkpoints map to.
+    """
+
+    def __init__(self, channels: int, guidance: int) -> None:
         super().__init__()
-        self.heads, self.padding = heads, padding
-        self.padding_token = nn.Parameter(torch.zeros(channels))
-        self.padding_guidance = nn.Parameter(torch.zeros(guidance))
         self.norm1 = nn.LayerNorm(channels)
         self.query = nn.Linear(channels + guidance, channels)
         self.key = nn.Linear(channels + guidance, channels)
         self.value = nn.Linear(channels, channels)
+
+    def queries_keys_values(
+        self,
+        x: Float[Tensor, "*rest n c"],
+        guidance: Float[Tensor, "*shared n g"],
+        shared_axis: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value of the normed `x`, each shaped as `x`.
+
+        `W [x, guidance] = W_x x + W_g guidance`, and the guidance is the same along the axis
+        `shared_axis` of `x`: its product is computed once for all and added (decision D24).
+        """
+        channels = x.shape[-1]
+        own = torch.cat(
+            [self.query.weight[:, :channels], self.key.weight[:, :channels], self.value.weight]
+        )
+        query, key, value = F.linear(self.norm1(x), own).chunk(3, -1)
+
+        shared_query = F.linear(guidance, self.query.weight[:, channels:], self.query.bias)
+        shared_key = F.linear(guidance, self.key.weight[:, channels:], self.key.bias)
+        return (
+            query + shared_query.unsqueeze(shared_axis),
+            key + shared_key.unsqueeze(shared_axis),
+            value + self.value.bias,
+        )
+
+
+class CategoryAttention(GuidedProjection):
+    """A transformer layer between labels, at every position alone; text guides it [B]."""
+
+    def __init__(self, channels: int, guidance: int, heads: int, padding: int) -> None:
+        super().__init__(channels, guidance)
+        self.heads = heads
+        self.padding = padding
+        self.padding_token = nn.Parameter(torch.zeros(channels))
+        self.padding_guidance = nn.Parameter(torch.zeros(guidance))
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
             nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
@@ -79,24 +124,21 @@ class CategoryAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n t c"], guidance: Float[Tensor, "#b t g"]
     ) -> Float[Tensor, "b n t c"]:
-        """Return the refined categories, with both residuals; no output projection after the attention."""
-        normed, n = self.norm1(x), x.shape[1]
-        c = x.shape[-1]
-        weight = torch.cat([self.query.weight[:, :c], self.key.weight[:, :c], self.value.weight])
-        query, key, value = F.linear(normed, weight).chunk(3, -1)
-        shared = [
-            F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None]
-            for layer in (self.query, self.key)
-        ]
-        query, key, value = (
-            rearrange(part, "b n t c -> (b n) t c")
-            for part in (query + shared[0], key + shared[1], value + self.value.bias)
-        )
-        mixed = linear_attention(query, key, value, self.heads, self._pad(x.shape[2]))
-        x = x + rearrange(mixed, "(b n) t c -> b n t c", n=n)
+        """Return the refined labels, with both residuals. There is no output projection [B]."""
+        # The text is the same at all positions: axis 1 of `x`.
+        query, key, value = self.queries_keys_values(x, guidance, shared_axis=1)
+
+        # Every position attends among its own labels: positions join the batch.
+        positions = x.shape[1]
+        query = rearrange(query, "b n t c -> (b n) t c")
+        key = rearrange(key, "b n t c -> (b n) t c")
+        value = rearrange(value, "b n t c -> (b n) t c")
+        mixed = linear_attention(query, key, value, self.heads, self._padding(x.shape[2]))
+
+        x = x + rearrange(mixed, "(b n) t c -> b n t c", n=positions)
         return x + self.mlp(self.norm2(x))
 
-    def _pad(self, count: int) -> Padding:
+    def _padding(self, labels: int) -> Padding:
         token = self.norm1(self.padding_token)
         key = self.key(torch.cat([token, self.padding_guidance]))
-        return Padding(max(0, self.padding - count), key, self.value(token))
+        return Padding(max(0, self.padding - labels), key, self.value(token))

@@ -1,7 +1,4 @@
-"""CLIP's two towers, built on transformers' modules: pixels -> `Visual`, token ids -> text embeddings.
-
-`b 3 H W -> tokens b d h w, first b v h w, second b v h w` and `m l -> m d`
-"""
+"""CLIP's two towers, built on transformers' modules."""
 
 from typing import Literal, NamedTuple
 
@@ -16,9 +13,8 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.attention import attend
-from disa.model.recompute import recomputed
 
-PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's own, in 0..255 RGB
+PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's own, of RGB in 0..255
 PIXEL_STD = (68.5005327, 66.6321579, 70.323163)
 
 Finetune = Literal["frozen", "qk", "qv", "full"]
@@ -33,7 +29,11 @@ class Visual(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """CLIP of any size, with the last image block taken through its value path only. Baseline quirks 1, 6-10, 13."""
+    """CLIP of any size, whose last image block is taken through its value path only.
+
+    The baseline's facts: the pixels' normalisation (quirk 1), the position embeddings (6, 7), the
+    value path (8, 9), the tapped blocks (10) and the text tower (13).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ class Backbone(nn.Module):
         depth = len(self.clip.vision_model.encoder.layers)
         if not 0 <= min(self.guidance_blocks) <= max(self.guidance_blocks) < depth - 1:
             raise DisaError(
-                f"backbone_guidance_blocks {self.guidance_blocks}: choose two blocks from 0 to {depth - 2}, "
-                f"the last of {depth} gives the dense tokens"
+                f"backbone_guidance_blocks {self.guidance_blocks}: choose two blocks from 0 to "
+                f"{depth - 2}; the last of {depth} gives the dense tokens"
             )
         if config.backbone_image_size % self.patch_size:
             raise DisaError(
-                f"backbone_image_size {config.backbone_image_size}: must be a multiple of CLIP's patch, "
-                f"{self.patch_size}; choose the recipe that goes with this CLIP, or another size"
+                f"backbone_image_size {config.backbone_image_size}: must be a multiple of CLIP's "
+                f"patch, {self.patch_size}; choose the recipe for this CLIP, or another size"
             )
         set_finetune(self, config.backbone_finetune)
 
@@ -67,70 +67,90 @@ class Backbone(nn.Module):
         """`v`, the width of the image tower's blocks."""
         return self.clip.vision_model.config.hidden_size
 
-    def normalise(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
-        """Return 0..255 RGB as CLIP wants it."""
-        mean, std = pixels.new_tensor(PIXEL_MEAN), pixels.new_tensor(PIXEL_STD)
-        return (pixels - mean[:, None, None]) / std[:, None, None]
+    def forward(self, pixels: Float[Tensor, "b 3 H W"]) -> Visual:
+        """Return dense tokens and two earlier maps of RGB pixels in 0..255 [B].
 
-    def forward(self, pixels: Float[Tensor, "b 3 H W"], recompute: bool = False) -> Visual:
-        """Return dense tokens and two earlier maps of 0..255 RGB pixels.
-
-        `H` and `W` are multiples of the patch, otherwise `DisaError`. Baseline [B].
+        Raises `DisaError` if `H` or `W` is not a multiple of the patch.
         """
-        tokens, rows, taps = self.embed(pixels), pixels.shape[-2] // self.patch_size, {}
+        rows = pixels.shape[-2] // self.patch_size
+        tokens = self.embed(pixels)
+        taps = {}
         for index, block in enumerate(self.clip.vision_model.encoder.layers[:-1]):
-            tokens = recomputed(recompute, run_block, block, tokens)
+            tokens = self.run_block(block, tokens)
             if index in self.guidance_blocks:
+                # The class token, the first one, has no place on the grid.
                 taps[index] = rearrange(tokens[:, 1:], "b (h w) v -> b v h w", h=rows)
-        return Visual(
-            rearrange(self.dense(tokens), "b (h w) d -> b d h w", h=rows),
-            taps[self.guidance_blocks[0]],
-            taps[self.guidance_blocks[1]],
-        )
+
+        dense = rearrange(self.dense(tokens), "b (h w) d -> b d h w", h=rows)
+        return Visual(dense, taps[self.guidance_blocks[0]], taps[self.guidance_blocks[1]])
+
+    def run_block(
+        self, block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]
+    ) -> Float[Tensor, "b m v"]:
+        """Return the output of one image block but the last: `run_block` below."""
+        return run_block(block, tokens)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
-        """Return the L2-normalised embedding of each row of token ids, read at the end-of-text token [B]."""
+        """Return the L2-normalised embedding of each row of token ids [B].
+
+        It is read at the end-of-text token.
+        """
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         pooled = self.clip.text_model(input_ids=ids, position_ids=positions).pooler_output
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
 
+    def normalise(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Return RGB in 0..255 as CLIP wants it: (x - mean) / std per channel."""
+        mean = pixels.new_tensor(PIXEL_MEAN)[:, None, None]
+        std = pixels.new_tensor(PIXEL_STD)[:, None, None]
+        return (pixels - mean) / std
+
+    def embed(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b m v"]:
+        """Return what enters the first block: the class token, then a token per patch.
+
+        Raises `DisaError` if a side is not a multiple of the patch.
+        """
+        height, width = pixels.shape[-2:]
+        patch = self.patch_size
+        if height % patch or width % patch:
+            raise DisaError(
+                f"image of {width} x {height} pixels: both sides must be multiples of the patch, "
+                f"{patch}"
+            )
+        embeddings = self.clip.vision_model.embeddings
+        patches = embeddings.patch_embedding(self.normalise(pixels))
+        patches = rearrange(patches, "b v h w -> b (h w) v")
+        class_token = embeddings.class_embedding.expand(len(patches), 1, -1)
+        tokens = torch.cat([class_token, patches], 1)
+
+        grid = (height // patch, width // patch)
+        positions = resize_positions(embeddings.position_embedding.weight, grid)
+        return self.clip.vision_model.pre_layrnorm(tokens + positions)
+
+    def dense(self, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n d"]:
+        """Return dense features of what enters the last block (class token first).
+
+        They are projected into the space of the text, not normalised (baseline quirks 8 and 9).
+        """
+        vision = self.clip.vision_model
+        values = value_path(vision.encoder.layers[-1], tokens)
+        return self.clip.visual_projection(vision.post_layernorm(values))
+
     def restore_buffers(self) -> None:
-        """Give real values to the buffers that no weights file holds, after loading onto a meta-device model."""
+        """Give real values to the buffers that no weights file holds.
+
+        They are needed after loading weights into a network built on the meta device.
+        """
         for embeddings in (self.clip.vision_model.embeddings, self.clip.text_model.embeddings):
             count = embeddings.position_embedding.num_embeddings
             device = embeddings.position_embedding.weight.device
             embeddings.position_ids = torch.arange(count, device=device)[None]
 
-    def embed(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b m v"]:
-        """Return what enters the first block: the class token and a token per patch. Baseline quirks 1, 6, 7."""
-        height, width = pixels.shape[-2:]
-        patch = self.patch_size
-        if height % patch or width % patch:
-            raise DisaError(
-                f"image of {width} x {height} pixels: both sides must be multiples of the patch, {patch}"
-            )
-        embeddings = self.clip.vision_model.embeddings
-        patches = rearrange(
-            embeddings.patch_embedding(self.normalise(pixels)), "b v h w -> b (h w) v"
-        )
-        tokens = torch.cat([embeddings.class_embedding.expand(len(patches), 1, -1), patches], 1)
-        positions = resize_positions(
-            embeddings.position_embedding.weight, (height // patch, width // patch)
-        )
-        return self.clip.vision_model.pre_layrnorm(tokens + positions)
-
-    def dense(self, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n d"]:
-        """Return dense features, not normalised, of what enters the last block (class token first): quirks 8 and 9."""
-        vision = self.clip.vision_model
-        return self.clip.visual_projection(
-            vision.post_layernorm(value_path(vision.encoder.layers[-1], tokens))
-        )
-
 
 def resize_positions(
     positions: Float[Tensor, "m v"], grid: tuple[int, int]
 ) -> Float[Tensor, "n v"]:
-    """Return the position embeddings of another grid: bicubic, the class token's kept. Baseline quirk 7."""
+    """Return the position embeddings of another grid: bicubic, the class token's kept (quirk 7)."""
     side = int((len(positions) - 1) ** 0.5 + 0.5)
     if grid == (side, side):
         return positions
@@ -140,50 +160,54 @@ def resize_positions(
 
 
 def run_block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b m v"]:
-    """Return the output of one of transformers' image blocks, with our attention, which trains faster on a CPU."""
-    attention, normed = block.self_attn, block.layer_norm1(tokens)
-    query, key, value = (
-        rearrange(layer(normed), "b m (a e) -> b a m e", a=attention.num_heads)
-        for layer in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    tokens = tokens + attention.out_proj(
-        rearrange(attend(query, key, value), "b a m e -> b m (a e)")
-    )
+    """Return the output of one of transformers' image blocks.
+
+    The attention is ours, because it trains faster on a CPU.
+    """
+    attention = block.self_attn
+    heads = attention.num_heads
+    normed = block.layer_norm1(tokens)
+    query = rearrange(attention.q_proj(normed), "b m (a e) -> b a m e", a=heads)
+    key = rearrange(attention.k_proj(normed), "b m (a e) -> b a m e", a=heads)
+    value = rearrange(attention.v_proj(normed), "b m (a e) -> b a m e", a=heads)
+
+    mixed = rearrange(attend(query, key, value), "b a m e -> b m (a e)")
+    tokens = tokens + attention.out_proj(mixed)
     return tokens + block.mlp(block.layer_norm2(tokens))
 
 
 def value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n v"]:
-    """Return the last block's patch tokens with the identity as attention map. Baseline quirk 8.
+    """Return the last block's patch tokens with the identity as attention map (quirk 8).
 
-    The residual is the class token, added to every token, not the token itself.
+    Every token reads its own value only. The residual is the class token, added to every token, not
+    the token itself.
     """
     attention = block.self_attn
-    value = attention.out_proj(attention.v_proj(block.layer_norm1(tokens[:, 1:]))) + tokens[:, :1]
+    patches = block.layer_norm1(tokens[:, 1:])
+    class_token = tokens[:, :1]
+    value = attention.out_proj(attention.v_proj(patches)) + class_token
     return value + block.mlp(block.layer_norm2(value))
 
 
 def trainable_names(backbone: Backbone, mode: Finetune) -> list[str]:
     """Return the backbone's parameters that `mode` trains, in both towers; biases only in `full`.
 
-    The last image block's queries and keys never reach the output (value path), nor does the logit scale: they are
-    in no list (decision D19).
+    The queries and keys of the last image block never reach the output (value path), nor does the
+    logit scale: they are in no list (decision D19).
     """
     names = [name for name, _ in backbone.named_parameters()]
-    depth = len(backbone.clip.vision_model.encoder.layers)
-    unused = [
-        f"clip.vision_model.encoder.layers.{depth - 1}.self_attn.{part}_proj." for part in "qk"
-    ]
-    used = [
-        name for name in names if name != "clip.logit_scale" and not name.startswith(tuple(unused))
-    ]
+    last = len(backbone.clip.vision_model.encoder.layers) - 1
+    unused = (
+        "clip.logit_scale",
+        f"clip.vision_model.encoder.layers.{last}.self_attn.q_proj.",
+        f"clip.vision_model.encoder.layers.{last}.self_attn.k_proj.",
+    )
+    used = [name for name in names if not name.startswith(unused)]
     if mode == "full":
         return used
     parts = {"frozen": "", "qk": "qk", "qv": "qv"}[mode]
-    return [
-        name
-        for name in used
-        if name.endswith(tuple(f".self_attn.{part}_proj.weight" for part in parts))
-    ]
+    endings = tuple(f".self_attn.{part}_proj.weight" for part in parts)
+    return [name for name in used if name.endswith(endings)]
 
 
 def set_finetune(backbone: Backbone, mode: Finetune) -> None:

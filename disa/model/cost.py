@@ -1,4 +1,4 @@
-"""The cost volume: how much every token looks like every category. `b d h w, t p d -> b t p h w -> b t c h w`"""
+"""The cost volume: how much every token looks like every label."""
 
 import torch
 import torch.nn.functional as F
@@ -12,18 +12,23 @@ from disa.config import ModelConfig
 def correlate(
     tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
 ) -> Float[Tensor, "b t p h w"]:
-    """Return the cosine of every token with every category and prompt, in -1..1. Baseline quirk 15: no temperature."""
-    unit = F.normalize(tokens.flatten(2), dim=1)
-    cosine = torch.matmul(F.normalize(text, dim=-1).flatten(0, 1), unit)
+    """Return the cosine of every token with every prompt of every label, in -1 .. 1.
+
+    CLIP's temperature is not applied (baseline quirk 15).
+    """
+    unit_tokens = F.normalize(tokens.flatten(2), dim=1)  # b d n
+    unit_text = F.normalize(text, dim=-1).flatten(0, 1)  # (t p) d
+    cosine = torch.matmul(unit_text, unit_tokens)
     return rearrange(cosine, "b (t p) (h w) -> b t p h w", t=len(text), h=tokens.shape[2])
 
 
 class Cost(nn.Module):
-    """A square convolution from prompts to cost channels, shared by all categories [B]."""
+    """A square convolution from prompts to cost channels, shared by all labels [B]."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        prompts, kernel = len(config.backbone_templates), config.cost_kernel
+        prompts = len(config.backbone_templates)
+        kernel = config.cost_kernel
         self.embed = nn.Conv2d(prompts, config.cost_channels, kernel, padding=kernel // 2)
 
     def forward(self, correlation: Float[Tensor, "b t p h w"]) -> Float[Tensor, "b t c h w"]:

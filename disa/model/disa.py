@@ -1,4 +1,4 @@
-"""The whole network, one line per box of the paper's figure. `b 3 H W, t p d -> Prediction`"""
+"""The whole network, one line per box of the paper's figure."""
 
 from typing import NamedTuple
 
@@ -13,21 +13,17 @@ from disa.model.backbone import Backbone
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode
 from disa.model.disentangle import Disentangle
-from disa.model.recompute import recomputed
 from disa.model.refine import Refine
-from disa.model.saliency import Saliency, SaliencyModule
-from disa.model.starts import Starts
+from disa.model.saliency import SaliencyModule
 
 
 class Prediction(NamedTuple):
-    """What the network says of each image and category. The last three are None without the SDM."""
+    """What the network says of each image and label. The last three are None without the SDM."""
 
     logits: Float[Tensor, "b t h4 w4"]  # 4h x 4w
     saliency: Float[Tensor, "b t h w"] | None  # Grad-CAM saliency, at least 0, not normalised
-    matched: Float[Tensor, "b t"] | None  # image-text matching logit
-    foreground: (
-        Float[Tensor, "b t h w"] | None
-    )  # the split: 1 foreground to 0 background; 0 for dropped categories
+    matched: Float[Tensor, "b t"] | None  # logit: does the image show the label?
+    foreground: Float[Tensor, "b t h w"] | None  # the split: 1 foreground, 0 background
 
     def float(self) -> "Prediction":
         """Return it in 32 bit, whatever it was computed in."""
@@ -38,113 +34,100 @@ class Prediction(NamedTuple):
 class Disa(nn.Module):
     """Saliency-aware open-vocabulary segmentation: a pure function of pixels and text embeddings.
 
-    It knows no vocabulary, file, device or window. With `disentangle`, `refine_category_reweight` and
-    `refine_semantic` off it is the baseline, parameter for parameter.
+    It knows no vocabulary, file, device or window. With `disentangle`, `refine_category_reweight`
+    and `refine_semantic` off it is the baseline, parameter for parameter.
     """
-
-    recompute = (
-        False  # in training, compute activations again for the gradient instead of keeping them
-    )
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        if config.max_categories_by == "itm" and not config.disentangle:
-            raise DisaError(
-                "max_categories_by='itm' ranks by the SDM's matched logit: turn disentangle on"
-            )
         self.config = config
-        start = Starts()
         self.backbone = Backbone(config)
         d = self.backbone.embedding_width
-        self.cost = start("cost", lambda: Cost(config))
-        self.saliency = (
-            start("saliency", lambda: SaliencyModule(config, d)) if config.disentangle else None
-        )
-        self.disentangle = (
-            start("disentangle", lambda: Disentangle(config, d)) if config.disentangle else None
-        )
-        self.refine = start("refine", lambda: Refine(config, d))
-        self.decode = start("decode", lambda: Decode(config, self.backbone.vision_width))
+        self.cost = Cost(config)
+        self.saliency = SaliencyModule(config, d) if config.disentangle else None
+        self.disentangle = Disentangle(config, d) if config.disentangle else None
+        self.refine = Refine(config, d)
+        self.decode = Decode(config, self.backbone.vision_width)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
-        """Return logits, and what the SDM found, for 0..255 RGB pixels and L2-normalised prompt embeddings.
+        """Return logits, and what the SDM finds, for RGB in 0..255 and L2-normalised prompts.
 
-        Sides are multiples of the patch. Beyond `max_categories` only the likeliest of each image are computed; the
-        others get `dropped_logit`.
+        Sides are multiples of the patch. Beyond `max_categories` labels the head computes only the
+        likeliest of each image; the others get `dropped_logit` and no foreground. Raises
+        `DisaError` for another number of prompts than the model was built for.
         """
         if text.shape[1] != len(self.config.backbone_templates):
             raise DisaError(
-                f"text with {text.shape[1]} prompts per category: this model was built for "
-                f"{len(self.config.backbone_templates)} (backbone_templates); average them or pass as many"
+                f"text with {text.shape[1]} prompts per label: this model was built for "
+                f"{len(self.config.backbone_templates)} (backbone_templates); average them or pass "
+                "as many"
             )
-        again = self.recompute
-        visual = self.backbone(pixels, again)
+        labels = len(text)
+        visual = self.backbone(pixels)
         correlation = correlate(visual.tokens, text)  # b t p h w
-        names = F.normalize(text.mean(1), dim=-1)  # t d
-        found = (
-            None
-            if self.saliency is None
-            else recomputed(again, self.saliency, visual.tokens, names)
-        )
-        kept = self._likeliest(correlation, found)  # b m, or None for all
-        cost = self.cost(_pick(correlation, kept))  # b t c h w
-        saliency = foreground = matched = None
-        if found is not None and self.disentangle is not None:
-            matched = found.matched
-            saliency = rearrange(found.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
-            cost, foreground = recomputed(
-                again, self.disentangle, cost, _pick(saliency, kept), visual.tokens
-            )
-            foreground = _scatter(foreground, kept, len(text), 0.0)
-        cost = self.refine(cost, visual.tokens, names[None] if kept is None else names[kept], again)
+        mean_text = F.normalize(text.mean(1), dim=-1)  # t d
+
+        # m labels of each image go through the head: all of them, or the likeliest.
+        chosen = self._likeliest(correlation)
+        cost = self.cost(_gather(correlation, chosen))  # b m c h w
+        text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
+
+        # SDM: the saliency of all labels, then foreground and background of the chosen ones.
+        saliency = None
+        matched = None
+        foreground = None
+        if self.saliency is not None and self.disentangle is not None:
+            evidence = self.saliency(visual.tokens, mean_text)
+            matched = evidence.matched  # b t
+            saliency = rearrange(evidence.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
+            cost, split = self.disentangle(cost, _gather(saliency, chosen), visual.tokens)
+            foreground = _scatter(split, chosen, labels, fill=0.0)
+
+        # HRM and decoder.
+        cost = self.refine(cost, visual.tokens, text_guidance)
         image = self.backbone.normalise(pixels)
-        logits = recomputed(again, self.decode, cost, visual.first, visual.second, image)
-        return Prediction(
-            _scatter(logits, kept, len(text), self.config.dropped_logit),
-            saliency,
-            matched,
-            foreground,
-        )
+        logits = self.decode(cost, visual.first, visual.second, image)  # b m 4h 4w
+        logits = _scatter(logits, chosen, labels, fill=self.config.dropped_logit)
+        return Prediction(logits, saliency, matched, foreground)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""
-        return recomputed(self.recompute, self.backbone.encode_text, ids)
+        return self.backbone.encode_text(ids)
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Return the names of what trains: `head`, and `clip` as `backbone_finetune` says."""
         names = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         clip = [name for name in names if name.startswith("backbone.")]
-        return {"head": [name for name in names if name not in set(clip)], "clip": clip}
+        head = [name for name in names if not name.startswith("backbone.")]
+        return {"head": head, "clip": clip}
 
-    def _likeliest(
-        self, correlation: Float[Tensor, "b t p h w"], found: Saliency | None
-    ) -> Int[Tensor, "b m"] | None:
-        """Return the categories of each image that the head computes, in their own order. Baseline quirk 19."""
+    def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
+        """Return the labels of each image that the head computes, in their own order; None: all.
+
+        A label's score is its best token's cosine, averaged over prompts (baseline quirk 19).
+        """
         if correlation.shape[1] <= self.config.max_categories:
             return None
-        if self.config.max_categories_by == "itm" and found is not None:
-            score = found.matched
-        else:
-            score = correlation.mean(2).flatten(2).amax(-1)
+        score = correlation.mean(2).flatten(2).amax(-1)  # b t
         return score.topk(self.config.max_categories).indices.sort().values
 
 
-def _pick(
-    values: Float[Tensor, "b t ..."], kept: Int[Tensor, "b m"] | None
+def _gather(
+    values: Float[Tensor, "b t ..."], chosen: Int[Tensor, "b m"] | None
 ) -> Float[Tensor, "b m ..."]:
-    """Return the kept categories of each image."""
-    if kept is None:
+    """Return the values of each image's chosen labels."""
+    if chosen is None:
         return values
-    return values.gather(
-        1, kept.reshape(*kept.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
-    )
+    trailing = values.shape[2:]
+    index = chosen.reshape(*chosen.shape, *[1] * len(trailing)).expand(-1, -1, *trailing)
+    return values.gather(1, index)
 
 
 def _scatter(
-    values: Float[Tensor, "b m h w"], kept: Int[Tensor, "b m"] | None, count: int, fill: float
+    values: Float[Tensor, "b m h w"], chosen: Int[Tensor, "b m"] | None, labels: int, fill: float
 ) -> Float[Tensor, "b t h w"]:
-    """Undo `_pick`; dropped categories get `fill`."""
-    if kept is None:
+    """Undo `_gather`; labels that were not chosen get `fill`."""
+    if chosen is None:
         return values
-    whole = values.new_full((len(values), count, *values.shape[2:]), fill)
-    return whole.scatter(1, kept[:, :, None, None].expand_as(values), values)
+    whole = values.new_full((len(values), labels, *values.shape[2:]), fill)
+    return whole.scatter(1, chosen[:, :, None, None].expand_as(values), values)

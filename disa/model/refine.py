@@ -1,4 +1,4 @@
-"""Hierarchical refinement (HRM): pixel-wise, category-wise, semantic-wise, level by level. `b t c h w -> b t c h w`
+"""Hierarchical refinement (HRM): pixel-wise, category-wise, semantic-wise, level by level.
 
 With `refine_category_reweight` and `refine_semantic` off this is the baseline's aggregator.
 """
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.model.attention import CategoryAttention
-from disa.model.recompute import recomputed
-from disa.model.starts import Starts
 from disa.model.window import WindowBlock
 
 
@@ -20,15 +18,9 @@ class Refine(nn.Module):
 
     def __init__(self, config: ModelConfig, d: int) -> None:
         super().__init__()
-        guidance, start = config.refine_guidance_channels, Starts()
-        self.visual = (
-            start("visual", lambda: nn.Conv2d(d, guidance, 3, padding=1))
-            if config.refine_pixel
-            else None
-        )
-        self.text = (
-            start("text", lambda: nn.Linear(d, guidance)) if config.refine_category else None
-        )
+        guidance = config.refine_guidance_channels
+        self.visual = nn.Conv2d(d, guidance, 3, padding=1) if config.refine_pixel else None
+        self.text = nn.Linear(d, guidance) if config.refine_category else None
         self.levels = nn.ModuleList(Level(config) for _ in range(config.refine_levels))
 
     def forward(
@@ -36,56 +28,50 @@ class Refine(nn.Module):
         cost: Float[Tensor, "b t c h w"],
         tokens: Float[Tensor, "b d h w"],
         text: Float[Tensor, "#b t d"],
-        recompute: bool = False,
     ) -> Float[Tensor, "b t c h w"]:
-        """Return the refined cost. `text` is L2-normalised, one embedding per category, for each image or for all."""
-        visual = (
-            None
-            if self.visual is None
-            else rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
-        )
-        words = None if self.text is None else F.relu(self.text(text))
-        x = rearrange(
-            cost, "b t c h w -> b t h w c"
-        )  # tokens as rows: every product below is one matrix product
+        """Return the refined cost volume.
+
+        `text` is L2-normalised: one embedding per label, for each image or for all of them.
+        """
+        visual_guidance = None
+        if self.visual is not None:
+            visual_guidance = rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
+        text_guidance = None if self.text is None else F.relu(self.text(text))
+
+        # Channels go last: every product below is then one matrix product.
+        x = rearrange(cost, "b t c h w -> b t h w c")
         for level in self.levels:
-            x = recomputed(recompute, level, x, visual, words)
+            x = level(x, visual_guidance, text_guidance)
         return rearrange(x, "b t h w c -> b t c h w")
 
 
 class Level(nn.Module):
-    """One repetition: pixels, then categories, then channels."""
+    """One repetition: pixels, then labels, then channels; each part can be off."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        start, c = Starts(), config.cost_channels
-        self.pixel = start("pixel", lambda: PixelRefine(config)) if config.refine_pixel else None
-        self.category = (
-            start("category", lambda: CategoryRefine(config)) if config.refine_category else None
-        )
-        self.reweight = (
-            start("reweight", lambda: CategoryReweight(c))
-            if config.refine_category_reweight
-            else None
-        )
-        self.semantic = (
-            start("semantic", lambda: SemanticReweight(c)) if config.refine_semantic else None
-        )
+        channels = config.cost_channels
+        self.pixel = PixelRefine(config) if config.refine_pixel else None
+        self.category = CategoryRefine(config) if config.refine_category else None
+        self.reweight = CategoryReweight(channels) if config.refine_category_reweight else None
+        self.semantic = SemanticReweight(channels) if config.refine_semantic else None
 
     def forward(
         self,
         x: Float[Tensor, "b t h w c"],
         visual: Float[Tensor, "b h w g"] | None,
-        words: Float[Tensor, "#b t g"] | None,
+        text: Float[Tensor, "#b t g"] | None,
     ) -> Float[Tensor, "b t h w c"]:
-        """Return `x` after each part that is switched on."""
+        """Return `x` after each part that is on."""
         if self.pixel is not None:
             x = self.pixel(x, visual)
         if self.category is not None:
-            x = self.category(x, words)
+            x = self.category(x, text)
         if self.reweight is not None:
             x = self.reweight(x)
-        return x if self.semantic is None else self.semantic(x)
+        if self.semantic is not None:
+            x = self.semantic(x)
+        return x
 
 
 class PixelRefine(nn.Module):
@@ -94,25 +80,26 @@ class PixelRefine(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         guidance = config.refine_guidance_channels
-        self.guidance_norm = nn.LayerNorm(guidance)
         sizes = (config.cost_channels, guidance, config.refine_heads, config.refine_window)
+        self.guidance_norm = nn.LayerNorm(guidance)
         self.plain = WindowBlock(*sizes, shifted=False)
         self.shifted = WindowBlock(*sizes, shifted=True)
 
     def forward(
         self, x: Float[Tensor, "b t h w c"], visual: Float[Tensor, "b h w g"]
     ) -> Float[Tensor, "b t h w c"]:
-        """Return the maps refined over space, each category alone."""
+        """Return the maps refined over space, each label alone."""
         guidance = self.guidance_norm(visual)
         return self.shifted(self.plain(x, guidance), guidance)
 
 
 class CategoryRefine(nn.Module):
-    """Attention between categories on the pooled grid, added to the full grid [B]."""
+    """Attention between labels on the pooled grid, added to the full grid [B]."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.pool_train, self.pool_test = config.refine_pool_train, config.refine_pool_test
+        self.pool_train = config.refine_pool_train
+        self.pool_test = config.refine_pool_test
         self.attention = CategoryAttention(
             config.cost_channels,
             config.refine_guidance_channels,
@@ -121,36 +108,49 @@ class CategoryRefine(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "b t h w c"], words: Float[Tensor, "#b t g"]
+        self, x: Float[Tensor, "b t h w c"], text: Float[Tensor, "#b t g"]
     ) -> Float[Tensor, "b t h w c"]:
-        """Return `x` plus the attention's output, which holds its own residual: `x` counts twice. Baseline quirk 18."""
-        b, _, h, w, _ = x.shape
+        """Return `x` plus the attention's output.
+
+        The output holds its own residual, so `x` counts twice (baseline quirk 18).
+        """
+        images, _, height, width, _ = x.shape
         pool = self.pool_train if self.training else self.pool_test
         if pool == 1:
-            refined = self.attention(rearrange(x, "b t h w c -> b (h w) t c"), words)
-            return x + rearrange(refined, "b (h w) t c -> b t h w c", h=h)
-        # ceil_mode keeps the last row and column of odd grids; on even grids it is the baseline's pooling
-        pooled = F.avg_pool2d(rearrange(x, "b t h w c -> (b t) c h w"), pool, ceil_mode=True)
-        refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=b), words)
-        refined = rearrange(refined, "b (h w) t c -> (b t) c h w", h=pooled.shape[2])
-        refined = F.interpolate(refined, (h, w), mode="bilinear", align_corners=True)
-        return x + rearrange(refined, "(b t) c h w -> b t h w c", b=b)
+            refined = self.attention(rearrange(x, "b t h w c -> b (h w) t c"), text)
+            return x + rearrange(refined, "b (h w) t c -> b t h w c", h=height)
+
+        # `ceil_mode` keeps the last row and column of odd grids; on even grids it changes nothing.
+        pooled = rearrange(x, "b t h w c -> (b t) c h w")
+        pooled = F.avg_pool2d(pooled, pool, ceil_mode=True)
+        rows = pooled.shape[2]
+        refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images), text)
+        refined = rearrange(refined, "b (h w) t c -> (b t) c h w", h=rows)
+        refined = F.interpolate(refined, (height, width), mode="bilinear", align_corners=True)
+        return x + rearrange(refined, "(b t) c h w -> b t h w c", b=images)
 
 
 class CategoryReweight(nn.Module):
-    """A weight in 0..2 per category, from its own pooled feature; 1 at the start (paper, HRM; decision D21)."""
+    """`x_t <- x_t * 2 sigmoid(MLP(mean of x_t over space))`: one weight per label (paper, HRM).
+
+    The weight is 1 at the start (decision D21).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weigh = _gate(channels, 1)
 
     def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
-        """Return every category scaled as a whole."""
-        return x * (2 * self.weigh(x.mean((2, 3), keepdim=True)).sigmoid())
+        """Return every label scaled as a whole."""
+        pooled = x.mean((2, 3), keepdim=True)  # b t 1 1 c
+        return x * (2 * self.weigh(pooled).sigmoid())
 
 
 class SemanticReweight(nn.Module):
-    """A weight in 0..2 per channel, pooled over space and categories; 1 at the start (paper, HRM; decision D21)."""
+    """`x <- x * 2 sigmoid(MLP(mean of x over space and labels))`: one weight per channel.
+
+    The weight is 1 at the start (paper, HRM; decision D21).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -158,12 +158,14 @@ class SemanticReweight(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
         """Return every channel scaled as a whole."""
-        return x * (2 * self.weigh(x.mean((1, 2, 3), keepdim=True)).sigmoid())
+        pooled = x.mean((1, 2, 3), keepdim=True)  # b 1 1 1 c
+        return x * (2 * self.weigh(pooled).sigmoid())
 
 
 def _gate(channels: int, outputs: int) -> nn.Sequential:
     """Return a squeezing MLP that answers 0 until it is trained."""
-    last = nn.Linear(max(1, channels // 4), outputs)
+    squeezed = max(1, channels // 4)
+    last = nn.Linear(squeezed, outputs)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(channels, max(1, channels // 4)), nn.ReLU(), last)
+    return nn.Sequential(nn.Linear(channels, squeezed), nn.ReLU(), last)

@@ -1,6 +1,7 @@
-"""Swin attention on any grid, with guidance in queries and keys. `b t h w c -> b t h w c`
+"""Swin attention on a grid of any size, guided by CLIP.
 
-Windows wider than the grid shrink to it; other grids are padded to whole windows and the padding is masked.
+A window larger than the grid shrinks to it. Other grids are padded to whole windows, and the
+padding is hidden from everybody else (decision D23).
 """
 
 from typing import NamedTuple
@@ -8,14 +9,16 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from disa.model.attention import attend
+from disa.model.attention import GuidedProjection, attend
+
+PADDED = -1  # region of rows, columns and tokens that are padding
 
 
 class Tiling(NamedTuple):
-    """How a grid is cut into windows; every pair is (rows, columns)."""
+    """How a grid is cut into windows. Every pair is (rows, columns), in tokens."""
 
     grid: tuple[int, int]
     window: tuple[int, int]
@@ -24,19 +27,21 @@ class Tiling(NamedTuple):
 
     @classmethod
     def of(cls, grid: tuple[int, int], window: int, shifted: bool) -> "Tiling":
-        """Return the tiling of a grid; a side no longer than the window is one window and is not shifted."""
+        """Return the tiling of a grid.
 
-        def axis(side: int) -> tuple[int, int, int]:
-            size = min(window, side)
-            return size, window // 2 if shifted and side > window else 0, -(-side // size) * size
-
-        rows, columns = axis(grid[0]), axis(grid[1])
-        return cls(grid, (rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2]))
+        A side no longer than the window is one window and is not shifted.
+        """
+        windows = (min(window, grid[0]), min(window, grid[1]))
+        shifts = (_shift(grid[0], window, shifted), _shift(grid[1], window, shifted))
+        padded = (_rounded_up(grid[0], windows[0]), _rounded_up(grid[1], windows[1]))
+        return cls(grid, windows, shifts, padded)
 
     def cut(self, x: Float[Tensor, "m h w c"]) -> Float[Tensor, "m windows tokens c"]:
-        """Return the tokens of each window, row-major, after the cyclic shift."""
+        """Return the tokens of each window, row by row, after the cyclic shift."""
         if self.padded != self.grid:
-            x = F.pad(x, (0, 0, 0, self.padded[1] - self.grid[1], 0, self.padded[0] - self.grid[0]))
+            below = self.padded[0] - self.grid[0]
+            right = self.padded[1] - self.grid[1]
+            x = F.pad(x, (0, 0, 0, right, 0, below))
         if any(self.shift):
             x = x.roll((-self.shift[0], -self.shift[1]), (1, 2))
         height, width = self.window
@@ -44,47 +49,67 @@ class Tiling(NamedTuple):
 
     def join(self, windows: Float[Tensor, "m windows tokens c"]) -> Float[Tensor, "m h w c"]:
         """Undo `cut`."""
-        (height, width), rows = self.window, self.padded[0] // self.window[0]
+        height, width = self.window
+        rows = self.padded[0] // height
         x = rearrange(windows, "m (y x) (h w) c -> m (y h) (x w) c", y=rows, h=height, w=width)
         if any(self.shift):
             x = x.roll(self.shift, (1, 2))
         return x[:, : self.grid[0], : self.grid[1]]
 
     def mask(self, device: torch.device) -> Bool[Tensor, "windows tokens tokens"] | None:
-        """Return who may look at whom: tokens that are neighbours in the image, and never padding. None: everyone."""
+        """Return who may look at whom; None: everyone at everyone.
+
+        After the cyclic shift a window can hold tokens from opposite borders of the image. Only
+        tokens of the same region may look at each other. Padding is a region of its own that looks
+        at itself, so that no row of the softmax is empty.
+        """
         if self.padded == self.grid and not any(self.shift):
             return None
-        rows, columns = (self._regions(axis, device) for axis in (0, 1))
-        # padding is -1 on either axis; it looks at itself only, so that no row of the softmax is empty
-        regions = torch.where((rows[:, None] < 0) | (columns < 0), -1, rows[:, None] * 3 + columns)
-        (height, width) = self.window
+        rows = self._regions(0, device)[:, None]
+        columns = self._regions(1, device)
+        # An axis has at most three regions, numbered 0 to 2: the pair is unique as 3 r + c.
+        is_padding = (rows == PADDED) | (columns == PADDED)
+        regions = torch.where(is_padding, PADDED, 3 * rows + columns)
+
+        height, width = self.window
         regions = rearrange(regions, "(y h) (x w) -> (y x) (h w)", h=height, w=width)
         return regions[:, :, None] == regions[:, None, :]
 
-    def _regions(self, axis: int, device: torch.device) -> Tensor:
-        """Return for each shifted row or column the region it may attend within, -1 for padding."""
-        length, window, shift = self.padded[axis], self.window[axis], self.shift[axis]
+    def _regions(self, axis: int, device: torch.device) -> Int[Tensor, " side"]:
+        """Return the region of each shifted row or column.
+
+        The last window holds two regions when shifted: rows that were last before the shift, and
+        rows that the shift brought there from the first.
+        """
+        length = self.padded[axis]
+        window = self.window[axis]
+        shift = self.shift[axis]
         position = torch.arange(length, device=device)
-        region = (
-            (position >= length - window).long() + (position >= length - shift)
-            if shift
-            else position * 0
-        )
-        return torch.where((position + shift) % length < self.grid[axis], region, -1)
+        region = torch.zeros_like(position)
+        if shift:
+            region = region + (position >= length - window) + (position >= length - shift)
+        origin = (position + shift) % length
+        return torch.where(origin < self.grid[axis], region, PADDED)
 
 
-class WindowBlock(nn.Module):
-    """A Swin block whose queries and keys also see guidance; no position bias. Baseline quirk 17."""
+def _shift(side: int, window: int, shifted: bool) -> int:
+    return window // 2 if shifted and side > window else 0
+
+
+def _rounded_up(side: int, window: int) -> int:
+    return -(-side // window) * window
+
+
+class WindowBlock(GuidedProjection):
+    """A Swin block whose queries and keys also see guidance; no position bias (quirk 17)."""
 
     def __init__(
         self, channels: int, guidance: int, heads: int, window: int, shifted: bool
     ) -> None:
-        super().__init__()
-        self.heads, self.window, self.shifted = heads, window, shifted
-        self.norm1 = nn.LayerNorm(channels)
-        self.query = nn.Linear(channels + guidance, channels)
-        self.key = nn.Linear(channels + guidance, channels)
-        self.value = nn.Linear(channels, channels)
+        super().__init__(channels, guidance)
+        self.heads = heads
+        self.window = window
+        self.shifted = shifted
         self.project = nn.Linear(channels, channels)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
@@ -94,19 +119,19 @@ class WindowBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t h w c"], guidance: Float[Tensor, "b h w g"]
     ) -> Float[Tensor, "b t h w c"]:
-        """Return the refined maps; each category is treated alone."""
+        """Return the refined maps; each label is treated alone."""
+        images = len(x)
         tiling = Tiling.of((x.shape[2], x.shape[3]), self.window, self.shifted)
-        windows = rearrange(
-            tiling.cut(rearrange(x, "b t h w c -> (b t) h w c")),
-            "(b t) y n c -> b t y n c",
-            b=len(x),
-        )
-        windows = windows + self._attend(
-            self.norm1(windows), tiling.cut(guidance), tiling.mask(x.device)
-        )
+        mask = tiling.mask(x.device)
+
+        # y windows of n tokens each
+        windows = tiling.cut(rearrange(x, "b t h w c -> (b t) h w c"))
+        windows = rearrange(windows, "(b t) y n c -> b t y n c", b=images)
+        windows = windows + self._attend(windows, tiling.cut(guidance), mask)
         windows = windows + self.mlp(self.norm2(windows))
+
         joined = tiling.join(rearrange(windows, "b t y n c -> (b t) y n c"))
-        return rearrange(joined, "(b t) h w c -> b t h w c", b=len(x))
+        return rearrange(joined, "(b t) h w c -> b t h w c", b=images)
 
     def _attend(
         self,
@@ -114,26 +139,16 @@ class WindowBlock(nn.Module):
         guidance: Float[Tensor, "b y n g"],
         mask: Bool[Tensor, "y n n"] | None,
     ) -> Float[Tensor, "b t y n c"]:
-        qkv = torch.cat(self._project(x, guidance), -1)
-        query, key, value = rearrange(qkv, "b t y n (s a e) -> s (b t y) a n e", s=3, a=self.heads)
+        images, labels = x.shape[:2]
+        # The guidance is the same for all labels: axis 1 of `x`. Windows join the batch.
+        joined = torch.cat(self.queries_keys_values(x, guidance, shared_axis=1), -1)
+        query, key, value = rearrange(
+            joined, "b t y n (s a e) -> s (b t y) a n e", s=3, a=self.heads
+        )
         bias = None
         if mask is not None:
             hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
-            bias = repeat(hidden, "y n m -> (bt y) 1 n m", bt=x.shape[0] * x.shape[1])
-        mixed = attend(query, key, value, bias)
-        return self.project(
-            rearrange(mixed, "(b t y) a n e -> b t y n (a e)", b=x.shape[0], t=x.shape[1])
-        )
+            bias = repeat(hidden, "y n m -> (bt y) 1 n m", bt=images * labels)
 
-    def _project(
-        self, x: Float[Tensor, "b t y n c"], guidance: Float[Tensor, "b y n g"]
-    ) -> tuple[Tensor, ...]:
-        """Return query, key and value. The guidance's share is the same for all categories: computed once."""
-        c = x.shape[-1]
-        weight = torch.cat([self.query.weight[:, :c], self.key.weight[:, :c], self.value.weight])
-        query, key, value = F.linear(x, weight).chunk(3, -1)
-        shared = [
-            F.linear(guidance, layer.weight[:, c:], layer.bias)[:, None]
-            for layer in (self.query, self.key)
-        ]
-        return query + shared[0], key + shared[1], value + self.value.bias
+        mixed = attend(query, key, value, bias)
+        return self.project(rearrange(mixed, "(b t y) a n e -> b t y n (a e)", b=images, t=labels))

@@ -33,8 +33,8 @@ from disa.training.checkpoint import (
     run_tensors,
     write_checkpoint,
 )  # fmt: skip
+from disa.training.engine import check_precision
 from disa.training.optimizer import optimizer, set_learning_rate
-from disa.training.precision import check_precision
 from disa.training.run_folder import RunFolder
 from disa.training.run_log import RunLog
 

@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 
 from disa.errors import DisaError
 from disa.running.files import sync
-from disa.training.shards import fill, whole
 
 
 class Checkpoint(NamedTuple):
@@ -103,14 +102,12 @@ def run_tensors(
 ) -> dict[str, Tensor]:
     """Return everything that changes in training, by name: weights, their averages, AdamW's moments, RNG states.
 
-    Tensors are whole also where several processes hold parts of them; all processes must ask.
+    The tensors are the run's own, not copies.
     """
-    tensors = {f"model.{name}": whole(tensor) for name, tensor in model.state_dict().items()}
-    tensors |= {f"ema.{name}": whole(tensor) for name, tensor in averages.items()}
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in averages.items()}
     for name, parameter in _optimized(adam).items():
-        tensors |= {
-            f"adam.{key}.{name}": whole(value) for key, value in adam.state[parameter].items()
-        }
+        tensors |= {f"adam.{key}.{name}": value for key, value in adam.state[parameter].items()}
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -131,17 +128,17 @@ def restore_run(
         name = differing[0]
         said = f"{name} is {shapes.get(name, 'not there')}, not {wanted.get(name, 'there')}"
         raise DisaError(f"the checkpoint is of another architecture: {said}; choose another --out")
-    for name, tensor in own.items():
-        fill(tensor, weights[name])
-    for name, average in averages.items():
-        fill(average, tensors[f"ema.{name}"])
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+        for name, average in averages.items():
+            average.copy_(tensors[f"ema.{name}"])
     for name, parameter in _optimized(adam).items():
         # AdamW counts its steps in a CPU tensor; the moments lie beside their parameter
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"adam.{key}.{name}")) is not None:
-                adam.state[parameter][key] = (
-                    value.clone() if key == "step" else fill(torch.zeros_like(parameter), value)
-                )
+                device = "cpu" if key == "step" else parameter.device
+                adam.state[parameter][key] = value.to(device, copy=True)
     torch.set_rng_state(tensors["rng.cpu"])
     if torch.cuda.is_available() and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"])

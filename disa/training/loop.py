@@ -19,15 +19,12 @@ from disa.model.count import parameters
 from disa.running.interruption import Interruption
 from disa.training.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
 from disa.training.engine import Engine, open_engine
-from disa.training.estimate import LESS_MEMORY, check_disk, check_memory, memory, step_seconds
 from disa.training.learner import Learner
 from disa.training.run_folder import RunFolder
-from disa.training.run_log import RunLog, clock
+from disa.training.run_log import RunLog
 from disa.training.samples import PICTUREBOOK, Source
 from disa.training.scenes import WORKER_DIED, training_batches, worker_died
 from disa.training.settings import TrainConfig
-from disa.training.shards import local
-from disa.training.tensorboard import TensorBoard
 from disa.training.validation import Evaluation
 
 
@@ -67,6 +64,10 @@ def train(
             raise
 
 
+# What to change when a step does not fit into memory.
+LESS_MEMORY = "set micro_batch=1 (the same batch in parts), recompute=true, or categories to fewer than there are"
+
+
 class _Training:
     """One run on one process."""
 
@@ -101,19 +102,14 @@ class _Training:
         engine.wait()  # nobody trains on what may be refused
         if engine.writes:
             folder.describe(self.learner.state(start, self.earlier), engine.processes.count)
-        board = (
-            TensorBoard(folder.tensorboard, start)
-            if engine.writes and settings.tensorboard
-            else None
-        )
         where = folder.log if engine.writes else None
-        log = RunLog(where, settings.steps, start, settings.log_every, self.console, board)
+        log = RunLog(where, settings.steps, start, settings.log_every, self.console)
         batches = training_batches(
             self.samples, settings, start, engine.processes.rank, engine.processes.count
         )
         self.begun = time.monotonic()
         with Interruption() as interruption, log, closing(batches):
-            self._announce(log, start)
+            self._announce(log)
             if start and not self._evaluate(start, log, interruption):
                 return None
             for step, (pixels, target) in enumerate(batches, start):
@@ -160,31 +156,17 @@ class _Training:
         checkpoint = read_checkpoint(found[-1])
         return self.learner.restore(checkpoint, found[-1]), float(checkpoint.state["seconds"])
 
-    def _announce(self, log: RunLog, start: int) -> None:
-        """Say what is trained, and what memory and time it will take, and refuse what cannot fit."""
-        settings, engine, learner = self.settings, self.engine, self.learner
-        labels = min(settings.categories or len(self.source.labels), len(self.source.labels))
-        tokens = learner.prompts.shape[-1]
-        needed = memory(learner.config, settings, labels, tokens, engine.processes.count)
-        there = check_memory(needed, engine)
-        check_disk(learner, self.folder)
+    def _announce(self, log: RunLog) -> None:
+        """Say what is trained and, if nothing measures it on the way, why."""
+        learner = self.learner
+        labels = len(self.source.labels)
+        per_step = min(self.settings.categories or labels, labels)
         trained = sum(parameter.numel() for parameter in learner.trained.values())
-        of_all = parameters(learner.model)["total"]
-        size = f"{of_all / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them train"
-        log.say(f"{self.source.name}: {labels} of {len(self.source.labels)} labels a step; {size}")
-        if engine.shards:
-            held = sum(local(parameter).numel() for parameter in learner.trained.values()) / trained
-            log.say(
-                f"divided among {engine.processes.count} processes: this one holds {100 * held:.0f} % of what trains"
-            )
-        log.say(f"memory: {needed}, of {there:.0f} GB on {engine.device}")
-        if start < settings.steps:
-            seconds = step_seconds(learner, self.size)
-            left = clock(seconds * (settings.steps - start))
-            steps = settings.steps - start
-            log.say(
-                f"time: about {seconds:.2f} s a step, {left} for {steps} steps, evaluations not counted"
-            )
+        total = parameters(learner.model)["total"]
+        log.say(
+            f"{self.source.name}: {per_step} of {labels} labels a step; {total / 1e6:.1f} M "
+            f"parameters, {trained / 1e6:.1f} M of them train"
+        )
         if self.evaluation.reason and self.source.validation is not None:
             log.say(f"not measured on the way: {self.evaluation.reason}")
 

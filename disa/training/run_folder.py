@@ -5,7 +5,6 @@
 - `checkpoints/step-N/`: the last ones, each all that is needed to go on
 - `best/`: the model of the best evaluation, and `best.json`: its step, mIoU and number of images
 - `evaluation/`: counts of the evaluation under way, so that an interrupted one goes on
-- `tensorboard/`: the log's numbers again, with `tensorboard=true`
 - `failed-step-*`: the batch of a step whose loss was no number
 - `.lock`: held by the run that is at work
 - `model/`: the model at the end, a folder that `disa.load` reads
@@ -37,7 +36,7 @@ class RunFolder:
         self.path, self.about = path, path / "run.json"
         self.log, self.checkpoints = path / "log.jsonl", path / "checkpoints"
         self.model, self.best = path / "model", path / "best"
-        self.tensorboard, self.evaluation = path / "tensorboard", path / "evaluation"
+        self.evaluation = path / "evaluation"
         prepare_folder(path)
         if self.log.exists() and not self._starts():
             raise DisaError(
@@ -68,7 +67,7 @@ class RunFolder:
         clear_partial(self.checkpoints)
         if start == 0:
             (self.path / "best.json").unlink(missing_ok=True)
-            for folder in (self.best, self.evaluation, self.tensorboard):
+            for folder in (self.best, self.evaluation):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def describe(self, state: dict[str, Any], processes: int) -> None:

@@ -26,7 +26,6 @@ from rich.progress import (
 
 from disa.errors import DisaError
 from disa.running.files import write_whole
-from disa.training.tensorboard import TensorBoard
 
 PLAIN_SECONDS = 30.0  # between lines when the output is not a terminal
 
@@ -45,13 +44,11 @@ class RunLog:
         start: int = 0,
         every: int = 10,
         console: Console | None = None,
-        board: TensorBoard | None = None,
     ) -> None:
-        """Open the log and begin to measure time; without a path nothing is written. `board` gets the same numbers."""
+        """Open the log and begin to measure time; without a path nothing is written."""
         self.steps, self.start, self.every = steps, start, every
         self.console = console or Console(stderr=True)
         self.path, self.file = path, None if path is None else _opened(path, start)
-        self.board = board
         self.begun = self.spoken = time.monotonic()
         self.smooth: float | None = None
         self.bar = Progress(
@@ -74,10 +71,9 @@ class RunLog:
     ) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
-        for opened in (self.file, self.board):
-            if opened is not None:
-                with suppress(OSError):  # a full disk, which `write` has told of
-                    opened.close()
+        if self.file is not None:
+            with suppress(OSError):  # a full disk, which `write` has told of
+                self.file.close()
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
@@ -109,8 +105,6 @@ class RunLog:
             return
         try:
             self.file.write(json.dumps(record) + "\n")
-            if self.board is not None:
-                self.board.write(record)
         except OSError as error:
             raise DisaError(
                 f"{self.path}: cannot be written ({error.strerror}); free space and --resume"

@@ -12,7 +12,7 @@ from disa.errors import DisaError
 
 RUNTIME_FIELDS = (  # free on resume: they change no number, or its last digits
     "workers", "log_every", "checkpoint_every", "checkpoints", "evaluate_every", "evaluate_images",
-    "micro_batch", "recompute", "compile", "shard", "tensorboard",
+    "micro_batch", "recompute", "compile",
 )  # fmt: skip
 
 
@@ -60,13 +60,11 @@ class TrainConfig:
     )
     recompute: bool = False  # compute activations again for the gradient instead of keeping them: less memory, slower
     compile: bool = False  # torch.compile: minutes before the first step, then faster
-    shard: bool = False  # split weights, gradients and moments among the processes (FSDP) instead of copying (DDP)
 
     workers: int = (
         1  # processes that make samples, per training process; 0: in the training process
     )
     log_every: int = 10  # steps between lines of log.jsonl
-    tensorboard: bool = False  # the same numbers for TensorBoard, in the run folder's tensorboard/
     checkpoint_every: int = 100  # steps between checkpoints
     checkpoints: int = 2  # how many to keep, the last ones
     evaluate_every: int = 0  # steps between evaluations; 0: only after the last

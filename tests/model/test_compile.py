@@ -45,4 +45,4 @@ def test_export():
 
 
 def test_export_beyond_the_most_categories():
-    run(EXPORT, labels=5, max_categories=3, max_categories_by="itm")
+    run(EXPORT, labels=5, max_categories=3)

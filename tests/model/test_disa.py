@@ -119,7 +119,7 @@ def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pix
         {"backbone_templates": ("a {}", "the {}")},
         {"saliency_split": "soft"},
         {"saliency_split": "relative"},
-        {"saliency_source": "cosine"},
+        {"saliency_source": "attention"},
         {"saliency_itm_head": "linear"},
         {"disentangle_aggregation": "concat"},
     ],
@@ -155,17 +155,13 @@ def test_gradients_reach_exactly_what_the_mode_lists(make, pixels, recipe, mode)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("by", ["cosine", "itm"])
 def test_beyond_the_most_categories_only_the_likeliest_of_each_image_are_computed(
-    make, text, pixels, by
+    make, text, pixels
 ):
-    model, words = make(max_categories=3, max_categories_by=by), text(7)
+    model, words = make(max_categories=3), text(7)
     out = model(pixels, words)
-    if by == "itm":
-        score = out.matched
-    else:
-        tokens = F.normalize(model.backbone(pixels).tokens.flatten(2), dim=1)
-        score = torch.einsum("t d, b d n -> b t n", words[:, 0], tokens).amax(-1)
+    tokens = F.normalize(model.backbone(pixels).tokens.flatten(2), dim=1)
+    score = torch.einsum("t d, b d n -> b t n", words[:, 0], tokens).amax(-1)
     for image in range(2):
         kept = sorted(score[image].argsort(descending=True)[:3].tolist())
         others = [index for index in range(7) if index not in kept]
@@ -191,9 +187,8 @@ def test_saliency_of_a_label_does_not_depend_on_the_others(make, text, pixels):
     torch.testing.assert_close(together.matched[:, 2:3], alone.matched, **EXACT)
 
 
-@pytest.mark.parametrize("detach", [True, False])
-def test_saliency_detach_decides_whether_matching_trains_clip(make, pixels, detach):
-    model = make(saliency_detach=detach)
+def test_matching_does_not_train_clip(make, pixels):
+    model = make()
     words = model.encode_text(torch.tensor([[38, 3, 39], [38, 4, 39]]))[:, None]
     model(pixels, words).matched.sum().backward()
     reached = [
@@ -201,7 +196,7 @@ def test_saliency_detach_decides_whether_matching_trains_clip(make, pixels, deta
         for name, p in model.named_parameters()
         if name.startswith("backbone.") and p.grad is not None
     ]
-    assert bool(reached) is not detach
+    assert not reached
 
 
 @torch.no_grad()
@@ -219,11 +214,9 @@ def test_sixteen_bits_stay_finite_and_near(make, text, pixels, dtype, split, hea
 
 def test_refusals(make, text, pixels):
     model = make()
-    with pytest.raises(DisaError, match="2 prompts per category"):
+    with pytest.raises(DisaError, match=r"2 prompts"):
         model(pixels, text(3, 2))
-    with pytest.raises(DisaError, match="multiples of the patch, 8"):
+    with pytest.raises(DisaError, match="patch, 8"):
         model(pixels[..., :47], text(3))
-    with pytest.raises(DisaError, match="turn disentangle on"):
-        make("mini-baseline", max_categories_by="itm")
-    with pytest.raises(DisaError, match="choose two blocks from 0 to 2"):
+    with pytest.raises(DisaError, match="0 to 2"):
         make(backbone_guidance_blocks=(1, 3))

@@ -99,15 +99,11 @@ def test_loss_gradient_is_that_of_the_cross_entropy():
     )
 
 
-def test_attention_and_cosine_sources():
+def test_attention_source():
     tokens, text = inputs()
     result = build(saliency_source="attention")(tokens, text)
     torch.testing.assert_close(result.saliency, result.attention.mean(2))
     torch.testing.assert_close(result.attention.sum(-1), torch.ones_like(result.attention[..., 0]))
-    saliency = build(saliency_source="cosine")(tokens, text).saliency
-    for b, t, n in itertools.product(range(2), range(5), range(12)):
-        cosine = F.cosine_similarity(tokens[b].flatten(1)[:, n], text[t], dim=0)
-        assert saliency[b, t, n].item() == pytest.approx(max(cosine.item(), 0))
 
 
 def naive_matched(module, tokens, text, kind):
@@ -160,7 +156,7 @@ def test_lengths_do_not_matter():
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("source", ["gradcam", "attention", "cosine", "loss_gradient"])
+@pytest.mark.parametrize("source", ["gradcam", "attention", "loss_gradient"])
 def test_a_category_does_not_depend_on_the_others_nor_an_image_on_its_batch(source):
     module, (tokens, text) = build(saliency_source=source), inputs()
     whole = module(tokens, text)
@@ -222,10 +218,6 @@ def test_where_gradients_go(split):
     result.matched.sum().backward()
     assert tokens.grad is None
     assert text.grad is None
-    attached = build(saliency_split=split, saliency_detach=False)
-    attached(tokens, text).matched.sum().backward()
-    assert tokens.grad.abs().sum() > 0
-    assert text.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -154,30 +153,6 @@ def test_a_run_killed_in_an_evaluation_measures_again(
     ).read_text()
 
 
-def test_tensorboard_gets_the_log_s_numbers(clip_folder: Path, tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(CONFIG, replace(SETTINGS, tensorboard=True), tmp_path, clip_folder)
-    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
-    losses = {event.step: event.value for event in board.Scalars("training/loss")}
-    logged = {
-        record["step"]: record["loss"]
-        for record in read_log(tmp_path / "log.jsonl")
-        if "loss" in record
-    }
-    assert losses == pytest.approx(logged)
-    assert {"training/lr", "training/norm", "evaluation/miou"} <= set(board.Tags()["scalars"])
-    assert len(board.Scalars("evaluation/miou")) == 3
-
-
-def test_tensorboard_is_an_extra_that_says_so(
-    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(DisaError, match=r'pip install "disa\[tensorboard\]"'):
-        train(CONFIG, replace(SETTINGS, tensorboard=True), tmp_path, clip_folder)
-
-
 def test_a_best_json_that_is_not_ours_counts_as_none(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / "best.json").write_text("{")
@@ -232,7 +207,6 @@ def test_a_folder_that_has_seen_no_run_keeps_what_is_in_it(
     mine = [
         tmp_path / "evaluation" / "mine.txt",
         tmp_path / "best" / ".mine.part",
-        tmp_path / "tensorboard" / "mine",
     ]
     for path in mine:
         path.parent.mkdir()
@@ -243,7 +217,7 @@ def test_a_folder_that_has_seen_no_run_keeps_what_is_in_it(
         tmp_path,
         clip_folder,
     )
-    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
 
 
 def test_files_can_be_read_by_whom_the_user_lets(clip_folder: Path, tmp_path: Path) -> None:
