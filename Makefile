@@ -5,7 +5,7 @@ LABELS := house, tree, car, boat|ship, sun, moon, star, balloon, fish, flower, m
 heart, kite, cloud, snowman, cactus, sky, night sky, sea|ocean, grass, sand, snow, road, brick wall, wooden floor, \
 stone wall, lava, tiled floor, wheat field, carpet
 
-.PHONY: demo test lint train-mini clean
+.PHONY: demo test test-unit lint train-mini clean
 
 demo: .venv/core  ## draw six scenes and segment them with the bundled model; look into demo-out/
 	$(BIN)/disa picturebook demo-out/scenes --count 6 --size 384
@@ -14,6 +14,9 @@ demo: .venv/core  ## draw six scenes and segment them with the bundled model; lo
 
 test: .venv/dev  ## all tests, on all cores, one thread each: torch's own would fight for the same cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
+
+test-unit: .venv/dev  ## the tests that start no process and take no more than a few seconds each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q -m "not slow"
 
 lint: .venv/dev  ## style, types, and which part may import which
 	$(BIN)/ruff check .

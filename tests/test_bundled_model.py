@@ -30,6 +30,7 @@ def test_it_is_small_and_of_the_recipe():
         assert expected.items() <= written["backbone_clip"][tower].items()
 
 
+@pytest.mark.slow
 def test_it_finds_its_way_in_the_picturebook(segmenter):
     numbers = evaluate(segmenter.model, segmenter.text(WORDS), scenes=40)
     floors = {"seen_things": 62, "unseen_things": 50, "seen_stuff": 85, "unseen_stuff": 80}

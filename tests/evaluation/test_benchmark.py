@@ -135,6 +135,7 @@ benchmark.measure(dataset, predict, state(Path(sys.argv[1]), dataset))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_a_killed_run_goes_on(tmp_path: Path, name: str) -> None:

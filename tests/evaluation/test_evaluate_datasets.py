@@ -173,6 +173,7 @@ def test_pas20b_prompts_59_words_and_scores_21_categories(
     )  # 39 of the 59 words count as background, so an untrained model says it
 
 
+@pytest.mark.slow
 def test_two_processes_give_exactly_what_one_gives(model_folder: Path, tmp_path: Path) -> None:
     words = [
         "folder",
@@ -204,6 +205,7 @@ def test_two_processes_give_exactly_what_one_gives(model_folder: Path, tmp_path:
     assert done.stdout.count("report.md") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 130), ("SIGKILL", -9)])
 def test_an_interrupted_command_goes_on(
@@ -234,6 +236,7 @@ def test_an_interrupted_command_goes_on(
     assert len(sittings) == (1 if name == "SIGKILL" else 2)
 
 
+@pytest.mark.slow
 def test_all_leaves_out_loudly_what_is_not_there_and_goes_on(
     model_folder: Path, tmp_path: Path
 ) -> None:

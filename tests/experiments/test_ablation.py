@@ -78,6 +78,7 @@ def start(variant: Any, seed: int, clip: Path, out: Path) -> dict[str, torch.Ten
     )
 
 
+@pytest.mark.slow
 def test_shared_parts_start_alike_in_every_variant(clip: Path, tmp_path: Path) -> None:
     first = start(REFERENCE, 0, clip, tmp_path)
     for variant in VARIANTS[1:]:

@@ -89,6 +89,7 @@ for call in (parse_labels, check_templates, lambda value: parse_background(value
 """
 
 
+@pytest.mark.slow
 def test_values_of_other_kinds_are_refused_or_understood():
     """In a process of its own: the checker of types in this one would raise first."""
     done = subprocess.run([sys.executable, "-c", WRONG_KINDS], capture_output=True, text=True)

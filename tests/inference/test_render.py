@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
 from disa.inference.colours import EXPECTED, word_colours
 from disa.inference.heatmaps import saliency_sheet
-from disa.inference.legend import INK, NOTHING, PAPER, fitting, legend
+from disa.inference.legend import NOTHING, fitting, legend
 from disa.inference.render import LARGEST, SMALLEST, TINT, overlay, palette_image
 
 WORDS = ("grass", "gizmo", "widget")
@@ -47,19 +47,33 @@ def test_words_have_the_colours_that_people_expect():
     np.testing.assert_array_equal(word_colours(["gizmo"])[0], word_colours(["gizmo", "grass"])[0])
 
 
+def colours_in_the_picture(drawn: Image.Image, shape: tuple[int, int]) -> set[tuple[int, ...]]:
+    """The picture's own colours, without the legend beside or below it, which has its own."""
+    long = min(max(*shape, SMALLEST), LARGEST)
+    height, width = (max(1, round(side * long / max(shape))) for side in shape)
+    picture = drawn.crop((0, 0, width, height))
+    return {colour for _, colour in picture.getcolors(width * height)}
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (30, 3000), (3000, 30), (2600, 2500)])
 @pytest.mark.parametrize("shade", [0, 255])
-def test_an_overlay_is_readable_on_any_picture(shape: tuple[int, int], shade: int):
-    image = np.full((*shape, 3), shade, np.uint8)
-    drawn = overlay(image, halves(*shape), WORDS)
+def test_every_region_is_tinted_on_any_picture(shape: tuple[int, int], shade: int):
+    image, labels = np.full((*shape, 3), shade, np.uint8), halves(*shape)
+    drawn = overlay(image, labels, WORDS)
     assert SMALLEST <= max(drawn.size) <= 1.5 * LARGEST
-    colours = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height)}
-    shown = word_colours(WORDS)[halves(*shape).ravel()[-1]]
-    assert {
-        PAPER,
-        INK,
-        tuple(shown.tolist()),
-    } <= colours  # the panel, its text and the swatch, whatever the picture
+    tints = (TINT * word_colours(WORDS).astype(np.float32) + (1 - TINT) * shade).round()
+    expected = {tuple(tints[label].astype(int).tolist()) for label in np.unique(labels)}
+    assert expected <= colours_in_the_picture(drawn, shape)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (400, 600), (2600, 2500)])
+@pytest.mark.parametrize("shade", [0, 255])
+def test_regions_with_room_bear_their_label_with_a_dark_edge(shape: tuple[int, int], shade: int):
+    image = np.full((*shape, 3), shade, np.uint8)
+    edge = (20, 20, 25)
+    named = colours_in_the_picture(overlay(image, halves(*shape), WORDS), shape)
+    unnamed = colours_in_the_picture(overlay(image, halves(*shape), ["", "", ""]), shape)
+    assert edge in named and edge not in unnamed
 
 
 def test_the_picture_is_tinted_by_label_and_bordered():

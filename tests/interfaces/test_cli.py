@@ -17,6 +17,7 @@ COMMANDS = tuple(command.name or command.callback.__name__ for command in REGIST
 runner = CliRunner()
 
 
+@pytest.mark.slow
 def test_help_needs_no_heavy_import():
     program = (
         "import sys; import disa; from disa.interfaces.typer_cli import app\n"
@@ -31,6 +32,7 @@ def test_help_needs_no_heavy_import():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_python_dash_m_and_version():
     done = subprocess.run(
         [sys.executable, "-m", "disa", "--version"], capture_output=True, text=True, check=True

@@ -32,6 +32,7 @@ def fails(result: Result, *parts: str) -> None:
         assert part in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_from_archives_to_label_maps(tmp_path: Path, name: str):
     """As a process of its own, so that what `prepare` starts is real."""
@@ -238,6 +239,7 @@ def times(labels: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in labels.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_interrupted_and_run_again(tmp_path: Path):
     """Ctrl-C reaches every process of the group; what is written stays, and the next run does the rest."""
     labels = many_images(tmp_path)
@@ -265,6 +267,7 @@ def test_interrupted_and_run_again(tmp_path: Path):
     assert done.items() <= times(labels).items()
 
 
+@pytest.mark.slow
 def test_killed_it_leaves_no_process_behind(tmp_path: Path):
     """The pipes reach their end only when all processes that hold them have gone."""
     labels = many_images(tmp_path)
@@ -318,6 +321,7 @@ def test_a_vocabulary_as_a_table(tmp_path: Path):
     fails(disa("vocabulary", "nothing"), 'unknown vocabulary "nothing"')
 
 
+@pytest.mark.slow
 def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
     """Opening, listing and checking answer at once; only LabelMaps need scipy."""
     miniatures.build("pc59", tmp_path)

@@ -51,6 +51,7 @@ def fails(result: Result, *parts: str) -> None:
         assert part in result.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, model_folder: Path):
     command = [
         sys.executable,
@@ -323,6 +324,7 @@ def test_bad_models_are_refused(
     fails(segment(pictures, *out, "--background", "saliency", model=baseline_folder), "SDM")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
     folder, out = tmp_path / "many", tmp_path / "out"
     folder.mkdir()

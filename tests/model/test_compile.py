@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {here!r})
@@ -36,13 +38,16 @@ def run(command: str, labels: int, **changes: object) -> None:
     assert done.stdout.endswith("equal\n"), done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_compile_in_one_graph():
     run(COMPILE, labels=3)
 
 
+@pytest.mark.slow
 def test_export():
     run(EXPORT, labels=3)
 
 
+@pytest.mark.slow
 def test_export_beyond_the_most_categories():
     run(EXPORT, labels=5, max_categories=3)

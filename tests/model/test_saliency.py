@@ -359,6 +359,7 @@ for split, head in [("top_k", "compare"), ("relative", "linear"), ("mass", "prod
 """
 
 
+@pytest.mark.slow
 def test_inference_mode_compile_and_export_agree():
     """In a process of its own: the shape checks of the test run do not compile."""
     done = subprocess.run(

@@ -53,6 +53,7 @@ def test_merges_of_a_worked_example():
     assert merges == [("e", "s"), ("es", "t</w>"), ("l", "o"), ("e", "w")]
 
 
+@pytest.mark.slow
 def test_training_is_the_same_in_every_process(tokenizer):
     code = (
         "from disa.pretraining.byte_pairs import train_tokenizer as t;from disa.picturebook import render_card as r;"

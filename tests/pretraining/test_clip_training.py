@@ -171,6 +171,7 @@ def test_it_learns(finished):
     assert losses(out)[59] < 0.9 * trained[0]
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_drawn_in_one_process_or_several():
     several, one = render_pictures("cards", 260, 3), render_pictures("cards", 5, 3)
     assert torch.equal(several.pixels[:5], one.pixels) and several.captions[:5] == one.captions

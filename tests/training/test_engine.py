@@ -235,6 +235,7 @@ def test_fp16_leaves_out_steps_that_overflow_and_goes_on(
         assert engine.scale == kept
 
 
+@pytest.mark.slow
 def test_fp16_that_finds_no_scale_gives_up(
     clip_folder: Path, batch: tuple[torch.Tensor, torch.Tensor]
 ) -> None:

@@ -70,6 +70,7 @@ def test_the_best_model_is_kept(
     assert any(not torch.equal(best[name], last[name]) for name in best)
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_more_images_is_another_and_is_done(
     clip_folder: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_an_evaluation_on_more_images_is_another_and_is_done(
     assert [record["evaluation"]["images"] for record in records] == [2, 2, 2, 3]
 
 
+@pytest.mark.slow
 def test_an_interruption_in_an_evaluation_of_picturebook_is_answered(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_somebody_s_copy_of_a_checkpoint_is_none_of_the_run_s(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_an_evaluation_measures_again(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

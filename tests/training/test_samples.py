@@ -253,6 +253,7 @@ def _spoil(folder: Path, how: str) -> None:
         mask.write_bytes(mask.read_bytes()[:60])
 
 
+@pytest.mark.slow
 def test_coco_stuff_from_its_official_files(tmp_path: Path, model_folder: Path) -> None:
     for split in ("train", "val"):
         build("coco-stuff", tmp_path / "datasets", split)

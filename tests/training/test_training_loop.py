@@ -101,6 +101,7 @@ loop.train(ModelConfig.from_dict(json.loads(config)), settings, Path(out), Path(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
 @pytest.mark.parametrize(("moment", "steps_logged"), [("step", 3), ("save", 4)])
 def test_a_killed_run_goes_on_bit_by_bit(
@@ -150,6 +151,7 @@ def test_a_signal_saves_and_leaves(
     assert same_weights(tmp_path, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux", reason="other systems start processes that know nothing of the patch"
 )
@@ -221,6 +223,7 @@ def another_clip(clip: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_resuming_something_else_is_refused(
     reference: Path, clip_folder: Path, tmp_path: Path
 ) -> None:

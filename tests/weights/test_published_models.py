@@ -107,6 +107,7 @@ def space(served: Hub) -> Path:
     return catseg_checkpoint(served.root / "spaces" / CATSEG_SPACE / "model_base.pth")
 
 
+@pytest.mark.slow
 def test_cat_seg_is_fetched_converted_once_and_remembered(
     served: Hub, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -154,6 +155,7 @@ def test_another_file_under_the_same_name_is_refused(
         disa.load("cat-seg-b", "cpu")
 
 
+@pytest.mark.slow
 def test_a_damaged_download_leaves_nothing_in_the_cache(served: Hub, space: Path, tmp_path: Path):
     space.write_bytes(space.read_bytes()[:5000])
     words = ["segment", __file__, "-l", "house", "--out", tmp_path / "out", "--model", "cat-seg-b"]
@@ -166,6 +168,7 @@ def test_a_damaged_download_leaves_nothing_in_the_cache(served: Hub, space: Path
     assert not list((tmp_path / "cache/disa/models").iterdir())
 
 
+@pytest.mark.slow
 def test_without_a_network_the_error_says_what_where_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -235,6 +238,7 @@ def test_the_network_alone_comes_back_from_the_hub(
     assert "library_name: disa" in (served.root / "models/someone/bare/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_saved_folder_gives_bitwise_the_same_in_a_fresh_process(
     tmp_path: Path, model_folder: Path
 ):

@@ -68,6 +68,7 @@ def test_a_scene_depends_on_seed_and_index_only(seed, index):
     assert first.caption == again.caption and first.words == again.words
 
 
+@pytest.mark.slow
 def test_a_scene_is_the_same_in_another_process():
     code = (
         "import hashlib;from disa.picturebook import render;scene=render(3, 4);"
