@@ -45,12 +45,23 @@ def test_every_stage_agrees_with_the_published_code(name: str) -> None:
     assert compared["slide.argmax"].agreement == 1
 
 
+def test_more_labels_than_the_head_takes_agree_with_the_published_code() -> None:
+    """256 of 270 labels are kept; the maps of six of them are stored under their original ids."""
+    golden = GoldenSet(CATSEG / "many_labels")
+    assert max(golden.meta["fwd.class_ids"]) >= 256 == golden.config.max_categories
+    compared = {one.stage: one for one in golden.compare()}
+    stages = ("fwd.agg.keep", "fwd.agg.layer0.out_s4", "fwd.dec.decoder1_s4", "fwd.logits_s8")
+    assert set(stages) <= set(compared)
+    assert all(one.passed and one.relative < 1e-5 for one in compared.values())
+
+
 @pytest.mark.slow
 def test_the_documented_command_prints_every_stage() -> None:
     command = [sys.executable, "tests/golden/comparison.py", "tests/golden/catseg"]
     done = subprocess.run(command, cwd=CATSEG.parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(done.stdout.count(stage) >= 2 for stage in STAGES)
+    assert "many_labels" in done.stdout
 
 
 def test_the_command_names_what_deviates(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
