@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import invoke
 from PIL import Image
 
 import disa
-from disa.evaluation.picturebook import evaluate
 from disa.picturebook import TEST_SEED, WORDS, render
 from disa.recipes import mini
 from disa.weights.names import WEIGHTS
@@ -31,8 +31,11 @@ def test_it_is_small_and_of_the_recipe():
 
 
 @pytest.mark.slow
-def test_it_finds_its_way_in_the_picturebook(segmenter):
-    numbers = evaluate(segmenter.model, segmenter.text(WORDS), scenes=40)
+def test_it_finds_its_way_in_the_picturebook(tmp_path):
+    file = tmp_path / "numbers.json"
+    words = ("picturebook", "--limit", "40", "--out", tmp_path / "out", "--json", file)
+    assert invoke("evaluate", *words, "--device", "cpu").exit_code == 0
+    numbers = json.loads(file.read_text())
     floors = {"seen_things": 62, "unseen_things": 50, "seen_stuff": 85, "unseen_stuff": 80}
     assert numbers["miou"] > 70
     assert all(numbers["groups"][name] > floor for name, floor in floors.items()), numbers["groups"]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from disa.data.benchmarks import find_benchmark
+from disa.data.drawn import PICTUREBOOK, DrawnDataset
 from disa.data.folder import open_folder
 from disa.data.images import Pixels
 from disa.data.masks import Labels
 from disa.data.prepared import open_prepared
 from disa.data.vocabulary import Vocabulary
+from disa.errors import DisaError
 
 FOLDER = "folder"
 
@@ -53,24 +55,38 @@ class Dataset(Protocol):
         """
         ...
 
-    def image_path(self, index: int) -> Path:
-        """Return the picture's file, for messages."""
+    def image_content(self, index: int) -> str:
+        """Return what tells a picture from any other under its id: size and digest of its file."""
+        ...
+
+    def mask_content(self, index: int) -> str:
+        """Return the same of the mask, so that a corrected mask is not taken for the old one."""
         ...
 
 
-def open_dataset(name: str, root: str | Path, split: str = "val") -> Dataset:
-    """Open one of the published data sets (`disa.data.benchmarks.BENCHMARKS`), or `FOLDER`, one's own.
+def open_dataset(name: str, root: str | Path | None, split: str = "val") -> Dataset:
+    """Open picturebook, a published data set (`benchmarks.BENCHMARKS`), or `FOLDER`, your own.
 
-    Raises `DisaError` for an unknown name or split, a tree that is missing or half unpacked (it names the first file
-    that lacks), and one that must be prepared first (it says by which command).
+    Raises `DisaError` for an unknown name or split; a tree that is missing or half unpacked, naming
+    the first file that it lacks; and one that must be prepared first, naming the command.
     """
+    if name == PICTUREBOOK:
+        if root is not None:
+            raise DisaError(f"{PICTUREBOOK} is drawn, not read: leave out --data")
+        return DrawnDataset(split)
+    if name != FOLDER:
+        find_benchmark(name).check_split(split)
+    if root is None:
+        raise DisaError(
+            f"{name} needs --data DIR, the folder that holds it; disa data list shows what it "
+            "looks like"
+        )
     folder = Path(root)
+    if not folder.is_dir():
+        raise DisaError(f"{folder}: no such folder; --data names the folder of the data sets")
     if name == FOLDER:
         return open_folder(folder, split)
     benchmark = find_benchmark(name)
-    benchmark.check_split(split)
-    return (
-        open_prepared(benchmark, folder, split)
-        if benchmark.prepared
-        else benchmark.open(folder, split)
-    )
+    if benchmark.prepared:
+        return open_prepared(benchmark, folder, split)
+    return benchmark.open(folder, split)

@@ -15,6 +15,7 @@ from disa.data.images import Pixels, read_file, read_size
 from disa.data.masks import Labels, Values, label_table, to_labels
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
+from disa.running.files import file_sha256, text_sha256
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ class PairedDataset:
         """Return the picture's file."""
         return self.pairs[index].image
 
+    def image_content(self, index: int) -> str:
+        """Return size and digest of the picture's file. Raises `DisaError` if it cannot be read."""
+        return content(self.pairs[index].image)
+
+    def mask_content(self, index: int) -> str:
+        """Return size and digest of the mask's file, or of its annotations."""
+        mask = self.pairs[index].mask
+        return content(mask) if isinstance(mask, Path) else text_sha256([repr(mask)])
+
     def labels(self, index: int) -> Labels:
         """Return the label map (H, W). Raises `DisaError`."""
         return to_labels(self.values(index), self._table)
@@ -94,6 +104,14 @@ class PairedDataset:
     @cached_property
     def _table(self) -> Labels:
         return label_table(self.vocabulary, self.ignored)
+
+
+def content(path: Path) -> str:
+    """Return "BYTES:SHA256" of a file. Raises `DisaError` if it cannot be read."""
+    try:
+        return f"{path.stat().st_size}:{file_sha256(path)}"
+    except OSError as error:
+        raise DisaError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[str, Path]:

@@ -1,5 +1,6 @@
-"""A benchmark's numbers, ready for JSON: (tally, categories) -> mIoU and its companions, all in percent."""
+"""A benchmark's numbers, ready for JSON: mIoU and its companions, all in percent."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,56 +8,57 @@ from jaxtyping import Bool, Float
 from torch import Tensor, tensor
 
 from disa.data.vocabulary import Category
-from disa.evaluation.tally import Tally
-
-KINDS = ("thing", "stuff")
+from disa.evaluation.score import Scores
 
 
-def numbers(tally: Tally, categories: Sequence[Category]) -> dict[str, Any]:
-    """Return what has been measured, in percent; None where there is nothing to measure.
+def numbers(scores: Scores, categories: Sequence[Category]) -> dict[str, Any]:
+    """Return what was measured, in percent; None where there is nothing to measure.
 
-    `miou` averages over the categories present in the images counted, `miou_all` over all of them (D71). `things` and
-    `stuff` are the means over the present categories of either kind.
+    `miou` averages over the categories present in the images counted, `miou_all` over all of them
+    (decision D71). `things` and `stuff` are the means over the present categories of either kind.
     """
-    confusion, boundary = tally.confusion, tally.boundary
-    iou, edge, accuracy, pixels = confusion.iou, boundary.iou, confusion.accuracy, confusion.pixels
+    confusion = scores.confusion
     result: dict[str, Any] = {
-        "images": int(tally.done.sum()),
+        "images": len(scores.images),
         "categories": len(categories),
         "categories_present": int(confusion.present.sum()),
-        "miou": _percent(confusion.miou),
-        "miou_all": _percent(confusion.miou_all),
-        "pixel_accuracy": _percent(confusion.pixel_accuracy),
-        "mean_accuracy": _percent(confusion.mean_accuracy),
-        "fwiou": _percent(confusion.fwiou),
-        "boundary_iou": _percent(float(edge.nanmean())),
+        "miou": percent(confusion.miou),
+        "miou_all": percent(confusion.miou_all),
+        "pixel_accuracy": percent(confusion.pixel_accuracy),
+        "mean_accuracy": percent(confusion.mean_accuracy),
+        "fwiou": percent(confusion.fwiou),
+        "boundary_iou": percent(float(scores.boundary.iou.nanmean())),
     }
-    for kind in KINDS:
-        chosen = tensor([category.kind == kind for category in categories]) & confusion.present
-        result["things" if kind == "thing" else kind] = {
-            "categories_present": int(chosen.sum()),
-            "miou": _mean(iou, chosen),
-            "mean_accuracy": _mean(accuracy, chosen),
-            "boundary_iou": _mean(edge, chosen),
-        }
+    for name, kind in (("things", "thing"), ("stuff", "stuff")):
+        of_kind = tensor([category.kind == kind for category in categories])
+        result[name] = _means(scores, of_kind & confusion.present)
     result["per_category"] = [
         {
             "index": index,
             "name": category.name,
             "kind": category.kind,
-            "pixels": int(pixels[index]),
-            "iou": _percent(float(iou[index])),
-            "accuracy": _percent(float(accuracy[index])),
-            "boundary_iou": _percent(float(edge[index])),
+            "pixels": int(confusion.pixels[index]),
+            "iou": percent(float(confusion.iou[index])),
+            "accuracy": percent(float(confusion.accuracy[index])),
+            "boundary_iou": percent(float(scores.boundary.iou[index])),
         }
         for index, category in enumerate(categories)
     ]
     return result
 
 
-def _mean(shares: Float[Tensor, " t"], chosen: Bool[Tensor, " t"]) -> float | None:
-    return _percent(float(shares[chosen].nanmean()))
+def percent(share: float) -> float | None:
+    """Return a share in percent; None for NaN, which JSON does not know."""
+    return None if math.isnan(share) else 100 * share
 
 
-def _percent(share: float) -> float | None:
-    return 100 * share if share == share else None  # JSON knows no NaN
+def _means(scores: Scores, chosen: Bool[Tensor, " t"]) -> dict[str, Any]:
+    def mean(shares: Float[Tensor, " t"]) -> float | None:
+        return percent(float(shares[chosen].nanmean()))
+
+    return {
+        "categories_present": int(chosen.sum()),
+        "miou": mean(scores.confusion.iou),
+        "mean_accuracy": mean(scores.confusion.accuracy),
+        "boundary_iou": mean(scores.boundary.iou),
+    }

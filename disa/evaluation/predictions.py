@@ -1,53 +1,186 @@
-"""Predicted label maps on disk: one index PNG per image id, at the evaluated size, and `run.json` that says whose.
+"""Predicted label maps on disk, the state of an evaluation: one index PNG per image.
 
-Signature: (id, labels `H W`) -> FOLDER/ID.png; more than 255 categories take 16 bits.
+What exists is not predicted again, so a run that was interrupted, however it ended, goes on with
+the same command. Several processes share the images and exchange nothing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from disa.errors import DisaError
-from disa.evaluation.resume import Run
+from disa.data.dataset import Dataset
+from disa.data.images import Pixels
+from disa.data.vocabulary import Vocabulary
+from disa.errors import DisaError, memory_errors_as
+from disa.evaluation.settings import EvaluationSettings
+from disa.inference.protocol import Protocol
 from disa.inference.render import palette_image
-from disa.running.files import prepare_folder, write_whole
+from disa.inference.segmenter import Segmenter
+from disa.running.files import prepare_folder, read_json, text_sha256, write_json, write_whole
+from disa.running.processes import ALONE, Processes
 
-ABOUT = "run.json"
+ABOUT = "predictions.json"  # what the maps of a folder are of
+LESS_MEMORY = "use --dtype bf16 or a smaller --size"
+
+Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category
+Report = Callable[[int, int], None]  # is told (done, of how many)
 
 
-class Predictions:
-    """The folder of one run's label maps; `categories` names what an index means."""
+class Predictor:
+    """A model with a vocabulary and a protocol: from a picture to the category of every pixel.
 
-    def __init__(self, folder: Path, run: Run, categories: Sequence[str]) -> None:
-        """Raises `DisaError` for a folder that holds anything but this run's maps, or cannot be written."""
-        self.folder, self.categories = folder, tuple(categories)
-        about = json.dumps(run.facts | {"categories": self.categories}, indent=1) + "\n"
-        prepare_folder(folder)
-        path = folder / ABOUT
-        if path.exists():
-            if path.read_bytes() != about.encode():
-                raise DisaError(
-                    f"{folder}: holds the predictions of another run; choose an empty folder"
-                )
-        elif any(file for file in folder.iterdir() if not file.name.startswith(".")):
+    It loads the model when the first picture comes: a finished run needs none.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Segmenter],
+        vocabulary: Vocabulary,
+        protocol: Protocol,
+        synonyms: bool = False,
+    ) -> None:
+        self.load = load
+        self.vocabulary = vocabulary
+        self.protocol = protocol
+        self.synonyms = synonyms
+        self._ready: tuple[Segmenter, Tensor, Tensor] | None = None
+
+    def __call__(self, picture: Pixels) -> Int[Tensor, "H W"]:
+        """Return the index of the category that each pixel's best prompt counts as."""
+        if self._ready is None:
+            segmenter = self.load()
+            text = segmenter.text(self.vocabulary.prompts(self.synonyms))
+            scored = torch.tensor(self.vocabulary.scored, device=segmenter.device)
+            self._ready = (segmenter, text, scored)
+        segmenter, text, scored = self._ready
+        return scored[segmenter.best_labels(picture, text, self.protocol).long()]
+
+
+class PredictionFolder:
+    """The label maps of one model, settings and data set."""
+
+    def __init__(self, path: Path, dataset: Dataset, images: int) -> None:
+        """Take the first `images` images; nothing is written yet."""
+        self.path = path
+        self.dataset = dataset
+        self.ids: Sequence[str] = dataset.ids[:images]
+        self.names = [category.name for category in dataset.vocabulary.categories]
+
+    def open(self, facts: dict[str, Any]) -> None:
+        """Make the folder, or take up the one that is there. For one process at a time.
+
+        A map whose image has changed since is removed. Raises `DisaError` for a folder that holds
+        anything but these predictions, naming what differs.
+        """
+        prepare_folder(self.path)
+        about = self.path / ABOUT
+        contents = {name: self.dataset.image_content(index) for index, name in enumerate(self.ids)}
+        facts = facts | {"images": len(self.ids)}
+        if about.exists():
+            self._take_up(read_json(about, "delete the folder to predict anew"), facts, contents)
+        elif any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise DisaError(
-                f"{folder}: is not empty, and no folder of predictions; choose an empty folder"
+                f"{self.path}: is not empty and holds no predictions; choose an empty folder"
             )
-        else:
-            write_whole(path, lambda file: file.write(about.encode()))
+        write_json(about, facts | {"contents": contents})
 
-    def lack(self, name: str) -> bool:
-        """Tell whether the image of this id still needs its map."""
-        return not self._path(name).exists()
+    def _take_up(self, before: Any, facts: dict[str, Any], contents: dict[str, str]) -> None:
+        before = before if isinstance(before, dict) else {}
+        differing = [
+            f"{name} {before.get(name)}, not {value}"
+            for name, value in json.loads(json.dumps(facts)).items()
+            if before.get(name) != value
+        ]
+        if differing:
+            raise DisaError(
+                f"{self.path}: holds another run ({'; '.join(differing)}); choose another folder, "
+                "or delete that one"
+            )
+        old = before.get("contents", {})
+        if names := [name for name in contents if name not in old]:
+            raise DisaError(
+                f"{self.path}: holds predictions of other images (none of {names[0]}); choose "
+                "another folder, or delete that one"
+            )
+        for name, content in contents.items():
+            if old.get(name) != content:
+                self.file(name).unlink(missing_ok=True)
+
+    def file(self, name: str) -> Path:
+        """Return the file of an image's map."""
+        return self.path / f"{name}.png"
+
+    def missing(self) -> list[int]:
+        """Return the positions of the images that have no map yet."""
+        return [index for index, name in enumerate(self.ids) if not self.file(name).exists()]
 
     def save(self, name: str, labels: Int[Tensor, "H W"]) -> None:
-        """Write one map. Raises `DisaError` if the disk refuses."""
-        picture = palette_image(labels.cpu().numpy(), self.categories)
-        write_whole(self._path(name), partial(picture.save, format="PNG"))
+        """Write one map: a category's index at every pixel, in 16 bits if there are more than 255.
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.png"
+        Raises `DisaError` if the disk refuses.
+        """
+        picture = palette_image(labels.cpu().numpy(), self.names)
+        write_whole(self.file(name), partial(picture.save, format="PNG"))
+
+
+def predict(
+    folder: PredictionFolder,
+    predictor: Predict,
+    *,
+    processes: Processes = ALONE,
+    interrupted: Callable[[], bool] = lambda: False,
+    report: Report = lambda done, total: None,
+    less_memory: str = LESS_MEMORY,
+) -> bool:
+    """Write the maps that are missing, and wait for the other processes; False if interrupted.
+
+    Each of `processes` predicts every n-th image. Raises `DisaError` for an image that cannot be
+    read or does not fit into memory, with the remedy `less_memory`.
+    """
+    total = len(folder.ids)
+    missing = folder.missing()
+    report(total - len(missing), total)
+    # By position, not by what is missing: another process may be further already.
+    own = [index for index in missing if index % processes.count == processes.rank]
+    stopped = False
+    for number, index in enumerate(own, start=1):
+        stopped = interrupted()
+        if stopped:
+            break
+        name = folder.ids[index]
+        picture = folder.dataset.image(index)
+        size = f"{picture.shape[1]} x {picture.shape[0]}"
+        with memory_errors_as(
+            f"{folder.dataset.name}, {name}: {size} pixels do not fit into memory; {less_memory}"
+        ):
+            labels = predictor(picture)
+        folder.save(name, labels)
+        # The other processes are about as fast.
+        report(min(total, total - len(missing) + number * processes.count), total)
+    return not any(processes.gathered(stopped))
+
+
+def prediction_facts(
+    dataset: Dataset, settings: EvaluationSettings, protocol: Protocol, model: dict[str, str]
+) -> dict[str, Any]:
+    """Return what makes a label map what it is, beside the image; `model` holds its checksums."""
+    vocabulary = dataset.vocabulary
+    prompts = (*vocabulary.prompts(settings.synonyms), *map(str, vocabulary.scored))
+    return {
+        "dataset": dataset.name,
+        **model,
+        "split": settings.split,
+        "protocol": protocol.name,
+        "size": protocol.size,
+        "dtype": settings.dtype,
+        "synonyms": settings.synonyms,
+        "dense_clip": settings.dense_clip,
+        "prompts": text_sha256(prompts),
+        "labels": [category.name for category in vocabulary.categories],
+    }

@@ -1,6 +1,7 @@
-"""What others have published: benchmark -> methods and their mIoU, from `published.json`.
+"""What others have published: methods and their mIoU by benchmark, from `published.json`.
 
-Nothing of it is measured here. PC-459 is published on two scales; most papers do not say which (docs/evaluation.md).
+Nothing of it is measured here. PC-459 is published on two scales, and most papers do not say which
+(docs/evaluation.md).
 """
 
 import json
@@ -8,15 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-PAPER = (
-    "a847",
-    "pc459",
-    "a150",
-    "pc59",
-    "pas20",
-    "pas20b",
-)  # the six benchmarks, in the order of the papers' tables
-BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table is set beside
+PAPER = ("a847", "pc459", "a150", "pc59", "pas20", "pas20b")  # in the order of the papers' tables
+BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table stands beside
 SCALES = {
     "present": "over the categories present",
     "all": "over all categories",
@@ -24,7 +18,7 @@ SCALES = {
 }
 
 
-class Published(NamedTuple):
+class PublishedMethod(NamedTuple):
     """One method as its authors report it, with a large backbone."""
 
     name: str
@@ -36,15 +30,15 @@ class Published(NamedTuple):
 
 
 @cache
-def methods() -> tuple[Published, ...]:
+def methods() -> tuple[PublishedMethod, ...]:
     """Return every method that is known."""
     data = json.loads(files("disa.evaluation").joinpath("published.json").read_text())
-    return tuple(Published(**method) for method in data["methods"])
+    return tuple(PublishedMethod(**method) for method in data["methods"])
 
 
-def published(benchmark: str | None, split: str = "val") -> list[Published]:
-    """Return the methods with a number for this benchmark, the highest first: none for others, and parts but val."""
-    if benchmark is None or split != "val":
+def published(benchmark: str, split: str = "val") -> list[PublishedMethod]:
+    """Return the methods with a number for this benchmark's val split, the highest first."""
+    if split != "val":
         return []
     known = [method for method in methods() if benchmark in method.miou]
     return sorted(known, key=lambda method: -method.miou[benchmark])

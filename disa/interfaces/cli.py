@@ -23,7 +23,10 @@ from disa.running.terminal import say, warn
 FAILED = 2
 
 # command -> where its record is
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "evaluate": "disa.interfaces.evaluate_command:Evaluate",
+    "score": "disa.interfaces.evaluate_command:Score",
+}
 INTRODUCTION = """\
 usage: disa COMMAND [OPTIONS]
 

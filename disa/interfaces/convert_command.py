@@ -5,7 +5,8 @@ from pathlib import Path
 import typer
 
 from disa.errors import DisaError
-from disa.weights.conversion import convert_catseg, sha256_of
+from disa.running.files import file_sha256
+from disa.weights.conversion import convert_catseg
 from disa.weights.fetching import LICENCE
 from disa.weights.model_card import Source
 from disa.weights.tokenizer_file import tokenizer_beside
@@ -21,7 +22,7 @@ def run(kind: str, checkpoint: Path, out: Path, *, tokenizer: Path | None) -> No
         raise DisaError(
             f"{checkpoint}: no such file; CAT-Seg publishes model_base.pth and model_large.pth"
         )
-    source = Source("CAT-Seg", checkpoint.name, LICENCE, sha256_of(checkpoint))
+    source = Source("CAT-Seg", checkpoint.name, LICENCE, file_sha256(checkpoint))
     given = tokenizer is not None
     unfit = convert_catseg(
         checkpoint, out, tokenizer or tokenizer_beside(checkpoint), source, must_fit=given

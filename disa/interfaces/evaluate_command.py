@@ -1,106 +1,304 @@
-"""`disa evaluate`: a data set's name, options and a model -> tables on the terminal, JSON, Markdown, pictures."""
+"""`disa evaluate` and `disa score`: numbers of a model, or of anybody's label maps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import Progress
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from disa.errors import DisaError
-from disa.evaluation.picturebook import SCENES, Failure, evaluate
-from disa.evaluation.pictures import save_both
-from disa.evaluation.predictor import DTYPES
-from disa.evaluation.report import table, write_report
-from disa.inference.segmenter import load
-from disa.model.dense import DenseClip
-from disa.picturebook import WORDS
-from disa.running.files import prepare_file, prepare_folder
-from disa.weights.names import model_folder
+from disa.evaluation.settings import EvaluationSettings
 
-PICTUREBOOK, ALL = "picturebook", "all"
+if TYPE_CHECKING:
+    from disa.data.dataset import Dataset
+    from disa.evaluation.evaluate import Evaluator
 
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line was given; None and False: not given."""
-
-    model: str
-    data: Path | None = None
-    split: str | None = None
-    out: Path | None = None
-    json: Path | None = None
-    limit: int | None = None
-    device: str = "auto"
-    dtype: str = "fp32"
-    protocol: str | None = None
-    size: int | None = None
-    synonyms: bool = False
-    workers: int | None = None
-    save_predictions: Path | None = None
-    save_worst: Path | None = None
-    dense_clip: bool = False
-
-    def refuse(self, dataset: str, *names: str) -> None:
-        """Raise `DisaError` if one of these options was given: it means nothing for this data set."""
-        for name in names:
-            if getattr(self, name) not in (None, False):
-                raise DisaError(
-                    f"--{name.replace('_', '-')} does not apply to {dataset}; leave it out"
-                )
+ALL = "all"
+PICTUREBOOK = "picturebook"
+OUT = Path("runs/evaluate")
+SOME_FAILED = 1
+NOTHING_DONE = 2
 
 
-def run(dataset: str, options: Options) -> None:
-    """Measure a model. Raises `DisaError`; what can be refused is refused before the model is loaded."""
-    if options.dtype not in DTYPES:
-        raise DisaError(f'unknown --dtype "{options.dtype}"; use {", ".join(DTYPES)}')
-    if dataset == PICTUREBOOK:
-        options.refuse(
-            dataset,
-            "data",
-            "split",
-            "out",
-            "protocol",
-            "size",
-            "synonyms",
-            "workers",
-            "save_predictions",
-        )
-        return picturebook(options)
-    from disa.interfaces.benchmarks import run_all, run_one
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a model: mIoU and its companions, beside published results.
 
-    return run_all(options) if dataset == ALL else run_one(dataset, options)
+    Every predicted label map is kept, so the same command goes on after an interruption and
+    predicts no image twice. Several processes share the work, one GPU each:
+    `torchrun --nproc-per-node 4 -m disa evaluate ...`.
 
+    Examples:
 
-def picturebook(options: Options) -> None:
-    """Measure on the first `limit` test scenes of the drawn world; `dense_clip`: the model's CLIP without the head.
+      disa evaluate a150 --data datasets --model cat-seg-b --out runs/a150
 
-    `save_worst` receives the 20 worst scenes, truth and prediction. Raises `DisaError`.
+      disa evaluate all --data datasets --model models/large
+
+      disa evaluate folder --data my-pictures --save-worst failures
+
+      disa evaluate picturebook --model mini --json numbers.json --dense-clip
     """
-    scenes, folder = SCENES if options.limit is None else options.limit, model_folder(options.model)
-    if options.save_worst is not None:
-        prepare_folder(options.save_worst)
-    if options.json is not None:
-        prepare_file(options.json)
-    segmenter = load(options.model, options.device, DTYPES[options.dtype])
-    measured = (
-        DenseClip(segmenter.model.backbone, segmenter.model.config).eval()
-        if options.dense_clip
-        else segmenter.model
-    )
-    size = segmenter.model.config.backbone_image_size
-    worst: list[Failure] | None = None if options.save_worst is None else []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scenes", total=scenes)
-        numbers = evaluate(
-            measured, segmenter.text(WORDS), scenes=scenes, size=size, worst=worst,
-            progress=lambda done: progress.update(task, completed=done),
-        )  # fmt: skip
-    name = f"{options.model}, CLIP alone" if options.dense_clip else options.model
-    if options.json is not None:
-        found = {"dataset": PICTUREBOOK, "dense_clip": options.dense_clip} | numbers
-        write_report(options.json, found, options.model, folder)
-    if options.save_worst is not None:
-        for rank, failure in enumerate(worst or [], start=1):
-            stem = options.save_worst / f"{rank:02d}_scene{failure.number:05d}"
-            save_both(stem, failure.scene.image, failure.scene.labels, failure.labels, WORDS)
-    Console().print(table(numbers, f"{PICTUREBOOK}: {name}"))
+
+    # What to measure on: `picturebook`, the drawn world with exact masks; a benchmark
+    # (`disa data list`); `folder`, your own pictures and masks; `all`, the papers' six benchmarks.
+    dataset: Positional[str]
+    # A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.
+    model: Annotated[str, arg(aliases=["-m"])] = "mini"
+    # Folder with the benchmarks' official trees side by side, or with your own data set.
+    data: Path | None = None
+    settings: OmitArgPrefixes[EvaluationSettings] = field(default_factory=EvaluationSettings)
+    # Folder for result.json, report.md and the label maps. Default: runs/evaluate/DATASET-MODEL.
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    # Write the numbers to this file, too.
+    json: Path | None = None
+    # Folder for the predicted label maps: index PNG, named by image id. Default: OUT/predictions.
+    save_predictions: Path | None = None
+    # Save the 20 images with the lowest mIoU to this folder, truth and prediction.
+    save_worst: Path | None = None
+    # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
+    device: str = "auto"
+    # Read options from this YAML or TOML file; those on the command line win.
+    config: Path | None = None
+
+    def run(self) -> int:
+        """Measure. Raises `DisaError`; what can be refused is refused before a model is loaded."""
+        from disa.evaluation.evaluate import Evaluator
+        from disa.running.processes import join
+        from disa.weights.names import model_folder
+
+        datasets, left_out = self._open()
+        path = model_folder(self.model)
+        if self.dataset == PICTUREBOOK:
+            datasets = {PICTUREBOOK: self._drawn(path)}
+        with join() as processes:
+            evaluator = Evaluator(path, self.model, self.settings, self.device, processes)
+            if self.dataset == ALL:
+                return self._run_all(evaluator, datasets, left_out)
+            ((name, dataset),) = datasets.items()
+            self._run_one(evaluator, name, dataset)
+        return 0
+
+    def _drawn(self, path: Path) -> "Dataset":
+        """Return as many scenes as asked for, drawn at the model's own size."""
+        from disa.data.drawn import SCENES, DrawnDataset
+        from disa.evaluation.evaluate import model_config
+
+        size = model_config(path).backbone_image_size
+        return DrawnDataset(self.settings.split, self.settings.limit or SCENES, size)
+
+    def _open(self) -> tuple[dict[str, "Dataset"], dict[str, str]]:
+        """Return the data sets by name, and why others are left out. Raises `DisaError`."""
+        from disa.data.dataset import open_dataset
+        from disa.evaluation.evaluate import protocol_of
+        from disa.evaluation.published import PAPER
+        from disa.running.files import prepare_file
+
+        protocol_of(self.dataset, self.settings)
+        if self.json is not None:
+            prepare_file(self.json)
+        split = self.settings.split
+        if self.dataset != ALL:
+            return {self.dataset: open_dataset(self.dataset, self.data, split)}, {}
+        datasets = {}
+        reasons = {}
+        for name in PAPER:
+            try:
+                datasets[name] = open_dataset(name, self.data, split)
+            except DisaError as error:
+                reasons[name] = str(error)
+        if not datasets:
+            raise DisaError(
+                f"{self.data}: holds none of {', '.join(PAPER)}; disa data list shows how they "
+                f"lie ({reasons[PAPER[0]]})"
+            )
+        return datasets, reasons
+
+    def _run_one(self, evaluator: "Evaluator", name: str, dataset: "Dataset") -> None:
+        from disa.running.files import write_json
+        from disa.running.terminal import say
+
+        out = self.out or self._default_out(name)
+        maps = self.save_predictions or out / "predictions"
+        result = self._measure(evaluator, name, dataset, out, maps, self.save_worst)
+        if evaluator.processes.rank == 0:
+            if self.json is not None:
+                write_json(self.json, result, indent=2)
+            show(result)
+            say(f"{out}: report.md, result.json; label maps in {maps}")
+
+    def _run_all(
+        self, evaluator: "Evaluator", datasets: dict[str, "Dataset"], left_out: dict[str, str]
+    ) -> int:
+        """Measure every benchmark and write the papers' table; a failure leaves the others be."""
+        from disa.running.terminal import warn
+
+        out = self.out or self._default_out(ALL)
+        speaks = evaluator.processes.rank == 0
+        if speaks:
+            for name, reason in left_out.items():
+                warn(f"LEFT OUT {name}: {reason}")
+        results: dict[str, Any] = {}
+        failed = False
+        for name, dataset in datasets.items():
+            maps = (self.save_predictions or out / "predictions") / name
+            worst = None if self.save_worst is None else self.save_worst / name
+            try:
+                results[name] = self._measure(evaluator, name, dataset, out / name, maps, worst)
+            except DisaError as error:
+                if evaluator.processes.count > 1:
+                    raise  # the others wait for this process; the launcher ends them
+                failed = True
+                left_out[name] = f"failed: {error}"
+                warn(f"FAILED {name}: {error}")
+        if speaks and results:
+            self._write_paper_table(out, results, left_out)
+        if failed:
+            return SOME_FAILED if results else NOTHING_DONE
+        return 0
+
+    def _measure(
+        self,
+        evaluator: "Evaluator",
+        name: str,
+        dataset: "Dataset",
+        out: Path,
+        maps: Path,
+        worst: Path | None,
+    ) -> dict[str, Any]:
+        from disa.evaluation.evaluate import write_result
+        from disa.evaluation.worst_images import save_worst
+        from disa.running.files import prepare_folder
+        from disa.running.records import save_config
+
+        prepare_folder(out)
+        if worst is not None:
+            prepare_folder(worst)
+        result, scores, folder = evaluator.evaluate(name, dataset, maps)
+        if evaluator.processes.rank == 0:
+            write_result(out, result)
+            save_config(out / "config.yaml", self)
+            if worst is not None:
+                save_worst(worst, folder, scores)
+        return result
+
+    def _write_paper_table(
+        self, out: Path, results: dict[str, Any], left_out: dict[str, str]
+    ) -> None:
+        from rich.table import Table
+
+        from disa.evaluation.tables import paper_markdown, paper_table
+        from disa.running.files import write_json, write_whole
+        from disa.running.terminal import say
+
+        rows = paper_table(results, self.model)
+        reasons = [f"{name}: {reason}" for name, reason in left_out.items()]
+        text = paper_markdown(rows, reasons)
+        write_whole(out / "table.md", lambda file: file.write(text.encode()))
+        everything = {"model": self.model, "benchmarks": results, "left_out": left_out}
+        for path in (out / "result.json", self.json):
+            if path is not None:
+                write_json(path, everything, indent=2)
+        table = Table(*rows[0], title="mIoU %")
+        for row in rows[1:]:
+            table.add_row(*row)
+        say(table)
+        for reason in reasons:
+            say(f"LEFT OUT {reason}")
+        say(f"{out}: table.md, result.json, and a folder each")
+
+    def _default_out(self, name: str) -> Path:
+        """Return a folder of this data set and model alone, also where two share a name."""
+        from disa.data.dataset import FOLDER
+
+        data = self.data if name == FOLDER else None
+        model = Path(self.model)
+        return OUT / f"{_tagged(name, data)}-{_tagged(model.name, model)}"
+
+
+def _tagged(name: str, path: Path | None) -> str:
+    """Return a name; that of a path gets its own name and a digest of the place."""
+    from disa.running.files import text_sha256
+
+    if path is None or not path.exists():
+        return name
+    place = path.resolve()
+    return f"{place.name}-{text_sha256([str(place)])[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Count anybody's label maps against a data set's masks.
+
+    PREDICTIONS holds an index PNG for each image, named by the image's id and of the image's size;
+    a value is a category's position in the vocabulary (`disa vocabulary NAME` prints them).
+
+    Examples:
+
+      disa score maps a150 --data datasets
+
+      disa score maps folder --data my-pictures --json numbers.json
+    """
+
+    # Folder with the label maps: ID.png, in 8 or 16 bits, grey or with a palette.
+    predictions: Positional[Path]
+    # The data set: a name of `disa data list`, `picturebook`, or `folder`.
+    dataset: Positional[str]
+    # Folder with the benchmarks' official trees side by side, or with your own data set.
+    data: Path | None = None
+    # Which part of the data set.
+    split: str = "val"
+    # The first images only. Default: all.
+    limit: int | None = None
+    # Write the numbers to this file, too.
+    json: Path | None = None
+
+    def run(self) -> int:
+        """Count. Raises `DisaError` for a map that is missing or does not fit."""
+        from disa.data.dataset import open_dataset
+        from disa.evaluation.evaluate import base_result
+        from disa.evaluation.score import score
+        from disa.running.files import prepare_file, write_json
+        from disa.running.terminal import counted
+
+        if not self.predictions.is_dir():
+            raise DisaError(f"{self.predictions}: no such folder; name one with the label maps")
+        if self.json is not None:
+            prepare_file(self.json)
+        dataset = open_dataset(self.dataset, self.data, self.split)
+        ids = dataset.ids[: self.limit]
+        with counted(f"{dataset.name}: counting") as bar:
+            scores = score(self.predictions, dataset, ids, bar)
+        result = base_result(self.dataset, dataset, scores, self.split)
+        result["model"] = str(self.predictions)
+        if self.json is not None:
+            write_json(self.json, result, indent=2)
+        show(result)
+        return 0
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result as tables, and what a reader must know."""
+    from rich.table import Table
+
+    from disa.evaluation.drawn_world import group_table
+    from disa.evaluation.tables import beside_published, measures, remarks
+    from disa.running.terminal import say
+
+    if "groups" in result:
+        clip = ", CLIP alone" if result["dense_clip"] else ""
+        say(group_table(result, f"{result['dataset']}: {result['model']}{clip}"))
+        return
+    title = f"{result['dataset']}: {result['model']}, {result['images']} images"
+    table = Table("measure", "%", title=title)
+    table.columns[1].justify = "right"
+    for row in measures(result):
+        table.add_row(*row)
+    say(table)
+    if result["published"]:
+        table = Table("method", "mIoU %", "", title="beside published results")
+        table.columns[1].justify = "right"
+        for published_row in beside_published(result):
+            table.add_row(*published_row)
+        say(table)
+    for line in remarks(result):
+        say(line.replace("**", ""))

@@ -3,10 +3,11 @@
 Signature: (path, writer) -> the file; everything that this package writes goes through here.
 """
 
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,6 +75,30 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_sha256(texts: Iterable[str]) -> str:
+    """Return the sha256 of texts, a line each, in hexadecimal."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Return the data in a JSON file.
+
+    Raises `DisaError` that names the file and ends with `remedy` if it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DisaError(f"{path}: no such file; {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise DisaError(f"{path}: cannot be read as JSON ({error}); {remedy}") from None
 
 
 def sync(path: Path) -> None:

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from disa.running.files import file_sha256
+
 
 def provenance(model: str, path: Path) -> dict[str, Any]:
     """Return what makes numbers repeatable: weights, command, versions, commit (None outside a checkout), date."""
@@ -35,14 +37,9 @@ def weights_sha256(model: Path) -> str:
     """
     whole = [model, model / "model.safetensors", model / "pytorch_model.bin"]
     if file := next((path for path in whole if path.is_file()), None):
-        return _sha256(file)
+        return file_sha256(file)
     parts = sorted((*model.glob("*.safetensors"), *model.glob("*.bin")))
-    return hashlib.sha256("".join(f"{_sha256(part)}\n" for part in parts).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256("".join(f"{file_sha256(part)}\n" for part in parts).encode()).hexdigest()
 
 
 @cache

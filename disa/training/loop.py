@@ -167,7 +167,7 @@ class _Training:
             f"{self.source.name}: {per_step} of {labels} labels a step; {total / 1e6:.1f} M "
             f"parameters, {trained / 1e6:.1f} M of them train"
         )
-        if self.evaluation.reason and self.source.validation is not None:
+        if self.evaluation.reason and self.settings.evaluate_images:
             log.say(f"not measured on the way: {self.evaluation.reason}")
 
     def _save(self, done: int) -> None:

@@ -4,7 +4,6 @@ Signature: (Dataset, settings, index) -> pixels `3 S S` uint8, target `S S` (ind
 The augmentation is the baseline's [B] (quirk 3), with one stream of random numbers per sample (decision D80).
 """
 
-import hashlib
 import shlex
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset as Samples
 
 from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.errors import DisaError
+from disa.running.files import text_sha256
 from disa.training.augment import crop, jitter_colours, pad, scaled_to
 from disa.training.scenes import LABELS, TrainingScenes
 from disa.training.settings import TrainConfig
@@ -36,13 +36,22 @@ class Source(NamedTuple):
     samples: Callable[[TrainConfig, int], Samples[Sample]]  # (settings, pixels a side)
     facts: dict[str, Any]
     # what is read before the first step, or refused; with the number of images that will be measured
-    check: Callable[[Console | None, int], None] = lambda console, measured: None
-    validation: Callable[[], Dataset] | None = (
-        None  # what to measure on; picturebook has scenes of its own
-    )
+    check: Callable[[Console | None, int], None]
+    validation: Callable[[], Dataset]  # opens what to measure on
 
 
-PICTUREBOOK = Source("picturebook", LABELS, TrainingScenes, {"name": "picturebook"})
+def _nothing_to_check(console: Console | None, measured: int) -> None:
+    """Drawn and published masks are right as they are."""
+
+
+PICTUREBOOK = Source(
+    "picturebook",
+    LABELS,
+    TrainingScenes,
+    {"name": "picturebook"},
+    _nothing_to_check,
+    partial(open_dataset, "picturebook", None),
+)
 
 
 def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
@@ -58,15 +67,20 @@ def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
         raise DisaError(
             f"{name} prompts other words than it scores, so it is no data set to train on; use pas20"
         )
-    ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
     facts = {
         "name": name,
         "split": split,
         "images": len(dataset.ids),
-        "ids": ids,
+        "ids": text_sha256(dataset.ids),
         "labels": list(labels),
     }
-    check = partial(check_folder, dataset, root, split) if name == FOLDER else PICTUREBOOK.check
+    check = _nothing_to_check
+    if name == FOLDER:
+        # What a user may have edited since: a run goes on only with what it has seen.
+        positions = range(len(dataset.ids))
+        facts["content_of_images"] = text_sha256(map(dataset.image_content, positions))
+        facts["content_of_masks"] = text_sha256(map(dataset.mask_content, positions))
+        check = partial(check_folder, dataset, root, split)
     validation = partial(open_dataset, name, root, "val")
     return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check, validation)
 

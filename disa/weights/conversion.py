@@ -1,6 +1,5 @@
 """Other people's checkpoints -> model folders that `disa.load` reads; all is checked before anything is written."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -66,9 +65,3 @@ def read_catseg(checkpoint: Path) -> Disa:
         raise DisaError(f"{checkpoint}: {error}") from None
     model.backbone.restore_buffers()
     return model.eval()
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,9 +11,9 @@ from pathlib import Path
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, write_whole
+from disa.running.files import file_sha256, prepare_folder, write_whole
 from disa.weights.clip_files import PARTS, WHOLE, is_clip_folder, read_clip_config
-from disa.weights.conversion import convert_catseg, sha256_of
+from disa.weights.conversion import convert_catseg
 from disa.weights.hub import commit_of, fetch_first
 from disa.weights.model_card import Source
 from disa.weights.names import FILES, PUBLISHED, Published
@@ -77,7 +77,7 @@ def _converted(name: str, entry: Published) -> Path:
     checkpoint = fetch_first(entry.repository, (entry.checkpoint,), kind="space")
     place = f"{entry.repository}/{entry.checkpoint} (Space on the Hugging Face Hub)"
     source = Source(
-        f"CAT-Seg ({name})", place, LICENCE, sha256_of(checkpoint), commit_of(checkpoint)
+        f"CAT-Seg ({name})", place, LICENCE, file_sha256(checkpoint), commit_of(checkpoint)
     )
     _remember(f"{entry.repository}/{entry.checkpoint}", source.sha256)
     convert_catseg(checkpoint, folder, CLIP_TOKENIZER, source)

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from small_run import small_config, small_settings
 
 import disa
 from disa.errors import DisaError
-from disa.evaluation.picturebook import evaluate
-from disa.training import validation as evaluations
+from disa.evaluation.drawn_world import group_numbers
+from disa.evaluation.predictions import predict
+from disa.training import validation
 from disa.training.checkpoint import checkpoints
 from disa.training.learner import Learner
 from disa.training.loop import train
@@ -52,11 +52,11 @@ def test_the_best_model_is_kept(
 ) -> None:
     measured = iter([30.0, 40.0, 35.0])
 
-    def of_a_kind(*args: object, **options: object) -> dict[str, object]:
-        return evaluate(*args, **options) | {"miou": next(measured)}
+    def of_a_kind(*counts: object) -> dict[str, object]:
+        return group_numbers(*counts) | {"miou": next(measured)}
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluations, "evaluate", of_a_kind)
+        patch.setattr(validation, "group_numbers", of_a_kind)
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
     assert json.loads((tmp_path / "best.json").read_text()) == {
         "step": 4,
@@ -86,12 +86,12 @@ def test_an_evaluation_on_more_images_is_another_and_is_done(
 def test_an_interruption_in_an_evaluation_of_picturebook_is_answered(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: Any, progress: Callable[[int], None], **options: Any) -> dict[str, Any]:
+    def interrupted(*folder: Any, **options: Any) -> bool:
         signal.raise_signal(signal.SIGTERM)
-        return evaluate(*args, progress=progress, **options)
+        return predict(*folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluations, "evaluate", interrupted)
+        patch.setattr(validation, "predict", interrupted)
         assert train(CONFIG, SETTINGS, tmp_path, clip_folder) is None
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
     assert train(CONFIG, SETTINGS, tmp_path, clip_folder, resume=True) is not None

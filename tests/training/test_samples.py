@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import invoke
 from miniatures import build
 from PIL import Image
 from rich.console import Console
@@ -202,9 +203,9 @@ def test_from_the_command_line_and_back_through_the_evaluator(
     fields = ["batch=2", "categories=0", "evaluate_every=1"]
     done = train_by_command(model_folder, "folder", folder, out, *fields)
     assert f"disa evaluate folder --data {folder} --model {out / 'model'}" in done.stdout
-    measured = CliRunner().invoke(
-        app, ["evaluate", "folder", "--data", str(folder), "--model", str(out / "model"), "--out", str(tmp_path / "r"),
-              "--protocol", "whole", "--json", str(tmp_path / "val.json")],
+    measured = invoke(
+        "evaluate", "folder", "--data", folder, "--model", out / "model", "--out", tmp_path / "r",
+        "--protocol", "whole", "--json", tmp_path / "val.json",
     )  # fmt: skip
     assert measured.exit_code == 0, measured.output
     # measured on the way by the same evaluator, on the same images

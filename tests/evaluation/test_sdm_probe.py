@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from disa.evaluation.boundary import Boundary, band
-from disa.evaluation.localisation import (
-    Localisation,
+from disa.evaluation.sdm_probe import (
+    SdmEvidence,
     average_precision,
     ranking_auc,
     soft_iou,
@@ -66,12 +66,13 @@ def test_a_perfect_module_scores_full_marks() -> None:
     labels[1, 8:, :] = 2
     shares = token_shares(labels, 3, (4, 4))
     matched = torch.where(shares.flatten(2).sum(2) > 0, 20.0, -20.0)
-    measured = Localisation(3, torch.tensor([False, True, False]))
+    measured = SdmEvidence(3, torch.tensor([False, True, False]))
     measured.update(Prediction(torch.zeros(2, 3, 16, 16), shares, matched, shares), labels)
-    assert measured.saliency_precision().tolist() == [1, 1, 1]
-    assert measured.split_iou().tolist() == [1, 1, 1]
-    assert measured.auc()[1:].tolist() == [1, 1]
-    assert measured.auc()[0].isnan()  # present in every image
+    scores = measured.scores()
+    assert scores.saliency_ap.tolist() == [1, 1, 1]
+    assert scores.split_iou.tolist() == [100, 100, 100]
+    assert scores.itm_auc[1:].tolist() == [1, 1]
+    assert scores.itm_auc[0].isnan()  # present in every image
 
 
 def test_foreground_iou_counts_things_only() -> None:
@@ -80,15 +81,15 @@ def test_foreground_iou_counts_things_only() -> None:
     peak = torch.zeros(1, 2, 8, 8)
     peak[0, 0] = 1  # stuff everywhere: never denser than the average
     peak[0, 1, 3, 3] = 1  # smoothed over the thing's 3 x 3 tokens
-    measured = Localisation(2, torch.tensor([False, True]))
+    measured = SdmEvidence(2, torch.tensor([False, True]))
     measured.update(
         Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), 9.0), peak), labels
     )
-    absent = Localisation(2, torch.tensor([False, True]))
+    absent = SdmEvidence(2, torch.tensor([False, True]))
     doubted = torch.tensor([[9.0, -9.0]])
     absent.update(Prediction(torch.zeros(1, 2, 32, 32), peak, doubted, peak), labels)
-    assert 0.6 < measured.foreground_iou() <= 1
-    assert absent.foreground_iou() == 0
+    assert 60 < measured.scores().foreground_iou <= 100
+    assert absent.scores().foreground_iou == 0
 
 
 def test_boundary_iou_of_the_truth_is_one_and_of_a_shift_is_less() -> None:

@@ -1,0 +1,67 @@
+"""The drawn world of picturebook as a data set like any other; nothing of it is on disk."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from disa.data.images import Pixels
+from disa.data.masks import Labels
+from disa.data.vocabulary import Category, Vocabulary, vocabulary_of
+from disa.errors import DisaError
+from disa.picturebook import SIZE, SYNONYMS, TEST_SEED, THINGS, TRAIN_SEED, WORDS, Scene, render
+
+PICTUREBOOK = "picturebook"
+SCENES = 500  # of the benchmark: the first ones of the held-out world
+SEEDS = {"val": TEST_SEED, "train": TRAIN_SEED}
+
+
+class DrawnDataset:
+    """The first scenes of one of the two worlds, drawn when they are asked for."""
+
+    def __init__(self, split: str = "val", scenes: int = SCENES, size: int = SIZE) -> None:
+        """Open the held-out scenes (`val`) or those of training. `size` is a side in pixels.
+
+        Raises `DisaError` for another split.
+        """
+        if split not in SEEDS:
+            raise DisaError(f'{PICTUREBOOK} has no split "{split}"; use {" or ".join(SEEDS)}')
+        self.name = PICTUREBOOK
+        self.vocabulary = drawn_vocabulary()
+        self.ignored = 255
+        self.ids: Sequence[str] = tuple(f"scene-{index:05d}" for index in range(scenes))
+        self.seed = SEEDS[split]
+        self.size = size
+
+    def scene(self, index: int) -> Scene:
+        """Return the picture with all that is known of it."""
+        return render(self.seed, index, self.size)
+
+    def image(self, index: int) -> Pixels:
+        """Return the picture, uint8 (H, W, 3)."""
+        return self.scene(index).image
+
+    def labels(self, index: int) -> Labels:
+        """Return the label map (H, W); every pixel has a label."""
+        return self.scene(index).labels.astype(np.uint8)
+
+    def image_content(self, index: int) -> str:
+        """Return what a scene depends on: it is the same whoever draws it."""
+        return f"{self.seed}:{index}:{self.size}"
+
+    def mask_content(self, index: int) -> str:
+        """Return the same: a scene's mask is drawn with it."""
+        return self.image_content(index)
+
+
+def drawn_vocabulary() -> Vocabulary:
+    """Return the nouns of the drawn world, things and stuff."""
+    categories = [
+        Category(
+            name=word,
+            synonyms=SYNONYMS.get(word, ()),
+            kind="thing" if word in THINGS else "stuff",
+            source_id=index,
+        )
+        for index, word in enumerate(WORDS)
+    ]
+    return vocabulary_of(PICTUREBOOK, categories)

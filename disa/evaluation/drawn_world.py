@@ -1,0 +1,102 @@
+"""Picturebook's numbers by group: seen or unseen in training, things or stuff."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from disa.evaluation.score import Scores
+from disa.evaluation.sdm_probe import SdmScores
+from disa.picturebook import WORDS, group
+
+GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
+COLUMNS = ("all", *GROUPS)
+# measure -> title in the table, digits behind the point
+ROWS = {
+    "miou": ("mIoU %", 1),
+    "boundary_iou": ("boundary IoU %", 1),
+    "split_iou": ("split IoU %", 1),
+    "saliency_ap": ("saliency AP", 3),
+    "itm_auc": ("ITM AUC", 3),
+}
+
+
+def group_numbers(scores: Scores, sdm: SdmScores | None) -> dict[str, Any]:
+    """Return the means over the four groups, over seen, unseen and all nouns, as plain data.
+
+    IoUs and accuracies are in percent, `itm_auc` and `saliency_ap` in 0..1; what belongs to the SDM
+    is None without one.
+    """
+    confusion = scores.confusion
+    per_class = {
+        "iou": (100 * confusion.iou).tolist(),
+        "accuracy": (100 * confusion.accuracy).tolist(),
+        "boundary_iou": (100 * scores.boundary.iou).tolist(),
+    }
+    if sdm is not None:
+        per_class["itm_auc"] = sdm.itm_auc.tolist()
+        per_class["saliency_ap"] = sdm.saliency_ap.tolist()
+        per_class["split_iou"] = sdm.split_iou.tolist()
+    means = {name: _means(each) for name, each in per_class.items()}
+    return {
+        "scenes": len(scores.images),
+        "miou": means["iou"]["all"],
+        "pixel_accuracy": 100 * confusion.pixel_accuracy,
+        "mean_accuracy": means["accuracy"]["all"],
+        "fwiou": 100 * confusion.fwiou,
+        "groups": {name: means["iou"][name] for name in GROUPS},
+        "boundary_iou": means["boundary_iou"],
+        "itm_auc": means.get("itm_auc"),
+        "saliency_ap": means.get("saliency_ap"),
+        "split_iou": means.get("split_iou"),
+        "foreground_iou": None if sdm is None else sdm.foreground_iou,
+        "background_iou": None if sdm is None else sdm.background_iou,
+        "per_class": {
+            word: {"group": group(word)}
+            | {name: _plain(each[index]) for name, each in per_class.items()}
+            for index, word in enumerate(WORDS)
+        },
+    }
+
+
+def group_table(result: dict[str, Any], title: str) -> Table:
+    """Return the numbers by group; rows of a model without the SDM are left out."""
+    caption = (
+        f"{result['scenes']} scenes; pixel accuracy {result['pixel_accuracy']:.1f} %, "
+        f"mean accuracy {_text(result['mean_accuracy'], 1)} %, fwIoU {result['fwiou']:.1f} %"
+    )
+    if result["foreground_iou"] is not None:
+        caption += f", foreground IoU {result['foreground_iou']:.1f} %"
+    table = Table(title=title, caption=caption)
+    table.add_column("", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, (heading, digits) in ROWS.items():
+        row = {"all": result["miou"], **result["groups"]} if name == "miou" else result[name]
+        if row is not None:
+            table.add_row(heading, *(_text(row[column], digits) for column in COLUMNS))
+    return table
+
+
+def _means(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the means of the values that are known, over each group and the unions of groups."""
+
+    def mean(prefix: str) -> float | None:
+        known = [
+            value
+            for word, value in zip(WORDS, values, strict=True)
+            if group(word).startswith(prefix) and not math.isnan(value)
+        ]
+        return sum(known) / len(known) if known else None
+
+    names = {"all": "", "seen": "seen", "unseen": "unseen"} | {name: name for name in GROUPS}
+    return {name: mean(prefix) for name, prefix in names.items()}
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

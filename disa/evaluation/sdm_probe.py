@@ -1,0 +1,164 @@
+"""What only the SDM has: does it know which labels are there, and where, and what is foreground?"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from disa.data.dataset import Dataset
+from disa.errors import DisaError
+from disa.evaluation.numbers import percent
+from disa.inference.foreground import foreground_density
+from disa.inference.segmentation import FOREGROUND_DENSITY
+from disa.inference.segmenter import Segmenter
+from disa.model.disa import Prediction
+
+BATCH = 10  # pictures that go through the model together
+
+
+class SdmScores(NamedTuple):
+    """Numbers per category, NaN where there is nothing to measure, and two over all pixels."""
+
+    itm_auc: Float[Tensor, " t"]  # of the matched logit, in 0..1
+    saliency_ap: Float[Tensor, " t"]  # average precision, in 0..1
+    split_iou: Float[Tensor, " t"]  # percent
+    foreground_iou: float | None  # percent, of the foreground mask with the things
+    background_iou: float | None  # percent, of the rest with the stuff
+
+
+def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> SdmScores | None:
+    """Measure the SDM on the first pictures of a data set, each in one view; None without an SDM.
+
+    The pictures have one size, whose sides are multiples of the model's patch, and every pixel has
+    a label, as in picturebook. Raises `DisaError` if a pixel has none.
+    """
+    if not segmenter.model.config.disentangle:
+        return None
+    text = segmenter.text(dataset.vocabulary.prompts())
+    categories = dataset.vocabulary.categories
+    things = torch.tensor([category.kind == "thing" for category in categories])
+    evidence = SdmEvidence(len(categories), things)
+    for first in range(0, images, BATCH):
+        positions = range(first, min(first + BATCH, images))
+        pictures = [torch.from_numpy(dataset.image(index)) for index in positions]
+        labels = torch.stack([torch.from_numpy(dataset.labels(index)) for index in positions])
+        if int(labels.max()) >= len(categories):
+            raise DisaError(f"{dataset.name}: has pixels without a label; the SDM needs them all")
+        pixels = rearrange(torch.stack(pictures), "b h w rgb -> b rgb h w")
+        with torch.inference_mode():
+            prediction = segmenter.model(pixels.to(text.device, text.dtype), text)
+            evidence.update(prediction, labels.long())
+    return evidence.scores()
+
+
+class SdmEvidence:
+    """Collects how well saliency, split and matched logit agree with the true masks.
+
+    A category counts as present in an image if it has one pixel there.
+    """
+
+    def __init__(self, categories: int, things: Bool[Tensor, " t"]) -> None:
+        self.categories = categories
+        self.things = things
+        self.matched: list[Tensor] = []
+        self.present: list[Tensor] = []
+        self.precision: list[Tensor] = []
+        self.split: list[Tensor] = []
+        # foreground, background: pixels in both the mask and the truth, and in either
+        self.overlap = torch.zeros(2, 2, dtype=torch.int64)
+
+    def update(self, prediction: Prediction, labels: Int[Tensor, "b H W"]) -> None:
+        """Add one batch of a model that has the SDM."""
+        assert prediction.saliency is not None
+        assert prediction.matched is not None
+        assert prediction.foreground is not None
+        saliency = prediction.saliency.float().cpu()
+        matched = prediction.matched.float().cpu()
+        split = prediction.foreground.float().cpu()
+
+        grid = (saliency.shape[-2], saliency.shape[-1])
+        shares = token_shares(labels, self.categories, grid)  # b t h w
+        present = shares.flatten(2).sum(2) > 0  # b t
+        self.matched.append(matched)
+        self.present.append(present)
+
+        # Places are measured where the label is present: one row per (image, label) pair.
+        truth = shares.flatten(2)[present]
+        precision = average_precision(saliency.flatten(2)[present], truth)
+        overlap = soft_iou(split.flatten(2)[present], truth)
+        nothing = torch.full(present.shape, torch.nan)
+        self.precision.append(nothing.masked_scatter(present, precision))
+        self.split.append(nothing.masked_scatter(present, overlap))
+
+        density = foreground_density(saliency, matched)[:, None]
+        density = F.interpolate(density, labels.shape[-2:], mode="bilinear")[:, 0]
+        foreground = density > FOREGROUND_DENSITY
+        things = self.things[labels]
+        for row, (mask, true) in enumerate(((foreground, things), (~foreground, ~things))):
+            self.overlap[row, 0] += (mask & true).sum()
+            self.overlap[row, 1] += (mask | true).sum()
+
+    def scores(self) -> SdmScores:
+        """Return the means over the images that hold a category (decision D40)."""
+        matched = torch.cat(self.matched)
+        present = torch.cat(self.present)
+        auc = [ranking_auc(matched[:, t], present[:, t]) for t in range(self.categories)]
+        shares = self.overlap[:, 0].double() / self.overlap[:, 1]
+        return SdmScores(
+            itm_auc=torch.stack(auc),
+            saliency_ap=torch.cat(self.precision).nanmean(0),
+            split_iou=100 * torch.cat(self.split).nanmean(0).double(),
+            foreground_iou=percent(float(shares[0])),
+            background_iou=percent(float(shares[1])),
+        )
+
+
+def token_shares(
+    labels: Int[Tensor, "b H W"], categories: int, grid: tuple[int, int]
+) -> Float[Tensor, "b t h w"]:
+    """Return the share of each token's pixels that a category covers.
+
+    Sides are multiples of the grid's.
+    """
+    masks = rearrange(F.one_hot(labels.long(), categories), "b H W t -> b t H W")
+    token = (labels.shape[1] // grid[0], labels.shape[2] // grid[1])
+    return F.avg_pool2d(masks.float(), token)
+
+
+def ranking_auc(score: Float[Tensor, " b"], present: Bool[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Return the share of (present, absent) pairs that are ranked rightly; ties count half.
+
+    This is the area under the ROC curve; NaN if all or none are present.
+    """
+    above = score[present][:, None] - score[~present][None]
+    return ((above > 0).float() + 0.5 * (above == 0).float()).mean()
+
+
+def average_precision(
+    score: Float[Tensor, "m n"], share: Float[Tensor, "m n"]
+) -> Float[Tensor, " m"]:
+    """Return the average precision of ranking tokens by score; a token is right in part, its share.
+
+    It equals the usual measure on pixels that all have their token's score. Tied tokens are taken
+    together: each gets the precision at the end of its tie.
+    """
+    ranked, order = score.sort(dim=1, descending=True)
+    tokens = ranked.shape[1]
+    hits = share.gather(1, order)
+    rank = torch.arange(1, tokens + 1)
+    precision = hits.cumsum(1) / rank
+
+    # A tie ends where the next score differs. From the back, the last end seen is the tie's own.
+    last = torch.ones(len(ranked), 1, dtype=torch.bool)
+    is_end = torch.cat([ranked[:, 1:] != ranked[:, :-1], last], 1)
+    end = torch.where(is_end, rank - 1, tokens)
+    end = end.flip(1).cummin(1).values.flip(1)
+    return (hits * precision.gather(1, end)).sum(1) / hits.sum(1)
+
+
+def soft_iou(first: Float[Tensor, "m n"], second: Float[Tensor, "m n"]) -> Float[Tensor, " m"]:
+    """Return intersection over union of maps in 0..1: the sum of minima over that of maxima."""
+    return torch.minimum(first, second).sum(1) / torch.maximum(first, second).sum(1)
