@@ -82,10 +82,10 @@ def open_dataset(name: str, root: str | Path | None, split: str = "val") -> Data
             "looks like"
         )
     folder = Path(root)
-    if not folder.is_dir():
-        raise DisaError(f"{folder}: no such folder; --data names the folder of the data sets")
     if name == FOLDER:
         return open_folder(folder, split)
+    if not folder.is_dir():
+        raise DisaError(f"{folder}: no such folder; --data names the folder of the data sets")
     benchmark = find_benchmark(name)
     if benchmark.prepared:
         return open_prepared(benchmark, folder, split)

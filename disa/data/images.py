@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from disa.errors import DisaError
+from disa.running.files import MAX_PIXELS
 
-MAX_PIXELS = 100_000_000  # about 12,000 x 8,300: larger than cameras make, smaller than what fills a laptop's memory
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from disa.data.images import MAX_PIXELS, read_size
+from disa.data.images import read_size
 from disa.data.masks import Values
 from disa.data.pairs import Pair, PairedDataset, listed_files, read_list
 from disa.data.rle import decode_rle
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
+from disa.running.files import MAX_PIXELS
 
 REMEDY_59 = "unpack VOCtrainval_03-May-2010.tar and put trainval_merged.json beside it (`disa data list pc59`)"
 REMEDY_459 = "unpack VOCtrainval_03-May-2010.tar and PASCAL-Context's trainval.tar.gz (`disa data list pc459`)"
@@ -158,5 +159,5 @@ def _scipy_io() -> Any:
     try:
         from scipy import io
     except ImportError:
-        raise DisaError("pc459 is read with scipy; install it: pip install 'disa[data]'") from None
+        raise DisaError("pc459 is read with scipy; install it: pip install scipy") from None
     return io

@@ -19,8 +19,8 @@ from disa.data.images import Pixels
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError, memory_errors_as
 from disa.evaluation.settings import EvaluationSettings
+from disa.inference.overlay import palette_image
 from disa.inference.protocol import Protocol
-from disa.inference.render import palette_image
 from disa.inference.segmenter import Segmenter
 from disa.running.files import prepare_folder, read_json, text_sha256, write_json, write_whole
 from disa.running.processes import ALONE, Processes

@@ -11,7 +11,7 @@ from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.evaluation.predictions import PredictionFolder
 from disa.evaluation.score import Scores, read_label_map
-from disa.inference.render import overlay
+from disa.inference.overlay import overlay
 from disa.running.files import write_whole
 
 COUNT = 20

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from disa.inference.legend import INK, PAPER, fitting
+from disa.inference.overlay import INK, PAPER, fitting
 
 SHEET_TILES = 64
 TILE = 300  # pixels of a tile's long side

@@ -3,17 +3,20 @@
 Free of torch, so that the command line can refuse bad labels before the heavy imports.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from numbers import Real
+from pathlib import Path
 
 from disa.errors import DisaError
-from disa.inference.templates import template_sets
 
 Background = (
     float | str | tuple[str, ...] | None
 )  # none, a threshold, "saliency", or competing words
 SALIENCY = "saliency"
+TEMPLATES = Path(__file__).with_name("templates.json")
 
 
 def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str, ...]:
@@ -52,6 +55,16 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
                 )
             owner[synonym.casefold()] = word
     return words
+
+
+@cache
+def template_sets() -> dict[str, tuple[str, ...]]:
+    """Return the published sets of prompts by name: "imagenet" -> ("a bad photo of a {}.", ...).
+
+    They are facts of other people's work, kept as data with their sources in templates.json.
+    """
+    data = json.loads(TEMPLATES.read_text(encoding="utf-8"))
+    return {name: tuple(entry["templates"]) for name, entry in data.items()}
 
 
 def synonyms(word: str) -> tuple[str, ...]:

@@ -1,30 +1,63 @@
-"""How a picture is shown to a model: a protocol's name, the picture's and the model's sizes -> Layout -> views.
+"""How a picture is shown to a model: a protocol, and the views that it makes of a picture's size.
 
-Everything that one model's answers depend on beside its weights and words.
+Nothing here computes with pixels; `windows.py` cuts the views and blends their answers.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from einops import rearrange
-from jaxtyping import Float
-from PIL import Image
-from torch import Tensor
-
-from disa.data.images import MAX_PIXELS, Pixels
 from disa.errors import DisaError
-from disa.inference.windows import Layout, Window, cut, tile
 
 NAMES = ("whole", "windows", "cat-seg")
 MAX_ASPECT = 8  # a longer picture is squeezed to this in one view, or its long side would not fit into memory
 MOST_TOKENS = 2**16  # of one view: attention between tokens grows with their square
-CATSEG_SHORT_SIDE, CATSEG_LONGEST_SIDE = (
-    640,
-    2560,
-)  # pixels that pictures are resized to before anything else [B]
-CATSEG_CANVAS, CATSEG_WINDOW, CATSEG_STRIDE = 640, 384, 256  # pixels [B]
+MOST_CANVAS = 100_000_000  # pixels that windows slide over
+
+# The published protocol, in pixels [B]: pictures are resized to these sides first ...
+CATSEG_SHORT_SIDE = 640
+CATSEG_LONGEST_SIDE = 2560
+# ... then to a square canvas, over which windows slide.
+CATSEG_CANVAS = 640
+CATSEG_WINDOW = 384
+CATSEG_STRIDE = 256
+
+
+class Window(NamedTuple):
+    """A part of the canvas, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Layout(NamedTuple):
+    """How a picture is laid out: the canvas, and the windows of one size that cover it. Sizes are (H, W) in pixels."""
+
+    canvas: tuple[int, int]  # that the picture is resized to
+    windows: tuple[Window, ...]
+    view: tuple[int, int]  # that the model sees of each window
+    overview: bool = (
+        False  # one more view, of the whole picture, that counts as much as all windows together
+    )
+
+    @property
+    def views(self) -> int:
+        """Number of inputs of the model."""
+        return len(self.windows) + self.overview
+
+
+def tile(canvas: tuple[int, int], side: int, stride: int) -> tuple[Window, ...]:
+    """Return square windows, row by row; the last of a row or column is moved inwards to end at the border.
+
+    A canvas shorter than `side` makes its windows as short.
+    """
+    height, width = (min(side, length) for length in canvas)
+    return tuple(
+        Window(top, left, height, width)
+        for top in _starts(canvas[0], height, stride)
+        for left in _starts(canvas[1], width, stride)
+    )
 
 
 @dataclass(frozen=True)
@@ -99,24 +132,19 @@ class Protocol:
         high, wide = (
             max(side, round(length * scale / patch) * patch) for length in (height, width)
         )
-        if high * wide > MAX_PIXELS:
+        if high * wide > MOST_CANVAS:
             raise DisaError(
-                f"windows over {wide} x {high} pixels are more than {MAX_PIXELS:,}; choose a smaller size"
+                f"windows over {wide} x {high} pixels are more than {MOST_CANVAS:,}; choose a smaller size"
             )
         return high, wide
-
-    def views(
-        self, picture: Pixels, layout: Layout, batch: int
-    ) -> Iterator[Float[Tensor, "v 3 h w"]]:
-        """Yield the views of a picture in batches; Pillow resizes it first, which gives the same on every device."""
-        size, method = layout.canvas, Image.Resampling.BICUBIC
-        if self.name == "cat-seg":
-            size, method = shortest_edge(*picture.shape[:2]), Image.Resampling.BILINEAR
-        resized = np.array(Image.fromarray(picture).resize(size[::-1], method))
-        yield from cut(layout, rearrange(torch.from_numpy(resized), "y x rgb -> rgb y x"), batch)
 
 
 def shortest_edge(height: int, width: int) -> tuple[int, int]:
     """Return (H, W) with a short side of 640, unless the long one would exceed 2,560. Baseline quirk 2."""
     scale = min(CATSEG_SHORT_SIDE / min(height, width), CATSEG_LONGEST_SIDE / max(height, width))
     return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def _starts(length: int, side: int, stride: int) -> list[int]:
+    starts = list(range(0, length - side + 1, stride))
+    return starts if starts[-1] + side == length else [*starts, length - side]

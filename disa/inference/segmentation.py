@@ -1,23 +1,30 @@
 """One picture's result, in the caller's words: labels (H, W), scores (t, H, W), saliency and foreground (H, W)."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import einsum, reduce
+from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from disa.data.images import Pixels
 from disa.errors import DisaError
+from disa.inference.heatmaps import saliency_sheet
 from disa.inference.labels import Background
+from disa.inference.overlay import overlay, palette_image
+from disa.running.files import prepare_folder, write_whole
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`, where a background policy found none of the words
-FOREGROUND_DENSITY = (
-    1.5  # foreground.py's density above which a pixel is foreground; best on picturebook
-)
+FOREGROUND_DENSITY = 1.5  # above it a pixel is foreground; the best value on picturebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +41,7 @@ class Segmentation:
         None  # probability per label that it is in the picture at all (ITM)
     )
     token_saliency: Array | None = None  # (t, h, w) >= 0, as the model gives it
-    token_density: Array | None = None  # (h, w) of foreground.py
+    token_density: Array | None = None  # (h, w) of `foreground_density`
     source: str | None = None  # the file it came from
 
     @property
@@ -51,7 +58,7 @@ class Segmentation:
 
     @property
     def foreground(self) -> Array:
-        """Return (H, W) bool: the things that the matching labels point at, of whatever class (foreground.py).
+        """Return (H, W) bool: the things that the matching labels point at, of whatever class (`foreground_density`).
 
         Raises `DisaError` for a model without the SDM.
         """
@@ -117,9 +124,40 @@ class Segmentation:
         `stem` is the source file's unless given. Scores, where kept, go to STEM_scores.npz. Each file appears whole or
         not at all. Raises `DisaError` if the folder cannot be written.
         """
-        from disa.inference.saving import save
+        folder = Path(folder)
+        prepare_folder(folder)
+        written = []
+        for ending, write in self._writers(saliency, beside).items():
+            path = folder / f"{stem or self._stem()}{ending}"
+            write_whole(path, write)
+            written.append(path)
+        return written
 
-        return save(self, Path(folder), stem, saliency=saliency, beside=beside)
+    def _stem(self) -> str:
+        return Path(self.source).stem if self.source else "image"
+
+    def _writers(self, saliency: bool, beside: bool) -> dict[str, Callable[[IO[bytes]], Any]]:
+        """Return what fills each file, by the ending of its name."""
+        drawn = overlay(self.image, self.labels, self.words, beside=beside)
+        indexed = palette_image(self.labels, self.words)
+        # A file name may be no UTF-8.
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        encoded = text.encode(errors="backslashreplace")
+        writers: dict[str, Callable[[IO[bytes]], Any]] = {
+            "_overlay.png": lambda file: drawn.save(file, "PNG"),
+            "_labels.png": lambda file: indexed.save(file, "PNG"),
+            ".json": lambda file: file.write(encoded),
+        }
+        if saliency:
+            sheet = saliency_sheet(self.image, self.saliency, self.matched, self.foreground)
+            writers["_saliency.png"] = lambda file: sheet.save(file, "PNG")
+        if self.scores is not None:
+            scores = self.scores.astype(np.float16)
+            words = np.array(self.words)
+            writers["_scores.npz"] = lambda file: np.savez_compressed(
+                file, scores=scores, words=words
+            )
+        return writers
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the picture and its segmentation, for notebooks.
@@ -130,10 +168,8 @@ class Segmentation:
             from matplotlib.figure import Figure
         except ImportError:
             raise DisaError(
-                "plot() needs matplotlib: pip install 'disa[plot]'; save() works without it"
+                "plot() needs matplotlib (pip install matplotlib); save() works without it"
             ) from None
-        from disa.inference.render import overlay
-
         drawn = overlay(self.image, self.labels, self.words, beside=True)
         figure = Figure(
             figsize=(drawn.width / 100, drawn.height / 100), dpi=100, layout="constrained"
@@ -142,6 +178,25 @@ class Segmentation:
         axes.imshow(np.asarray(drawn))
         axes.set_axis_off()
         return figure
+
+
+def foreground_density(
+    saliency: Float[Tensor, "b t h w"], matched: Float[Tensor, "b t"]
+) -> Float[Tensor, "b h w"]:
+    """Return how much denser than average the attention of the matching labels is at each token.
+
+    `density = sum_t p_t^2 n s_t / sum(s_t)  /  sum_t p_t^2`, where `s` is the saliency smoothed
+    over 3 x 3 tokens, `n` the number of tokens and `p = sigmoid(matched)`; 1 is the average. Every
+    label spreads one unit of mass, so that compact things stand out from stuff; the square quiets
+    labels that the matching doubts. Being a mean, it needs one threshold for any number of labels,
+    present or not (decision D30).
+    """
+    smooth = F.avg_pool2d(saliency.float(), 3, stride=1, padding=1, count_include_pad=False)
+    mass = reduce(smooth, "b t h w -> b t 1 1", "sum")
+    share = smooth / mass.clamp_min(torch.finfo(smooth.dtype).tiny)
+    weight = matched.float().sigmoid().square().clamp_min(1e-12)
+    weight = weight / weight.sum(1, keepdim=True)
+    return share[0, 0].numel() * einsum(weight, share, "b t, b t h w -> b h w")
 
 
 class _SaliencyMaps(Mapping[str, Array]):

@@ -6,50 +6,33 @@ Windows wrap the model from outside; the model knows none. Which layout a protoc
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
+import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Num
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-
-class Window(NamedTuple):
-    """A part of the canvas, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
+from disa.data.images import Pixels
+from disa.inference.protocol import Layout, Protocol, Window, shortest_edge
 
 
-class Layout(NamedTuple):
-    """How a picture is laid out: the canvas, and the windows of one size that cover it. Sizes are (H, W) in pixels."""
+def views(
+    protocol: Protocol, picture: Pixels, layout: Layout, batch: int
+) -> Iterator[Float[Tensor, "v 3 h w"]]:
+    """Yield the views of a picture in batches.
 
-    canvas: tuple[int, int]  # that the picture is resized to
-    windows: tuple[Window, ...]
-    view: tuple[int, int]  # that the model sees of each window
-    overview: bool = (
-        False  # one more view, of the whole picture, that counts as much as all windows together
-    )
-
-    @property
-    def views(self) -> int:
-        """Number of inputs of the model."""
-        return len(self.windows) + self.overview
-
-
-def tile(canvas: tuple[int, int], side: int, stride: int) -> tuple[Window, ...]:
-    """Return square windows, row by row; the last of a row or column is moved inwards to end at the border.
-
-    A canvas shorter than `side` makes its windows as short.
+    Pillow resizes the picture first, which gives the same on every device.
     """
-    height, width = (min(side, length) for length in canvas)
-    return tuple(
-        Window(top, left, height, width)
-        for top in _starts(canvas[0], height, stride)
-        for left in _starts(canvas[1], width, stride)
-    )
+    size = layout.canvas
+    method = Image.Resampling.BICUBIC
+    if protocol.name == "cat-seg":
+        size = shortest_edge(*picture.shape[:2])
+        method = Image.Resampling.BILINEAR
+    resized = np.array(Image.fromarray(picture).resize(size[::-1], method))
+    yield from cut(layout, rearrange(torch.from_numpy(resized), "y x rgb -> rgb y x"), batch)
 
 
 def cut(
@@ -111,11 +94,6 @@ def stitch(layout: Layout, maps: Float[Tensor, "v t h w"]) -> Float[Tensor, "t y
 def strongest(layout: Layout, matched: Float[Tensor, "v t"]) -> Float[Tensor, " t"]:
     """Return the matched logit of the picture: the overview's, or that of the window that shows the label best."""
     return matched[-1] if layout.overview else matched.amax(0)
-
-
-def _starts(length: int, side: int, stride: int) -> list[int]:
-    starts = list(range(0, length - side + 1, stride))
-    return starts if starts[-1] + side == length else [*starts, length - side]
 
 
 def _part(maps: Tensor, window: Window) -> Tensor:

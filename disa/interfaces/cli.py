@@ -24,8 +24,18 @@ FAILED = 2
 
 # command -> where its record is
 COMMANDS: dict[str, str] = {
+    "segment": "disa.interfaces.segment_command:Segment",
     "evaluate": "disa.interfaces.evaluate_command:Evaluate",
     "score": "disa.interfaces.evaluate_command:Score",
+    "models": "disa.interfaces.models_command:Models",
+    "info": "disa.interfaces.models_command:Info",
+    "convert": "disa.interfaces.models_command:Convert",
+    "vocabulary": "disa.interfaces.data_command:PrintVocabulary",
+    "picturebook": "disa.interfaces.data_command:DrawPicturebook",
+    "data list": "disa.interfaces.data_command:ListData",
+    "data check": "disa.interfaces.data_command:CheckData",
+    "data prepare": "disa.interfaces.data_command:PrepareData",
+    "data labels": "disa.interfaces.data_command:WriteLabels",
 }
 INTRODUCTION = """\
 usage: disa COMMAND [OPTIONS]
@@ -79,14 +89,14 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments and f"{' '.join(arguments[:2])}" not in COMMANDS and arguments[0] not in COMMANDS:
-        return typer_command_line(arguments)  # until every command is a record
     if not arguments or arguments[0] in ("-h", "--help"):
         say(_help())
         return 0
     if arguments[0] == "--version":
         say(f"disa {disa.__version__}")
         return 0
+    if arguments[0] in ("train", "pretrain-clip") and arguments[0] not in COMMANDS:
+        return typer_command_line(arguments)  # until every command is a record
     for words in (2, 1):
         command = " ".join(arguments[:words])
         if command in COMMANDS:

@@ -1,183 +1,286 @@
-"""`disa data`: list, check, prepare and write the label maps of data sets."""
+"""`disa data ...`, `disa vocabulary` and `disa picturebook`: data sets before any model sees them."""
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import typer
-from PIL import Image
+from tyro.conf import Positional, arg
 
-from disa.data.benchmarks import BENCHMARKS, Benchmark, find_benchmark
-from disa.data.check import Findings, check
-from disa.data.dataset import FOLDER
-from disa.data.folder import open_folder
-from disa.data.images import real_path
-from disa.data.pairs import PairedDataset
-from disa.data.parallel import each_part
-from disa.data.prepared import open_prepared, prepare, prepared_folder
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, write_whole
-from disa.running.progress import counted
 
 PROBLEMS_SHOWN = 50
 
 
-def show(name: str | None) -> None:
-    """Print what is known of one data set, or of all. Raises `DisaError` for an unknown name."""
-    shown = BENCHMARKS.values() if name is None else [find_benchmark(name)]
-    typer.echo("\n".join(_description(benchmark) for benchmark in shown), nl=False)
+@dataclass(frozen=True, kw_only=True)
+class ListData:
+    """Show each data set: official page, terms, expected files, disk space.
+
+    The order: `disa data list a150` (what to download, how to unpack it), `disa data prepare`,
+    `disa data check`, then `disa evaluate`.
+
+    Example: `disa data list pc59`
+    """
+
+    # Show this one only.
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+
+    def run(self) -> int:
+        """Print what is known. Raises `DisaError` for an unknown name."""
+        from disa.data.benchmarks import BENCHMARKS, find_benchmark
+        from disa.interfaces.data_facts import description
+        from disa.running.terminal import say
+
+        shown = list(BENCHMARKS.values()) if self.name is None else [find_benchmark(self.name)]
+        say("\n".join(map(description, shown)).rstrip())
+        return 0
 
 
-def run_check(name: str, root: Path, split: str, workers: int | None) -> None:
-    """Print counts, the histogram of labels and the problems. Raises `DisaError` if there is any problem."""
-    official = _open_official(name, root, split)
-    with counted("checking") as progress:
-        found = check(official, workers, progress)
-    count, published = (
-        len(official.ids),
-        None if name == FOLDER else find_benchmark(name).images[split],
-    )
-    if published is not None and count != published:
-        found.problems.insert(
-            0, f"{root}: {count:,} images, published are {published:,}; unpack the archives again"
-        )
-    typer.echo(_histogram(official, found))
-    typer.echo(
-        f"{official.name}, {split}: {count:,} images" + (f" of {published:,}" if published else "")
-    )
-    if name != FOLDER and find_benchmark(name).prepared:
-        typer.echo(_prepared(find_benchmark(name), root, split))
-    if found.empty:
-        typer.echo(
-            f"{len(found.empty):,} without any label, which count for nothing: {_listed(found.empty)}"
-        )
-    for problem in found.problems[:PROBLEMS_SHOWN]:
-        typer.echo(f"problem: {problem}")
-    if len(found.problems) > PROBLEMS_SHOWN:
-        typer.echo(f"... and {len(found.problems) - PROBLEMS_SHOWN:,} more problems")
-    if found.problems:
-        raise DisaError(
-            f"{root}: {_count(len(found.problems), 'problem')} in {name}, listed above; mend them"
-        )
-    typer.echo("nothing is wrong")
+@dataclass(frozen=True, kw_only=True)
+class _OnDisk:
+    """A data set that lies on disk."""
+
+    # A data set that `disa data list` shows, or `folder` for your own.
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    # The folder that holds the unpacked archives side by side; or your own data set.
+    dir: Annotated[Positional[Path], arg(metavar="DIR")]
+    # `val`, or `train` where there is one.
+    split: str = "val"
+    # Processes. Default: one per core.
+    workers: int | None = None
 
 
-def run_prepare(name: str, root: Path, split: str, workers: int | None) -> None:
-    """Convert a data set once. Raises `DisaError`, also if some images could not be converted."""
-    benchmark = None if name == FOLDER else find_benchmark(name)
-    if benchmark is None or not benchmark.prepared:
-        found = _count(len(_open_official(name, root, split).ids), "image")
-        typer.echo(
-            f"nothing to prepare: {name} is read directly ({found}); `disa data check {name} {root}` checks it"
+@dataclass(frozen=True, kw_only=True)
+class CheckData(_OnDisk):
+    """Read every picture and mask of a data set, count what is in them, and say what is wrong.
+
+    Exit code 2 if anything is wrong, the number of images included.
+
+    Examples:
+
+      disa data check a150 datasets
+
+      disa data check folder my-photos --split train
+    """
+
+    def run(self) -> int:
+        """Print counts, labels and problems. Raises `DisaError` if there is any problem."""
+        from disa.data.benchmarks import find_benchmark
+        from disa.data.check import check
+        from disa.data.dataset import FOLDER
+        from disa.interfaces.data_facts import (
+            count_of,
+            histogram,
+            listed,
+            open_official,
+            prepared_line,
         )
-        return
-    benchmark.check_split(split)
-    with counted("preparing") as progress:
-        made, problems = prepare(benchmark, root, split, workers, progress)
+        from disa.running.terminal import counted, say
+
+        official = open_official(self.name, self.dir, self.split)
+        with counted("checking") as report:
+            findings = check(official, self.workers, report)
+        benchmark = None if self.name == FOLDER else find_benchmark(self.name)
+        count = len(official.ids)
+        published = None if benchmark is None else benchmark.images[self.split]
+        if published is not None and count != published:
+            findings.problems.insert(
+                0,
+                f"{self.dir}: {count:,} images, published are {published:,}; unpack the archives "
+                "again",
+            )
+        say(histogram(official, findings))
+        of_all = f" of {published:,}" if published else ""
+        say(f"{official.name}, {self.split}: {count:,} images{of_all}")
+        if benchmark is not None and benchmark.prepared:
+            say(prepared_line(benchmark, self.dir, self.split))
+        if findings.empty:
+            say(
+                f"{len(findings.empty):,} without any label, which count for nothing: "
+                f"{listed(findings.empty)}"
+            )
+        _say_problems(findings.problems, say)
+        if findings.problems:
+            problems = count_of(len(findings.problems), "problem")
+            raise DisaError(f"{self.dir}: {problems} in {self.name}, listed above; correct them")
+        say("nothing is wrong")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareData(_OnDisk):
+    """Convert what cannot be read quickly, once: `a847`, `pc59` and `pc459`.
+
+    The result goes to DIR/disa-prepared/NAME/SPLIT; the official files stay as they are. After an
+    interruption the same command continues.
+
+    Example: `disa data prepare pc459 datasets`
+    """
+
+    def run(self) -> int:
+        """Convert a data set. Raises `DisaError`, also if some images could not be converted."""
+        from disa.data.benchmarks import find_benchmark
+        from disa.data.dataset import FOLDER
+        from disa.data.prepared import open_prepared, prepare, prepared_folder
+        from disa.interfaces.data_facts import count_of, open_official
+        from disa.running.terminal import counted, say, warn
+
+        benchmark = None if self.name == FOLDER else find_benchmark(self.name)
+        if benchmark is None or not benchmark.prepared:
+            images = count_of(len(open_official(self.name, self.dir, self.split).ids), "image")
+            say(
+                f"nothing to prepare: {self.name} is read directly ({images}); "
+                f"`disa data check {self.name} {self.dir}` checks it"
+            )
+            return 0
+        benchmark.check_split(self.split)
+        with counted("preparing") as report:
+            made, problems = prepare(benchmark, self.dir, self.split, self.workers, report)
+        _say_problems(problems, warn)
+        if problems:
+            images = count_of(len(problems), "image")
+            raise DisaError(f"{images} could not be prepared; correct the files and run this again")
+        place = prepared_folder(benchmark, self.dir, self.split)
+        whole = open_prepared(benchmark, self.dir, self.split)
+        say(f"{len(whole.ids):,} images are prepared ({made:,} of them now), in {place}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteLabels(_OnDisk):
+    """Write the label maps as evaluation sees them: OUT/ID.png, a label's index per pixel.
+
+    Ignored pixels are 255; in `a847` and `pc459` they are 65535, in 16 bits.
+
+    Example: `disa data labels coco-stuff datasets --out seen --limit 20`
+    """
+
+    # Folder for the label maps; made if need be.
+    out: Annotated[Path, arg(aliases=["-o"])]
+    # Only the first images.
+    limit: int | None = None
+
+    def run(self) -> int:
+        """Write the first `limit` label maps. Raises `DisaError`."""
+        from functools import partial
+
+        from disa.data.images import real_path
+        from disa.data.parallel import each_part
+        from disa.interfaces.data_facts import count_of, open_as_evaluated, write_labels
+        from disa.running.files import prepare_folder
+        from disa.running.terminal import counted, say
+
+        dataset = open_as_evaluated(self.name, self.dir, self.split)
+        files = (file for pair in dataset.pairs for file in (pair.image, pair.mask))
+        sources = {file.parent for file in files if isinstance(file, Path)}
+        if real_path(self.out) in map(real_path, sources):
+            raise DisaError(
+                f"{self.out}: holds the data set's own files; choose another folder for the label "
+                "maps"
+            )
+        prepare_folder(self.out)
+        indices = range(len(dataset.ids))[: self.limit]
+        write = partial(write_labels, out=self.out)
+        done = 0
+        with counted("writing") as report:
+            for count, _ in each_part(write, dataset, indices, self.workers):
+                done += count
+                report(done, len(indices))
+        maps = count_of(len(indices), "label map")
+        say(f"{maps} in {self.out}; ignored pixels are {dataset.ignored}")
+        return 0
+
+
+def _say_problems(problems: list[str], say: Callable[[str], None]) -> None:
     for problem in problems[:PROBLEMS_SHOWN]:
-        typer.echo(f"problem: {problem}", err=True)
-    if problems:
-        raise DisaError(
-            f"{_count(len(problems), 'image')} could not be prepared; mend the files and run this again"
-        )
-    place = prepared_folder(benchmark, root, split)
-    whole = open_prepared(benchmark, root, split)
-    typer.echo(f"{len(whole.ids):,} images are prepared ({made:,} of them now), in {place}")
+        say(f"problem: {problem}")
+    if len(problems) > PROBLEMS_SHOWN:
+        say(f"... and {len(problems) - PROBLEMS_SHOWN:,} more problems")
 
 
-def run_labels(
-    name: str, root: Path, out: Path, limit: int | None, split: str, workers: int | None
-) -> None:
-    """Write the first `limit` label maps to `out`. Raises `DisaError`."""
-    dataset = _open(name, root, split)
-    sources = {
-        file.parent
-        for pair in dataset.pairs
-        for file in (pair.image, pair.mask)
-        if isinstance(file, Path)
-    }
-    if real_path(out) in map(real_path, sources):
-        raise DisaError(
-            f"{out}: holds the data set's own files; choose another folder for the label maps"
-        )
-    prepare_folder(out)
-    indices = range(len(dataset.ids))[:limit]
-    done = 0
-    with counted("writing") as progress:
-        for count, _ in each_part(partial(_write_labels, out=out), dataset, indices, workers):
-            done += count
-            progress(done, len(indices))
-    typer.echo(
-        f"{_count(len(indices), 'label map')} in {out}; ignored pixels are {dataset.ignored}"
-    )
+@dataclass(frozen=True, kw_only=True)
+class PrintVocabulary:
+    """Print a vocabulary: what is prompted, thing or stuff where known, and identical prompts.
+
+    Example: `disa vocabulary a847`
+    """
+
+    # coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON).
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    # With all synonyms, whose embeddings are averaged: boat|ship.
+    synonyms: bool = False
+    # Print JSON, which can be changed and used as a file.
+    json: bool = False
+
+    def run(self) -> int:
+        """Print it. Raises `DisaError` for an unknown name and a file that is none."""
+        import json
+
+        from disa.data.vocabulary import load_vocabulary
+        from disa.interfaces.data_facts import print_vocabulary, vocabulary_json
+        from disa.running.terminal import say
+
+        vocabulary = load_vocabulary(self.name)
+        if self.json:
+            data = vocabulary_json(vocabulary, self.synonyms)
+            say(json.dumps(data, indent=1, ensure_ascii=False))
+        else:
+            print_vocabulary(vocabulary, self.synonyms)
+        return 0
 
 
-def _write_labels(part: PairedDataset, out: Path) -> None:
-    for index, name in enumerate(part.ids):
-        picture = Image.fromarray(part.labels(index))
-        write_whole(out / f"{name}.png", partial(picture.save, format="PNG"))
+@dataclass(frozen=True, kw_only=True)
+class DrawPicturebook:
+    """Draw scenes of the world in which the bundled model lives.
 
+    Example: `disa picturebook scenes --count 6 --size 384`, then
+    `disa segment scenes --labels "house, sea" --out results`
+    """
 
-def _open(name: str, root: Path, split: str) -> PairedDataset:
-    """Open a data set as evaluation does."""
-    if name != FOLDER and find_benchmark(name).prepared:
-        find_benchmark(name).check_split(split)
-        return open_prepared(find_benchmark(name), root, split)
-    return _open_official(name, root, split)
+    # Folder for the pictures; made if need be.
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    # Number of scenes.
+    count: int = 10
+    # Pixels per side, 8 to 4096; the scenes are the same at any size.
+    size: int = 96
+    # Which world: 1 is trained on, 2 is the benchmark.
+    seed: int = 2
+    # Write label maps to OUT/masks and captions to OUT/scenes.json, too.
+    masks: bool = False
 
+    def run(self) -> int:
+        """Draw. Raises `DisaError` for a size that cannot be drawn and a folder not writable."""
+        from functools import partial
 
-def _open_official(name: str, root: Path, split: str) -> PairedDataset:
-    if name == FOLDER:
-        return open_folder(root, split)
-    find_benchmark(name).check_split(split)
-    return find_benchmark(name).open(root, split)
+        from PIL import Image
 
+        from disa.picturebook import LARGEST, SMALLEST, WORDS, render
+        from disa.running.files import prepare_folder, write_json, write_whole
+        from disa.running.terminal import counted, say
 
-def _description(benchmark: Benchmark) -> str:
-    counts = ", ".join(f"{split} {count:,}" for split, count in benchmark.images.items())
-    lines = [
-        f"{benchmark.name}: {benchmark.title}",
-        f"  images   {counts}",
-        f"  from     {benchmark.page}",
-        f"  terms    {benchmark.terms}",
-        f"  disk     about {benchmark.disk}",
-        f"  prepare  {f'disa data prepare {benchmark.name} DIR' if benchmark.prepared else 'not needed'}",
-        "  DIR/",
-        *(f"    {line}" for line in benchmark.tree.splitlines()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _prepared(benchmark: Benchmark, root: Path, split: str) -> str:
-    """Return a line on what evaluation reads of a data set that has to be converted."""
-    try:
-        count = len(open_prepared(benchmark, root, split).ids)
-    except DisaError as error:
-        return str(error)
-    return f"{count:,} images are prepared, in {prepared_folder(benchmark, root, split)}"
-
-
-def _histogram(dataset: PairedDataset, found: Findings) -> str:
-    """Return a line per category: its index, name, in how many images it is, its share of the labelled pixels."""
-    categories = dataset.vocabulary.categories
-    sources = dataset.vocabulary.source_ids
-    counts = [found.pixels[source] for source in sources]
-    labelled, everything = sum(counts), found.pixels.total()
-    width = max(len(category.name) for category in categories)
-    lines = [f"{'':>5} {'category':{width}} {'images':>9} {'of labelled pixels':>19}"]
-    for index, category in enumerate(categories):
-        share, images = counts[index] / max(1, labelled), found.images[sources[index]]
-        lines.append(f"{index:>5} {category.name:{width}} {images:>9,} {share:>19.3%}")
-    absent = sum(pixels == 0 for pixels in counts)
-    lines.append(
-        f"{len(categories) - absent:,} of {len(categories):,} categories occur; "
-        f"{1 - labelled / max(1, everything):.2%} of {everything:,} pixels are ignored"
-    )
-    return "\n".join(lines)
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+        if not SMALLEST <= self.size <= LARGEST:
+            raise DisaError(f"--size {self.size}: choose {SMALLEST} to {LARGEST} pixels")
+        if self.count < 1:
+            raise DisaError(f"--count {self.count}: draw at least one scene")
+        prepare_folder(self.out)
+        if self.masks:
+            prepare_folder(self.out / "masks")
+        captions = {}
+        with counted("drawing") as report:
+            for index in range(self.count):
+                scene = render(self.seed, index, self.size)
+                name = f"scene-{index:04d}.png"
+                picture = Image.fromarray(scene.image)
+                write_whole(self.out / name, partial(picture.save, format="PNG"))
+                if self.masks:
+                    mask = Image.fromarray(scene.labels)
+                    write_whole(self.out / "masks" / name, partial(mask.save, format="PNG"))
+                captions[name] = {"caption": scene.caption, "words": scene.words}
+                report(index + 1, self.count)
+        if self.masks:
+            facts = {"seed": self.seed, "words": WORDS, "scenes": captions}
+            write_json(self.out / "scenes.json", facts)
+        drawn = "1 scene is" if self.count == 1 else f"{self.count} scenes are"
+        masks = f", masks in {self.out / 'masks'}" if self.masks else ""
+        say(f"{drawn} in {self.out}{masks}")
+        return 0

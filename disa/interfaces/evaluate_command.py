@@ -41,7 +41,7 @@ class Evaluate:
 
     # What to measure on: `picturebook`, the drawn world with exact masks; a benchmark
     # (`disa data list`); `folder`, your own pictures and masks; `all`, the papers' six benchmarks.
-    dataset: Positional[str]
+    dataset: Annotated[Positional[str], arg(metavar="DATASET")]
     # A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.
     model: Annotated[str, arg(aliases=["-m"])] = "mini"
     # Folder with the benchmarks' official trees side by side, or with your own data set.
@@ -240,9 +240,9 @@ class Score:
     """
 
     # Folder with the label maps: ID.png, in 8 or 16 bits, grey or with a palette.
-    predictions: Positional[Path]
+    predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
     # The data set: a name of `disa data list`, `picturebook`, or `folder`.
-    dataset: Positional[str]
+    dataset: Annotated[Positional[str], arg(metavar="DATASET")]
     # Folder with the benchmarks' official trees side by side, or with your own data set.
     data: Path | None = None
     # Which part of the data set.

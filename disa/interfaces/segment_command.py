@@ -1,147 +1,137 @@
-"""`disa segment`: pictures and labels in, overlay, palette PNG and JSON per picture out."""
+"""`disa segment`: pictures and labels in; overlay, palette PNG and JSON per picture out."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from disa.data.images import Pixels, expand, read_file, real_path
-from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError, memory_errors_as
-from disa.inference.labels import check_templates, parse_background, parse_labels
-from disa.running.files import prepare_folder
-from disa.running.progress import file_progress, stderr_console
-from disa.weights.names import model_folder
+from disa.inference.request import Query, Request
 
 if TYPE_CHECKING:
     from disa.inference.segmentation import Segmentation
+    from disa.inference.segmenter import Segmenter
 
-Result = TypeVar("Result")
-DONE, SOME_FAILED, ALL_FAILED = 0, 1, 2
+SOME_FAILED = 1
+ALL_FAILED = 2
 LONGEST_STEM = 200  # bytes; file systems take names of 255
+RECORD = "segment.yaml"  # what was asked for, beside the results
 
 
-def run(
-    images: Sequence[str],
-    labels: str | None,
-    out: Path,
-    *,
-    vocabulary: str | None,
-    synonyms: bool,
-    model: str,
-    background: str,
-    templates: Sequence[str] | None,
-    size: int | None,
-    protocol: str,
-    overlap: float,
-    saliency: bool,
-    scores: bool,
-    beside: bool,
-    device: str,
-    max_pixels: int,
-) -> int:
-    """Segment every picture and return the exit code: 0 all done, 1 some failed, 2 all failed.
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Segment pictures by labels given as text.
 
-    What can be refused is refused before the model is loaded. Raises `DisaError`.
+    For each picture, OUT gets NAME_overlay.png (to look at, with a legend), NAME_labels.png (label
+    indices with a palette, 255 is background) and NAME.json (area and mean score of each label).
+    A picture that cannot be read is reported and the others are done. OUT/segment.yaml holds the
+    options; `--config` takes it.
+
+    Examples:
+
+      disa segment boat.png --labels "boat|ship, sea, sky" --out results
+
+      disa segment holiday/ --labels "person, dog, sand, sea" --out results --background 0.3
+
+      disa segment "scans/*.tif" --labels "cup, apple" --background "table, wall" --out results
+
+      disa segment rooms/ --vocabulary a150 --out results
     """
-    words = _words(labels, vocabulary, synonyms)
-    policy = parse_background(background, words)
-    templates = check_templates(templates) if templates else None
-    files = expand(images)
-    model_folder(model)
-    _keep_apart(files, out)
-    prepare_folder(out)
-    if len(files) == 1:
-        read_file(files[0], max_pixels)
 
-    from disa.inference.protocol import Protocol
-    from disa.inference.segmenter import load
+    # Pictures, folders of pictures, or globs such as "trip/**/*.jpg".
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGES")]
+    # Folder for the results; made if need be.
+    out: Annotated[Path, arg(aliases=["-o"])]
+    request: OmitArgPrefixes[Request] = field(default_factory=Request)
+    # A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.
+    model: Annotated[str, arg(aliases=["-m"])] = "mini"
+    # Write heat maps of where each label looks, too.
+    saliency: bool = False
+    # Put the original beside the overlay.
+    beside: bool = False
+    # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
+    device: str = "auto"
+    # Read options from this YAML or TOML file; those on the command line win.
+    config: Path | None = None
 
-    shown = Protocol(
-        protocol, size, overlap
-    )  # refuses what makes no sense before the model is loaded
-    console = stderr_console()
-    segmenter = load(model, device)
-    segmenter.embed(words, policy, templates, shown)  # refuses here what is no picture's fault
+    def run(self) -> int:
+        """Segment every picture; 1 if some failed, 2 if all did.
 
-    def segment(picture: Pixels) -> "Segmentation":
-        return segmenter(
-            picture, words, scores=scores, background=policy, templates=templates, size=size, protocol=protocol,
-            overlap=overlap,
-        )  # fmt: skip
+        What can be refused is refused before the model is loaded. Raises `DisaError`.
+        """
+        from disa.data.images import expand
+        from disa.running.files import prepare_folder
+        from disa.running.records import save_config
+        from disa.running.terminal import counted, say, warn
 
-    failed = 0
-    with file_progress(console) as progress:
-        task = progress.add_task("", total=len(files))
-        for file, name in zip(files, _names(files), strict=True):
-            progress.update(task, description=file.name)
-            try:
-                result = _segmented(file, max_pixels, segment)
-            except DisaError as error:
-                if len(files) == 1:
-                    raise
-                console.print(f"error: {' '.join(str(error).split())}")
-                failed += 1
-            else:
-                replace(result, source=str(file)).save(out, name, saliency=saliency, beside=beside)
-            progress.advance(task)
-    done = len(files) - failed
-    typer.echo(
-        f"{done} of {len(files)} pictures segmented, in {out}"
-        if failed
-        else f"{_count(done)} segmented, in {out}"
-    )
-    return DONE if not failed else SOME_FAILED if done else ALL_FAILED
+        if not self.images:
+            raise DisaError("no picture given; name files, folders or globs")
+        query = self.request.parse()
+        files = expand(self.images)
+        _keep_apart(files, self.out)
+        prepare_folder(self.out)
+
+        from disa.inference.segmenter import load
+
+        segmenter = load(self.model, self.device)
+        segmenter.embed(query)  # refuses here what is no picture's fault
+        save_config(self.out / RECORD, self)
+        failed = 0
+        with counted("segmenting") as report:
+            for number, (file, name) in enumerate(zip(files, _result_names(files), strict=True)):
+                report(number, len(files), file.name)
+                try:
+                    result = _segmented(segmenter, file, query)
+                except DisaError as error:
+                    if len(files) == 1:
+                        raise
+                    warn(f"error: {' '.join(str(error).split())}")
+                    failed += 1
+                else:
+                    result.save(self.out, name, saliency=self.saliency, beside=self.beside)
+        done = len(files) - failed
+        if not failed:
+            say(f"{done} picture{'s' if done > 1 else ''} segmented, in {self.out}")
+            return 0
+        say(f"{done} of {len(files)} pictures segmented, in {self.out}")
+        return SOME_FAILED if done else ALL_FAILED
 
 
-def _segmented(file: Path, max_pixels: int, segment: Callable[[Pixels], Result]) -> Result:
-    """Read and segment one picture. Raises `DisaError`, naming the file, for what only this picture does not do."""
-    picture = read_file(file, max_pixels)
+def _segmented(segmenter: "Segmenter", file: Path, query: Query) -> "Segmentation":
+    """Segment one file. Raises `DisaError` that names it."""
+    from disa.data.images import read_file
+
+    picture = read_file(file, query.max_pixels)
+    less_memory = "out of memory; choose a smaller --size, fewer labels or --device cpu"
     try:
-        with memory_errors_as(
-            "out of memory; choose a smaller --size, fewer labels or --device cpu"
-        ):
-            return segment(picture)
+        with memory_errors_as(less_memory):
+            result: Segmentation = segmenter(picture, query)
     except DisaError as error:
         raise DisaError(f"{file}: {error}") from None
-
-
-def _words(labels: str | None, vocabulary: str | None, synonyms: bool) -> tuple[str, ...]:
-    """Return the labels that the options name: the user's own words, or a vocabulary's, each word once."""
-    if (labels is None) == (vocabulary is None):
-        raise DisaError(
-            'give either --labels "house, sea" or --vocabulary a150 (or a file of classes)'
-        )
-    if vocabulary is not None:
-        return parse_labels(load_vocabulary(vocabulary).labels(synonyms))
-    if synonyms:
-        raise DisaError(
-            '--synonyms belongs to --vocabulary; among --labels write them as "boat|ship"'
-        )
-    return parse_labels(labels or "")
-
-
-def _count(number: int) -> str:
-    return "1 picture" if number == 1 else f"{number} pictures"
+    return replace(result, source=str(file))
 
 
 def _keep_apart(files: Sequence[Path], out: Path) -> None:
-    """Refuse to write among the pictures: the next run on that folder would segment the results."""
+    """Refuse to write among the pictures: the next run would segment the results."""
+    from disa.data.images import real_path
+
     if any(real_path(file).parent == real_path(out) for file in files):
         raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """Return a name for each file's results: its stem, cut if need be, with a number where two files share one."""
-    stems = [_cut(file.stem) for file in files]
+def _result_names(files: Sequence[Path]) -> list[str]:
+    """Return a name for each file's results: its stem, with a number where two files share one."""
+    stems = [_shortened(file.stem) for file in files]
     given = {stem.casefold() for stem in stems}
     taken: set[str] = set()
     names = []
     for stem in stems:
-        name, number = stem, 1
+        name = stem
+        number = 1
+        # A numbered name must not be another file's own.
         while name.casefold() in taken or (number > 1 and name.casefold() in given):
             number += 1
             name = f"{stem}-{number}"
@@ -150,7 +140,7 @@ def _names(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def _cut(stem: str) -> str:
+def _shortened(stem: str) -> str:
     """Shorten a name until a file system takes it with everything that results append to it."""
     while len(os.fsencode(stem)) > LONGEST_STEM:
         stem = stem[:-1]

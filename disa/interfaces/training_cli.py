@@ -132,26 +132,3 @@ def pretrain_clip(
     from disa.interfaces.pretrain_command import run
 
     run(out=out, steps=steps, seed=seed, settings=set_ or [], resume=resume, device=device)
-
-
-@training.command()
-def picturebook(
-    out: Annotated[Path, typer.Argument(help="Folder for the pictures; made if need be.")],
-    count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 10,
-    size: Annotated[
-        int, typer.Option(help="Pixels per side, 8 to 4096; the scenes are the same at any size.")
-    ] = 96,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Which world: 1 is trained on, 2 is tested on.")
-    ] = 2,
-    masks: Annotated[
-        bool, typer.Option("--masks", help="Write label maps and captions, too.")
-    ] = False,
-) -> None:
-    """Draw scenes of the procedural world in which the bundled model lives.
-
-    Example: `disa picturebook scenes --count 6 --size 384`, then `disa segment scenes --labels "house, sea" --out out`
-    """
-    from disa.interfaces.picturebook_command import run
-
-    run(out, count=count, size=size, seed=seed, masks=masks)

@@ -13,6 +13,9 @@ from typing import IO, Any
 
 from disa.errors import DisaError
 
+# Of a picture: more than cameras make (about 12,000 x 8,300), less than what fills a laptop's memory.
+MAX_PIXELS = 100_000_000
+
 
 def prepare_folder(folder: Path) -> None:
     """Make the folder and try to write into it. Raises `DisaError` if that fails, before any work is done."""

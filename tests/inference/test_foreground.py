@@ -1,7 +1,6 @@
 import torch
 
-from disa.inference.foreground import foreground_density
-from disa.inference.segmentation import FOREGROUND_DENSITY
+from disa.inference.segmentation import FOREGROUND_DENSITY, foreground_density
 
 
 def test_density_follows_its_formula():

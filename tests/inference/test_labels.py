@@ -6,8 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disa.errors import DisaError
-from disa.inference.labels import check_templates, parse_background, parse_labels, synonyms
-from disa.inference.templates import template_sets
+from disa.inference.labels import (
+    check_templates,
+    parse_background,
+    parse_labels,
+    synonyms,
+    template_sets,
+)
 from disa.recipes import vit_b16
 
 WORD = st.text(

@@ -6,8 +6,16 @@ from PIL import Image, ImageFont
 
 from disa.inference.colours import EXPECTED, word_colours
 from disa.inference.heatmaps import saliency_sheet
-from disa.inference.legend import NOTHING, fitting, legend
-from disa.inference.render import LARGEST, SMALLEST, TINT, overlay, palette_image
+from disa.inference.overlay import (
+    LARGEST,
+    NOTHING,
+    SMALLEST,
+    TINT,
+    fitting,
+    legend,
+    overlay,
+    palette_image,
+)
 
 WORDS = ("grass", "gizmo", "widget")
 

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from disa.errors import DisaError
 from disa.inference import text
-from disa.inference.templates import template_sets
+from disa.inference.labels import template_sets
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
 from disa.weights.model_folder import load_disa

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from disa.inference.protocol import Protocol
-from disa.inference.windows import Layout, Window, blend, cut, stitch, strongest, tile
+from disa.inference.protocol import Layout, Protocol, Window, tile
+from disa.inference.windows import blend, cut, stitch, strongest
 
 SIDE, PATCH = 24, 8
 

@@ -11,16 +11,15 @@ from pathlib import Path
 import miniatures
 import numpy as np
 import pytest
+from command_line import Result, invoke
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from disa.data.benchmarks import BENCHMARKS
 from disa.data.vocabulary import VOCABULARIES, load_vocabulary
-from disa.interfaces.typer_cli import app
 
 
 def disa(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
+    return invoke(list(map(str, arguments)))
 
 
 def fails(result: Result, *parts: str) -> None:
@@ -179,7 +178,7 @@ def test_prepare_says_what_could_not_be_prepared(tmp_path: Path):
     assert result.exit_code == 2
     problem, error = result.stderr.splitlines()
     assert "2009_000001.mat: is damaged or no .mat file" in problem
-    assert error == "error: 1 image could not be prepared; mend the files and run this again"
+    assert "1 image could not be prepared" in error
 
 
 def test_list_shows_every_data_set(tmp_path: Path):
@@ -326,8 +325,8 @@ def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
     """Opening, listing and checking answer at once; only LabelMaps need scipy."""
     miniatures.build("pc59", tmp_path)
     program = (
-        "import sys; from disa.interfaces.data_command import run_prepare, show; from pathlib import Path; show(None); "
-        "run_prepare('pc59', Path(sys.argv[1]), 'val', 1); "
+        "import sys; from disa.interfaces.cli import main; main(['data', 'list']); "
+        "assert main(['data', 'prepare', 'pc59', sys.argv[1], '--workers', '1']) == 0; "
         "assert not {'torch', 'scipy', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=True)
@@ -338,5 +337,5 @@ def test_without_scipy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "scipy", None)
     fails(
         disa("data", "prepare", "pc459", tmp_path),
-        "pc459 is read with scipy; install it: pip install 'disa[data]'",
+        "pip install scipy",
     )

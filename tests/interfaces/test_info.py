@@ -4,15 +4,14 @@ from pathlib import Path
 import clip_formats
 import pytest
 import torch
+from command_line import invoke
 from safetensors import safe_open
-from typer.testing import CliRunner
 
-from disa.interfaces.typer_cli import app
 from disa.weights import names as catalogue
 
 
 def info(*arguments: str) -> dict:
-    result = CliRunner().invoke(app, ["info", *arguments, "--json"])
+    result = invoke(["info", *arguments, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
 
@@ -44,7 +43,7 @@ def test_recipes_hold_the_published_numbers_of_parameters(recipe: str, millions:
 
 
 def test_the_table_is_for_people(model_folder: Path):
-    result = CliRunner().invoke(app, ["info", str(model_folder)])
+    result = invoke(["info", str(model_folder)])
     assert result.exit_code == 0
     assert "million parameters in all" in result.output
     assert "GFLOP" in result.output
@@ -70,9 +69,7 @@ def test_published_names_are_counted_without_a_download(
 
 
 def test_the_table_sets_the_published_numbers_beside_ours():
-    shown = " ".join(
-        CliRunner().invoke(app, ["info", "cat-seg-l", "--labels", "171"]).output.split()
-    )
+    shown = " ".join(invoke(["info", "cat-seg-l", "--labels", "171"]).output.split())
     for part in (
         "published: 433.7 M",
         "published: 70.3 M for qv",
@@ -99,7 +96,7 @@ def test_a_clip_alone_is_counted_in_every_form(tmp_path: Path):
 def test_the_size_is_in_whole_patches_and_of_a_size_that_can_be(model_folder: Path):
     assert info(str(model_folder), "--size", "50")["size"] == 48
     for size in ("7", "1000000"):
-        result = CliRunner().invoke(app, ["info", str(model_folder), "--size", size])
+        result = invoke(["info", str(model_folder), "--size", size])
         assert (result.exit_code, result.stderr) == (
             2,
             f"error: --size {size}: choose 8 (a patch of this model) to 8192 pixels\n",
@@ -107,7 +104,7 @@ def test_the_size_is_in_whole_patches_and_of_a_size_that_can_be(model_folder: Pa
 
 
 def test_unknown_models_name_recipes_too():
-    result = CliRunner().invoke(app, ["info", "vit-h-14"])
+    result = invoke(["info", "vit-h-14"])
     assert result.exit_code == 2
     assert "vit-l-14-baseline" in result.stderr
 
@@ -116,10 +113,10 @@ def test_models_lists_what_is_there(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(catalogue, "WEIGHTS", model_folder.parent)
-    result = CliRunner().invoke(app, ["models"])
+    result = invoke(["models"])
     assert result.exit_code == 0
     assert "small" in result.output
     assert str(model_folder) in result.output
     monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
-    result = CliRunner().invoke(app, ["models"])
+    result = invoke(["models"])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -2,15 +2,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+from command_line import Result, invoke
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from disa.interfaces.typer_cli import app
 from disa.picturebook import WORDS, render
 
 
 def picturebook(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["picturebook", *map(str, arguments)])
+    return invoke(["picturebook", *map(str, arguments)])
 
 
 def test_pictures_masks_and_captions_are_the_worlds_own(tmp_path: Path):

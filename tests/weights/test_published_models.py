@@ -14,13 +14,12 @@ import clip_formats as formats
 import numpy as np
 import pytest
 import torch
+from command_line import invoke
 from fake_hub import COMMIT, Hub, hub
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 import disa
 from disa.errors import DisaError
-from disa.interfaces.typer_cli import app
 from disa.weights.model_folder import load_disa, read_config
 from disa.weights.names import CATSEG_SPACE
 from disa.weights.tokenizer_file import CLIP_TOKENIZER, load_tokenizer
@@ -261,21 +260,16 @@ def test_a_checkpoint_with_words_of_its_own_is_converted_and_the_missing_tokeniz
     tmp_path: Path,
 ):
     torch.save(catseg_formats.official_state(words=60), tmp_path / "small.pth")
-    runner, words = (
-        CliRunner(),
-        ["convert", "cat-seg", str(tmp_path / "small.pth"), str(tmp_path / "out")],
-    )
-    done = runner.invoke(app, words)
+    words = ["convert", "cat-seg", str(tmp_path / "small.pth"), str(tmp_path / "out")]
+    done = invoke(words)
     assert done.exit_code == 0, done.output
     assert "warning" in done.stderr and "has no tokenizer.json yet" in done.stderr
     assert load_disa(tmp_path / "out").config.backbone_clip["text_config"]["vocab_size"] == 60
     with pytest.raises(DisaError, match=r"lacks tokenizer\.json"):
         disa.load(tmp_path / "out", "cpu")
-    again = runner.invoke(app, words)
+    again = invoke(words)
     assert again.exit_code == 2 and "exists already" in again.stderr
-    given = runner.invoke(
-        app, [*words[:-1], str(tmp_path / "new"), "--tokenizer", str(CLIP_TOKENIZER)]
-    )
+    given = invoke([*words[:-1], str(tmp_path / "new"), "--tokenizer", str(CLIP_TOKENIZER)])
     assert given.exit_code == 2 and "has token 49407, the model knows 60 tokens" in given.stderr
     assert not (tmp_path / "new").exists()
 
@@ -303,7 +297,7 @@ def test_checkpoints_that_do_not_fit_are_refused_by_the_tensors_name(tmp_path: P
         ),
     ):
         torch.save(changed, path)
-        failed = CliRunner().invoke(app, ["convert", "cat-seg", str(path), str(out)])
+        failed = invoke(["convert", "cat-seg", str(path), str(out)])
         assert failed.exit_code == 2 and failed.stderr.count("\n") == 1, failed.output
         assert re.search(message, failed.stderr), failed.stderr
         assert list(tmp_path.iterdir()) == [path]

@@ -1,11 +1,8 @@
-"""`disa info`: what a model consists of and what a picture costs; nothing is computed, so it is quick for any size."""
+"""What a model consists of and what a picture costs; nothing is computed, so it is quick for any size."""
 
-import json
 from typing import Any
 
 import torch
-import typer
-from rich.console import Console
 from rich.table import Table
 
 from disa.errors import DisaError
@@ -25,31 +22,6 @@ AS_PUBLISHED: dict[str, dict[str, float]] = {
     "vit-l-14": {"parameters": 456.2},
     "vit-l-14-baseline": {"parameters": 433.7, "trainable": 70.3, "gflops": 2121},
 }
-
-
-def run(model: str, *, labels: int, size: int | None, as_json: bool) -> None:
-    """Print parameters and operations by part. Raises `DisaError` for an unknown model."""
-    data = facts(model, labels, size)
-    if as_json:
-        typer.echo(json.dumps(data, indent=2))
-        return
-    table = Table(
-        "part", "parameters", "share", "operations", title=data["model"], title_justify="left"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    total = data["parameters"]["total"]
-    for part, number in data["parameters"].items():
-        if part == "total":
-            table.add_section()
-        flops = data["operations"][part] / 1e9
-        table.add_row(
-            part, f"{number / 1e6:,.3f} M", f"{number / total:.1%}", f"{flops:,.2f} GFLOP"
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    for line in _said(data):
-        console.print(line, soft_wrap=True)
 
 
 def facts(model: str, labels: int, size: int | None) -> dict[str, Any]:
@@ -84,7 +56,23 @@ def facts(model: str, labels: int, size: int | None) -> dict[str, Any]:
     }
 
 
-def _said(data: dict[str, Any]) -> list[str]:
+def table(data: dict[str, Any]) -> Table:
+    """Return parameters and operations by part."""
+    shown = Table("part", "parameters", "share", "operations", title=data["model"])
+    shown.title_justify = "left"
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    total = data["parameters"]["total"]
+    for part, number in data["parameters"].items():
+        if part == "total":
+            shown.add_section()
+        flops = data["operations"][part] / 1e9
+        share = f"{number / total:.1%}"
+        shown.add_row(part, f"{number / 1e6:,.3f} M", share, f"{flops:,.2f} GFLOP")
+    return shown
+
+
+def lines_below(data: dict[str, Any]) -> list[str]:
     """Return what stands below the table, in lines."""
     published = data["as_published"] or {}
     labels, protocol = data["labels"], data["cat_seg_protocol"]

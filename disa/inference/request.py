@@ -1,0 +1,109 @@
+"""What to segment with: as a user writes it (`Request`), and parsed once (`Query`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+from tyro.conf import UseAppendAction, arg
+
+from disa.errors import DisaError
+from disa.inference.labels import Background, check_templates, parse_background, parse_labels
+from disa.inference.protocol import Protocol
+from disa.running.files import MAX_PIXELS
+
+WHOLE = Protocol()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to look for, and how pictures are shown to the model."""
+
+    # What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".
+    labels: Annotated[str | None, arg(aliases=["-l"])] = None
+    # Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON).
+    vocabulary: str | None = None
+    # With --vocabulary: average the synonyms of each label, too.
+    synonyms: bool = False
+    # Which pixels get none of the labels: `none`; a number such as 0.3: those whose best score is
+    # lower; `saliency`: those outside the foreground; or labels that compete with yours: "wall,
+    # floor".
+    background: str = "none"
+    # Prompts in place of the model's own: "a picture of a {}", or the name of a published set:
+    # `imagenet` (80 prompts, averaged), `imagenet-7`, `cat-seg`, `clip`.
+    templates: Annotated[UseAppendAction[tuple[str, ...]], arg(aliases=["--template"])] = ()
+    # `whole`: one view, its short side as the model's own; `windows`: sliding windows over the
+    # picture at its own size, for large pictures; `cat-seg`: the baseline's published protocol.
+    protocol: str = "whole"
+    # Pixels of the picture's short side; more is finer and slower. Default: the protocol's own.
+    size: int | None = None
+    # Share of a window that the next one shows, too, with `--protocol windows`.
+    overlap: float = 1 / 3
+    # Write every label's score per pixel (.npz), too.
+    scores: bool = False
+    # Refuse files with more pixels than this: they would fill the memory.
+    max_pixels: int = MAX_PIXELS
+
+    def parse(self) -> "Query":
+        """Return what this asks for. Raises `DisaError` for labels or options that make no sense."""
+        return parse_query(
+            self._labels(),
+            background=self.background,
+            templates=self.templates or None,
+            protocol=Protocol(self.protocol, self.size, self.overlap),
+            scores=self.scores,
+            max_pixels=self.max_pixels,
+        )
+
+    def _labels(self) -> Sequence[str] | str:
+        from disa.data.vocabulary import load_vocabulary
+
+        if (self.labels is None) == (self.vocabulary is None):
+            raise DisaError(
+                'give either --labels "house, sea" or --vocabulary a150 (or a file of classes)'
+            )
+        if self.vocabulary is not None:
+            return load_vocabulary(self.vocabulary).labels(self.synonyms)
+        if self.synonyms:
+            raise DisaError(
+                '--synonyms belongs to --vocabulary; among --labels write them as "boat|ship"'
+            )
+        return self.labels or ""
+
+
+class Query(NamedTuple):
+    """A request that makes sense."""
+
+    labels: tuple[str, ...]
+    background: Background
+    templates: tuple[str, ...] | None  # None: the model's own
+    protocol: Protocol
+    scores: bool
+    max_pixels: int
+
+
+def parse_query(
+    labels: str | Sequence[str],
+    *,
+    background: int | float | str | Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = None,
+    protocol: Protocol = WHOLE,
+    scores: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Query:
+    """Parse what a call asks for.
+
+    labels: "house, boat|ship, sea" or a list; `|` separates synonyms of one label.
+    background: None, a threshold in 0..1, "saliency", or competing labels (`parse_background`).
+    templates: prompts such as "a picture of a {}", or the name of a published set.
+    scores: keep every label's probability per pixel.
+    Raises `DisaError` for input that is none of these.
+    """
+    names = parse_labels(labels)
+    return Query(
+        labels=names,
+        background=parse_background(background, names),
+        templates=None if templates is None else check_templates(templates),
+        protocol=protocol,
+        scores=scores,
+        max_pixels=max_pixels,
+    )
