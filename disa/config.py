@@ -23,6 +23,9 @@ RETIRED = {
 }
 
 
+IGNORED = -1  # in a target: a pixel of no known label, which no loss compares (decision D82)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The whole network. Defaults are the paper's for ViT-B/16; `recipes.py` has all forms."""

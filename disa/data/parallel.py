@@ -44,13 +44,15 @@ def each_part(
 
 
 @contextmanager
-def process_pool(workers: int, remedy: str) -> Iterator[ProcessPoolExecutor]:
+def process_pool(
+    workers: int, remedy: str, prepare: Callable[[], None] | None = None
+) -> Iterator[ProcessPoolExecutor]:
     """Open a pool that leaves Ctrl-C to its parent, and stops after the work in hand when that leaves the block.
 
     Its processes are fresh ones: a forked copy of a process in which torch has started threads can hang.
-    Raises `DisaError`, with the remedy, if one of them dies.
+    `prepare` runs in each before its first work. Raises `DisaError`, with the remedy, if one of them dies.
     """
-    pool = ProcessPoolExecutor(workers, _Context(), _end_with_the_parent)
+    pool = ProcessPoolExecutor(workers, _Context(), _begin, (prepare,))
     try:
         yield pool
     except BrokenProcessPool:
@@ -71,6 +73,12 @@ class _Context(SpawnContext):
     """Makes such processes; the pool starts each when there is work for it, not all at first."""
 
     Process = _Process
+
+
+def _begin(prepare: Callable[[], None] | None) -> None:
+    _end_with_the_parent()
+    if prepare is not None:
+        prepare()
 
 
 def _end_with_the_parent() -> None:

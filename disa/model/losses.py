@@ -5,10 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from disa.config import ModelConfig
+from disa.config import IGNORED, ModelConfig
 from disa.model.disa import Prediction
 
-IGNORED = -1  # in a target: a pixel of no known label (decision D82)
 MEANS = ("mask", "itm")  # the losses, each a mean over what `loss_counts` counts
 
 

@@ -1,7 +1,7 @@
-"""What is done to a picture and its label map before they are a training sample: the baseline's augmentation [B].
+"""The baseline's augmentation [B]: resize, crop, change colours, pad.
 
-Signature: (picture, label map, seen at another size) -> a crop of at most `S x S` -> colours -> padded to `S x S`.
-Each takes a numpy generator where something is drawn (quirk 3).
+Pictures are uint8 (H, W, 3), label maps (H, W). Whatever is random comes from a numpy generator
+that belongs to the sample (decision D80).
 """
 
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from disa.config import IGNORED
 from disa.data.images import Pixels
 from disa.data.masks import Labels
-from disa.model.losses import IGNORED
 
 PADDING = 128  # grey level right of and below a picture that is smaller than the crop [B]
-CROPS = 10  # tries to find a crop in which no category has too large a share
-BRIGHTNESS, CONTRAST, SATURATION, HUE = (
-    32,
-    0.5,
-    0.5,
-    36,
-)  # largest changes: grey levels, shares, shares, degrees [B]
+CROPS = 10  # tries to find a crop in which no label has too large a share [B]
 
-Target = NDArray[np.int64]  # (H, W), a category's index or `IGNORED`
+# Largest changes of colour [B].
+BRIGHTNESS = 32  # grey levels
+CONTRAST = 0.5  # share
+SATURATION = 0.5  # share
+HUE = 36  # degrees
+
+Target = NDArray[np.int64]  # (H, W), a label's index or `IGNORED`
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A picture and its label map as they are at another size, of which only the window asked for is computed.
+    """A picture and its label map at another size, of which only the windows asked for are computed.
 
-    `ignored` is the label map's own value of pixels that do not count; in a target they are `IGNORED`.
+    `ignored` is the label map's value of pixels that do not count; in a target they are `IGNORED`.
     """
 
     image: Pixels
@@ -40,34 +40,45 @@ class Scaled:
     width: int
 
     def pixels(self, top: int, left: int, size: int) -> Pixels:
-        """Return a window of the picture, at most `size` a side: bilinear, blurred where it shrinks (Pillow's) [B]."""
-        old, new = self.labels.shape, (self.height, self.width)
-        ends = min(top + size, self.height), min(left + size, self.width)
-        if old == new:
-            return self.image[top : ends[0], left : ends[1]]
-        upper, lower = (min(edge * old[0] / new[0], old[0]) for edge in (top, ends[0]))
-        before, after = (min(edge * old[1] / new[1], old[1]) for edge in (left, ends[1]))
-        shape, box = (ends[1] - left, ends[0] - top), (before, upper, after, lower)
-        return np.asarray(Image.fromarray(self.image).resize(shape, Image.Resampling.BILINEAR, box))
+        """Return a window of the picture, at most `size` a side.
+
+        Resized bilinearly, and smoothed where the picture shrinks, as Pillow does it [B].
+        """
+        old_height, old_width = self.labels.shape
+        bottom = min(top + size, self.height)
+        right = min(left + size, self.width)
+        if (old_height, old_width) == (self.height, self.width):
+            return self.image[top:bottom, left:right]
+
+        box = (
+            min(left * old_width / self.width, old_width),
+            min(top * old_height / self.height, old_height),
+            min(right * old_width / self.width, old_width),
+            min(bottom * old_height / self.height, old_height),
+        )
+        shape = (right - left, bottom - top)
+        resized = Image.fromarray(self.image).resize(shape, Image.Resampling.BILINEAR, box)
+        return np.asarray(resized)
 
     def target(self, top: int, left: int, size: int) -> Target:
         """Return the same window of the target: the label below each pixel's centre [B]."""
-        rows = _centres(top, min(top + size, self.height), self.labels.shape[0], self.height)
-        columns = _centres(left, min(left + size, self.width), self.labels.shape[1], self.width)
+        old_height, old_width = self.labels.shape
+        rows = _centres(top, min(top + size, self.height), old_height, self.height)
+        columns = _centres(left, min(left + size, self.width), old_width, self.width)
         labels = self.labels[rows[:, None], columns].astype(np.int64)
         return np.where(labels == self.ignored, IGNORED, labels)
 
 
-def scaled_to(image: Pixels, labels: Labels, ignored: int, short: int) -> Scaled:
-    """Return both with a short side of `short` pixels."""
+def scaled_to(image: Pixels, labels: Labels, ignored: int, short_side: int) -> Scaled:
+    """Return both with a short side of `short_side` pixels."""
     height, width = labels.shape
-    scale = short / min(height, width)
+    scale = short_side / min(height, width)
     return Scaled(
         image,
         labels,
         ignored,
-        max(short, int(height * scale + 0.5)),
-        max(short, int(width * scale + 0.5)),
+        height=max(short_side, int(height * scale + 0.5)),
+        width=max(short_side, int(width * scale + 0.5)),
     )
 
 
@@ -76,51 +87,57 @@ def crop(
 ) -> tuple[Pixels, Target]:
     """Return the same random part of picture and target, at most `size` a side.
 
-    Of ten tries the first in which no category has more than `largest_share` of the labelled pixels, else the last [B].
+    Of ten tries the first in which no label has more than `largest_share` of the labelled pixels,
+    otherwise the last [B].
     """
     for _ in range(CROPS):
         top = int(draw.integers(0, max(0, scaled.height - size) + 1))
         left = int(draw.integers(0, max(0, scaled.width - size) + 1))
         target = scaled.target(top, left, size)
+        if largest_share >= 1:
+            break
         counts = np.bincount(target[target != IGNORED], minlength=1)
-        if largest_share >= 1 or (
-            counts.sum() > 0 and counts.max() <= largest_share * counts.sum()
-        ):
+        if 0 < counts.max() <= largest_share * counts.sum():
             break
     return scaled.pixels(top, left, size), target
 
 
 def pad(image: Pixels, target: Target, size: int) -> tuple[Pixels, Target]:
     """Return both filled up to `size` x `size` to the right and below: grey, and ignored [B]."""
-    below, right = size - target.shape[0], size - target.shape[1]
+    below = size - target.shape[0]
+    right = size - target.shape[1]
     if not below and not right:
         return image, target
-    return (
-        np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=PADDING),
-        np.pad(target, ((0, below), (0, right)), constant_values=IGNORED),
-    )
+    image = np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=PADDING)
+    return image, np.pad(target, ((0, below), (0, right)), constant_values=IGNORED)
 
 
 def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
-    """Return the image with brightness, contrast, saturation and hue each changed in half of the cases, as SSD [B].
+    """Return the image with brightness, contrast, saturation and hue changed, as SSD does [B].
 
-    Contrast comes before saturation and hue or after them, at random. Values are rounded, where the baseline cuts.
+    Each of them changes in half of the cases; contrast comes before saturation and hue or after
+    them, at random. Values are rounded, where the baseline cuts digits off.
     """
-    values, chances, first = image.astype(np.float32), draw.random(4) < 0.5, draw.random() < 0.5
+    is_changed = draw.random(4) < 0.5
+    contrast_first = draw.random() < 0.5
     brightness, contrast, saturation, hue = draw.uniform(-1, 1, 4)
-    factor = np.float32(1 + CONTRAST * contrast if chances[1] else 1)
-    changed = _bytes(values + np.float32(BRIGHTNESS * brightness)) if chances[0] else image
-    changed = _bytes(changed * factor) if first else changed
-    if chances[2] or chances[3]:
-        hsv = np.array(Image.fromarray(changed).convert("HSV"))
-        if chances[2]:
+
+    if is_changed[0]:
+        image = _bytes(image.astype(np.float32) + np.float32(BRIGHTNESS * brightness))
+    factor = np.float32(1 + CONTRAST * contrast if is_changed[1] else 1)
+    if contrast_first:
+        image = _bytes(image * factor)
+    if is_changed[2] or is_changed[3]:
+        hsv = np.array(Image.fromarray(image).convert("HSV"))
+        if is_changed[2]:
             hsv[..., 1] = _bytes(hsv[..., 1] * np.float32(1 + SATURATION * saturation))
-        if chances[3]:
-            hsv[..., 0] += np.uint8(
-                round(HUE * hue * 256 / 360) % 256
-            )  # hue is a circle, and bytes wrap
-        changed = np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
-    return changed if first else _bytes(changed * factor)
+        if is_changed[3]:
+            # Hue is a circle, and bytes wrap around.
+            hsv[..., 0] += np.uint8(round(HUE * hue * 256 / 360) % 256)
+        image = np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
+    if not contrast_first:
+        image = _bytes(image * factor)
+    return image
 
 
 def _bytes(values: NDArray[np.float32]) -> Pixels:
@@ -128,5 +145,5 @@ def _bytes(values: NDArray[np.float32]) -> Pixels:
 
 
 def _centres(first: int, end: int, old: int, new: int) -> NDArray[np.int64]:
-    """Return the index among `old` pixels below the centre of each of the pixels `first` to `end` of `new`."""
+    """Return the index among `old` pixels below the centre of each of the pixels first..end of `new`."""
     return (2 * np.arange(first, end) + 1) * old // (2 * new)

@@ -3,7 +3,6 @@
 The engine knows nothing of segmentation. One process is the same code with sums over one.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,10 +15,13 @@ from torch.optim import Optimizer
 from disa.errors import DisaError
 from disa.running.devices import choose_device
 from disa.running.processes import Processes, join
+from disa.running.terminal import warn
 from disa.training.settings import TrainConfig
 
 MOST_SKIPPED = 20  # fp16 steps in a row without a finite gradient, each at half the scale before
 
+# Names of `torch.cpu.get_capabilities` on x86 and ARM.
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -113,6 +115,10 @@ class Engine:
         """Return the sum over all processes."""
         return self.processes.summed({"value": value})["value"]
 
+    def any(self, value: bool) -> bool:
+        """Whether `value` is true in any process."""
+        return any(self.processes.gathered(value))
+
     def wait(self) -> None:
         """Wait for the other processes."""
         self.processes.gathered(None)
@@ -165,9 +171,6 @@ def check_precision(precision: str, device: str) -> None:
         return
     if device.startswith("cuda") and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise DisaError("precision=bf16: this GPU cannot compute it; use fp16 or fp32")
-    if device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-        warnings.warn(
-            "precision=bf16: this CPU has no instructions for it and emulates it slowly; "
-            "precision=fp32 is quicker",
-            stacklevel=2,
-        )
+    capabilities = torch.cpu.get_capabilities()
+    if device == "cpu" and not any(capabilities.get(name) for name in BF16_INSTRUCTIONS):
+        warn("precision=bf16: this CPU only emulates it, slowly; --precision fp32 is faster")

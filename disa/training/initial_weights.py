@@ -1,10 +1,7 @@
-"""What a run starts from: a CLIP, or a whole model's folder.
+"""What a run starts from: a CLIP, a whole model, or nothing at all."""
 
-Signature: (ModelConfig, CLIP | model folder) -> (Disa, TextEncoder, the tokenizer's file).
-"""
-
-import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +11,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
+from disa.running.files import file_sha256, replace_file
 from disa.running.provenance import weights_sha256
 from disa.weights.clip_files import read_clip_config
 from disa.weights.load import disa_on_clip
@@ -25,46 +23,70 @@ RANDOM = Path("random")  # in place of a CLIP: a dry run of a recipe whose weigh
 BUNDLED_TOKENIZER = WEIGHTS / "mini" / "tokenizer.json"
 
 
-def start_model(
-    config: ModelConfig, clip: Path | None, init: Path | None
-) -> tuple[Disa, TextEncoder, Path]:
-    """Return the model with the weights of `clip` (head at random) or of `init`, its words' encoder, the tokenizer.
+@dataclass(frozen=True)
+class InitialWeights:
+    """Either a CLIP, in any form that `clip_files.load_clip` reads or `RANDOM`, or a model folder.
 
-    `clip` is whatever `clip_files.load_clip` reads, `init` a model folder; either decides `config.backbone_clip`. Parts
-    that a model folder lacks (the SDM of a baseline, say) start at random. `RANDOM` in place of a CLIP leaves the
-    recipe's as random as the head, with the tokenizer of its like. Raises `DisaError` for what does not fit.
+    Either of them decides the backbone's shape (`backbone_clip`) and the tokenizer. Raises
+    `DisaError` unless exactly one is given.
     """
-    if clip == RANDOM and init is None:
-        try_out(config)
-        model, tokenizer = Disa(config), tokenizer_for(config)
-    elif clip is not None and init is None:
-        try_out(config.replace(backbone_clip=read_clip_config(clip)))
-        model, tokenizer = disa_on_clip(config, clip), _tokenizer_of(clip)
-    elif init is not None and clip is None:
-        try_out(config.replace(backbone_clip=read_config(init).backbone_clip))
-        model, tokenizer = _from_model(config, init), _tokenizer_of(init)
-    else:
-        raise DisaError(
-            "training starts from one of two: --clip (`disa pretrain-clip` makes one) or --init (a model)"
-        )
+
+    clip: Path | None = None
+    init: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse both and none."""
+        if (self.clip is None) == (self.init is None):
+            raise DisaError(
+                "training starts from one of two: --clip (`disa pretrain-clip` makes one) or "
+                "--init (a model)"
+            )
+
+    def build(self, config: ModelConfig) -> Disa:
+        """Return the network with these weights; what they lack (a head, the SDM) is random.
+
+        Raises `DisaError` for settings that fit no network, before any weights are read, and for
+        weights that do not fit the settings.
+        """
+        if self.init is not None:
+            config = config.replace(backbone_clip=read_config(self.init).backbone_clip)
+            check_config(config)
+            return _grown(config, self.init)
+        assert self.clip is not None
+        if self.clip == RANDOM:
+            check_config(config)
+            return Disa(config)
+        check_config(config.replace(backbone_clip=read_clip_config(self.clip)))
+        return disa_on_clip(config, self.clip)
+
+    def tokenizer_file(self, config: ModelConfig) -> Path:
+        """Return the tokenizer of the CLIP or model."""
+        source = self.init or self.clip
+        assert source is not None
+        if source == RANDOM:
+            return tokenizer_for(config)
+        return tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
+
+    def facts(self, tokenizer_file: Path) -> dict[str, str]:
+        """Return checksums: a resumed run must start from the same weights and tokenizer."""
+        source = self.init or self.clip
+        assert source is not None
+        weights = str(RANDOM) if source == RANDOM else weights_sha256(source)
+        return {"weights": weights, "tokenizer": file_sha256(tokenizer_file)}
+
+
+def text_encoder(model: Disa, tokenizer_file: Path) -> TextEncoder:
+    """Return the encoder of labels. Raises `DisaError` for a tokenizer that is not the model's."""
     text = model.backbone.clip.config.text_config
-    words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
-    return model, TextEncoder(model, words), tokenizer
-
-
-def start_identity(clip: Path | None, init: Path | None, tokenizer: Path) -> dict[str, str]:
-    """Return what tells what a run began from from others: checksums of its weights (or "random") and its tokenizer."""
-    source = clip or init
-    weights = str(RANDOM) if source in (None, RANDOM) else weights_sha256(source)
-    return {"weights": weights, "tokenizer": hashlib.sha256(tokenizer.read_bytes()).hexdigest()}
-
-
-def _tokenizer_of(source: Path) -> Path:
-    return tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
+    tokenizer = load_tokenizer(tokenizer_file, text.eos_token_id, text.vocab_size)
+    return TextEncoder(model, tokenizer)
 
 
 def tokenizer_for(config: ModelConfig) -> Path:
-    """Return the tokenizer with as many tokens as the recipe's CLIP: OpenAI's or the bundled model's."""
+    """Return the tokenizer with as many tokens as the recipe's CLIP: OpenAI's or the bundled one.
+
+    Raises `DisaError` if neither fits.
+    """
     count = config.backbone_clip["text_config"]["vocab_size"]
     for path in (CLIP_TOKENIZER, BUNDLED_TOKENIZER):
         if max(Tokenizer.from_file(str(path)).get_vocab().values()) + 1 == count:
@@ -74,46 +96,49 @@ def tokenizer_for(config: ModelConfig) -> Path:
     )
 
 
-def try_out(config: ModelConfig) -> None:
-    """Build the network on the meta device and send a picture through it: nothing is computed, no memory is taken.
+def check_config(config: ModelConfig) -> None:
+    """Send a picture through the network on the meta device, which computes nothing.
 
-    Raises `DisaError` for numbers that fit no network, whichever they are, before any weights are read.
+    Raises `DisaError` for numbers that fit no network, whichever they are.
     """
+    side = config.backbone_image_size
+    prompts = len(config.backbone_templates)
     try:
         with torch.device("meta"):
             model = Disa(config).train()
-            side, prompts = config.backbone_image_size, len(config.backbone_templates)
-            model(
-                torch.empty(1, 3, side, side),
-                torch.empty(2, prompts, model.backbone.embedding_width),
-            )
+            text = torch.empty(2, prompts, model.backbone.embedding_width)
+            model(torch.empty(1, 3, side, side), text)
     except DisaError:
         raise
     except Exception as error:  # torch, einops and transformers raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise DisaError(
-            f"no network has these settings ({reason}); change the last --set, or the CLIP's config.json"
+            f"no network has these settings ({lines[-1].strip()}); change the last --set, or the "
+            "CLIP's config.json"
         ) from None
 
 
-def copy_tokenizer(tokenizer: Path, folder: Path) -> None:
-    """Copy the tokenizer, and the settings beside it that transformers reads, into a model folder."""
-    shutil.copyfile(tokenizer, folder / "tokenizer.json")
-    if (settings := tokenizer.with_name("tokenizer_config.json")).is_file():
-        shutil.copyfile(settings, folder / settings.name)
+def copy_tokenizer(tokenizer_file: Path, folder: Path) -> None:
+    """Copy a tokenizer, and the settings beside it that transformers reads, into a model folder."""
+    settings = tokenizer_file.with_name("tokenizer_config.json")
+    for path in (tokenizer_file, settings):
+        if path.is_file():
+            target = "tokenizer.json" if path == tokenizer_file else path.name
+            replace_file(folder / target, lambda draft: shutil.copyfile(path, draft))
 
 
-def _from_model(config: ModelConfig, folder: Path) -> Disa:
+def _grown(config: ModelConfig, folder: Path) -> Disa:
+    """Return a network with the weights of a smaller one, such as DiSa with its baseline's."""
     trained = load_disa(folder)
-    model = Disa(config.replace(backbone_clip=trained.config.backbone_clip))
+    model = Disa(config)
     try:
         _, unknown = model.load_state_dict(trained.state_dict(), strict=False)
     except RuntimeError as error:
-        raise DisaError(
-            f"{folder}: is of another size: {str(error).splitlines()[-1].strip()}"
-        ) from None
+        reason = str(error).splitlines()[-1].strip()
+        raise DisaError(f"{folder}: is of another size: {reason}") from None
     if unknown:
         raise DisaError(
-            f"{folder}: holds parts that this recipe lacks, such as {unknown[0]}; choose another recipe"
+            f"{folder}: holds parts that this recipe lacks, such as {unknown[0]}; choose another "
+            "recipe"
         )
     return model

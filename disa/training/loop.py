@@ -1,220 +1,204 @@
-"""The training loop of segmentation: from CLIP's weights and a source of samples to a model folder.
-
-Signature: (ModelConfig, TrainConfig, Source, run folder) -> run folder/model, loadable by `disa.load`.
-"""
+"""The training loop of segmentation: from CLIP's weights and data to a model folder."""
 
 import time
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
 
 from disa.config import ModelConfig
 from disa.errors import DisaError, memory_errors_as
 from disa.model.count import parameters
 from disa.running.interruption import Interruption
-from disa.training.checkpoint import Checkpoint, checkpoints, read_checkpoint, write_checkpoint
+from disa.training.batches import Batch, training_batches
+from disa.training.checkpoint import write_checkpoint
 from disa.training.engine import Engine, open_engine
+from disa.training.initial_weights import InitialWeights
 from disa.training.learner import Learner
 from disa.training.run_folder import RunFolder
 from disa.training.run_log import RunLog
-from disa.training.samples import PICTUREBOOK, Source
-from disa.training.scenes import WORKER_DIED, training_batches, worker_died
-from disa.training.settings import TrainConfig
+from disa.training.settings import TrainConfig, plain_data
+from disa.training.training_data import TrainingData
 from disa.training.validation import Evaluation
+
+# What to change when a step does not fit into memory.
+LESS_MEMORY = (
+    "use --micro-batch 1 (the same batch in parts), --recompute, or --categories with fewer labels "
+    "than there are"
+)
 
 
 def train(
     config: ModelConfig,
     settings: TrainConfig,
-    out: Path,
-    clip: Path | None = None,
-    init: Path | None = None,
-    *,
-    source: Source = PICTUREBOOK,
-    resume: bool = False,
-    device: str = "cpu",
-    console: Console | None = None,
+    weights: InitialWeights,
+    data: TrainingData,
+    folder: RunFolder,
+    resume: bool = True,
+    device: str = "auto",
 ) -> Path | None:
-    """Train on `source` and return `out/model`, or None after an interruption, which leaves a checkpoint.
+    """Train and return `folder.model`; None after an interruption, which leaves a checkpoint.
 
-    `out` becomes a run folder (`run_folder.py` says what is in it). `clip` is a CLIP in any form that
-    `clip_files.load_clip` reads, or `start.RANDOM`: it decides the backbone (`config.backbone_clip`) and the tokenizer.
-    `init` is a model folder to continue from instead. With `resume`, a run that was interrupted in `out` goes on where
-    its last checkpoint left it. Started by torchrun or `accelerate launch`, several processes share each batch.
-
-    Raises `DisaError` for unusable folders or masks, contradicting settings, too little memory, a full disk and a loss
-    that is not a number.
+    A run that is already in `folder` continues at its last checkpoint, unless `resume` is False.
+    Where torchrun has started several processes, they share each batch. Raises `DisaError` for
+    unusable folders or masks, contradicting settings, data or weights that changed since the run
+    began, too little memory, a full disk, and a loss that is not finite.
     """
     with (
         open_engine(settings, device) as engine,
         memory_errors_as(f"{engine.device}: out of memory; {LESS_MEMORY}"),
     ):
-        try:
-            training = _Training(config, settings, out, clip, init, source, engine, console)
-            with training.folder.held() if engine.writes else nullcontext():
-                return training.run(resume)
-        except RuntimeError as error:
-            if worker_died(error):
-                raise DisaError(WORKER_DIED) from error
-            raise
-
-
-# What to change when a step does not fit into memory.
-LESS_MEMORY = "set micro_batch=1 (the same batch in parts), recompute=true, or categories to fewer than there are"
+        torch.manual_seed(settings.seed)
+        learner = Learner(config, settings, weights, engine, data)
+        training = _Training(learner, folder)
+        with folder.held() if engine.writes else nullcontext():
+            return training.run(resume)
 
 
 class _Training:
-    """One run on one process."""
+    """One run in one process."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        settings: TrainConfig,
-        out: Path,
-        clip: Path | None,
-        init: Path | None,
-        source: Source,
-        engine: Engine,
-        console: Console | None,
-    ) -> None:
-        self.settings, self.source, self.engine = settings, source, engine
-        self.console = console or Console(stderr=True, quiet=not engine.writes)
-        torch.manual_seed(settings.seed)
-        self.learner = Learner(config, settings, clip, init, engine, source)
-        self.size = settings.image_size or self.learner.config.backbone_image_size
-        self.folder = RunFolder(out)
-        self.evaluation = Evaluation(source, settings, engine, self.folder.evaluation)
-        self.samples = source.samples(settings, self.size)
+    def __init__(self, learner: Learner, folder: RunFolder) -> None:
+        self.learner = learner
+        self.folder = folder
+        self.engine: Engine = learner.engine
+        self.settings = learner.settings
+        self.data = learner.data
+        size = self.settings.image_size or learner.config.backbone_image_size
+        self.samples = self.data.samples(self.settings, size)
+        self.evaluation = Evaluation(self.data, self.settings, self.engine, folder.evaluation)
+        self.identity: dict[str, Any] = {}
+        self.start = 0
+        self.seconds = 0.0  # of training before this start
 
     def run(self, resume: bool) -> Path | None:
         """Do what is left of the run."""
-        settings, engine, folder = self.settings, self.engine, self.folder
-        start, self.earlier = self._begin(resume)
-        if engine.writes:
-            folder.clear(start)
-            if not start:
-                self.source.check(self.console, settings.evaluate_images)
-        engine.wait()  # nobody trains on what may be refused
-        if engine.writes:
-            folder.describe(self.learner.state(start, self.earlier), engine.processes.count)
-        where = folder.log if engine.writes else None
-        log = RunLog(where, settings.steps, start, settings.log_every, self.console)
-        batches = training_batches(
-            self.samples, settings, start, engine.processes.rank, engine.processes.count
-        )
-        self.begun = time.monotonic()
-        with Interruption() as interruption, log, closing(batches):
+        engine = self.engine
+        settings = self.settings
+        self._begin(resume)
+        log_file = self.folder.log if engine.writes else None
+        with (
+            Interruption() as interruption,
+            RunLog(log_file, settings.steps, self.start, settings.log_every) as log,
+            training_batches(self.samples, settings, self.start, engine.processes) as batches,
+        ):
             self._announce(log)
-            if start and not self._evaluate(start, log, interruption):
+            self.begun = time.monotonic()
+            # A run may have been interrupted in the evaluation after its last step.
+            if self.start and not self._evaluate(self.start, log, interruption):
                 return None
-            for step, (pixels, target) in enumerate(batches, start):
+
+            for step, batch in enumerate(batches, self.start):
                 try:
-                    numbers = self.learner.step(step, pixels, target)
+                    numbers = self.learner.step(step, batch)
                 except FloatingPointError as error:
-                    raise self._keep_failure(step, pixels, target, error) from None
+                    raise self._keep_failure(step, batch, error) from None
                 log.step(step, numbers)
+
+                # Processes leave together: a signal may have reached only one of them.
                 done = step + 1
-                asked = bool(
-                    engine.summed(torch.tensor(int(interruption.asked), device=engine.device))
-                )
-                if (
-                    asked
-                    or done == settings.steps
-                    or self._is_due(done)
-                    or done % settings.checkpoint_every == 0
-                ):
+                leaves = engine.any(interruption.asked)
+                is_last = done == settings.steps
+                is_due = done % settings.checkpoint_every == 0
+                if leaves or is_last or is_due or self._evaluation_is_due(done):
                     self._save(done)
-                if asked and done < settings.steps:
-                    log.say(f"stopped after step {done}; the same command goes on from there")
+                if leaves and not is_last:
+                    log.say(f"stopped after step {done}; run the same command again to continue")
                     return None
                 if not self._evaluate(done, log, interruption):
                     return None
+
             model, _ = self.learner.finished()
             if engine.writes:
-                self.learner.export(folder.model, model)
+                self.learner.export(self.folder.model, model)
             engine.wait()
-        return folder.model
+        return self.folder.model
 
-    def _begin(self, resume: bool) -> tuple[int, float]:
-        """Return the step to start at and the seconds trained before it; refuse to write over another run."""
-        found = checkpoints(self.folder.checkpoints)
-        if len(set(self.engine.processes.gathered(found[-1].name if found else ""))) > 1:
+    def _begin(self, resume: bool) -> None:
+        """Go back to the last checkpoint, if there is one, and describe this start."""
+        path = self.folder.last_checkpoint()
+        names = self.engine.processes.gathered(path.name if path else "")
+        if len(set(names)) > 1:
             raise DisaError(
-                f"{self.folder.path}: is not the same folder for all processes; choose an --out that all see"
+                f"{self.folder.path}: is not the same folder for all processes; choose an --out "
+                "that all of them see"
             )
-        if not found:
-            return 0, 0.0
-        if not resume:
-            raise DisaError(
-                f"{self.folder.path}: holds a run already; add --resume to go on with it, or choose another --out"
-            )
-        checkpoint = read_checkpoint(found[-1])
-        return self.learner.restore(checkpoint, found[-1]), float(checkpoint.state["seconds"])
+        if self.engine.writes:
+            self.identity = self.learner.identity()
+        checkpoint = self.folder.checkpoint_to_continue(self.identity, resume)
+        if checkpoint is not None:
+            self.learner.restore(checkpoint)
+            self.start = checkpoint.state["step"]
+            self.seconds = checkpoint.state["seconds"]
+        if self.engine.writes:
+            if not self.start:
+                self.data.check(self.settings.evaluate_images)
+            facts = self.identity | {"training": plain_data(self.settings)}
+            self.folder.begin(facts, self.start, self.engine.processes.count)
+        self.engine.wait()  # no process trains on what another one may refuse
 
     def _announce(self, log: RunLog) -> None:
-        """Say what is trained and, if nothing measures it on the way, why."""
+        """Say what is trained and, if nothing is measured on the way, why."""
         learner = self.learner
-        labels = len(self.source.labels)
+        labels = len(self.data.labels)
         per_step = min(self.settings.categories or labels, labels)
         trained = sum(parameter.numel() for parameter in learner.trained.values())
         total = parameters(learner.model)["total"]
         log.say(
-            f"{self.source.name}: {per_step} of {labels} labels a step; {total / 1e6:.1f} M "
+            f"{self.data.name}: {per_step} of {labels} labels a step; {total / 1e6:.1f} M "
             f"parameters, {trained / 1e6:.1f} M of them train"
         )
+        if self.start == self.settings.steps:
+            log.say(f"all {self.start} steps were done before: there is nothing left to train")
         if self.evaluation.reason and self.settings.evaluate_images:
             log.say(f"not measured on the way: {self.evaluation.reason}")
 
     def _save(self, done: int) -> None:
-        seconds = self.earlier + time.monotonic() - self.begun
-        checkpoint = Checkpoint(self.learner.tensors(), self.learner.state(done, seconds))
+        seconds = self.seconds + time.monotonic() - self.begun
         if self.engine.writes:
+            checkpoint = self.learner.checkpoint(self.identity, done, seconds)
             write_checkpoint(self.folder.checkpoints, checkpoint, self.settings.checkpoints)
         self.engine.wait()
 
-    def _is_due(self, done: int) -> bool:
+    def _evaluation_is_due(self, done: int) -> bool:
+        if self.evaluation.reason:
+            return False
         every = self.settings.evaluate_every
-        return not self.evaluation.reason and (
-            done == self.settings.steps or (every > 0 and done % every == 0)
-        )
+        return done == self.settings.steps or (every > 0 and done % every == 0)
 
     def _evaluate(self, done: int, log: RunLog, interruption: Interruption) -> bool:
-        """Measure if it is due and not done yet, and keep the model if it is the best; False if it was interrupted."""
-        if not self._is_due(done) or self.folder.is_evaluated(done, self.evaluation.images):
+        """Measure, if it is due and not done yet, and keep the best model; False if interrupted."""
+        images = self.evaluation.images
+        if not self._evaluation_is_due(done) or self.folder.is_evaluated(done, images):
             return True
-        model, words = self.learner.finished()
-        found = self.evaluation(done, model, words, lambda: interruption.asked)
-        if found is None:
+        model, encoder = self.learner.finished()
+        measured = self.evaluation(done, model, encoder, lambda: interruption.asked)
+        if measured is None:
             log.say(
-                f"stopped in the evaluation after step {done}; the same command goes on from there"
+                f"stopped in the evaluation after step {done}; run the same command again to "
+                "continue"
             )
             return False
-        log.say(f"step {done}: {found.line}")
-        if self.engine.writes and self.folder.is_best(found.miou, self.evaluation.images):
+        log.say(f"step {done}: {measured.line}")
+        if self.engine.writes and self.folder.is_best(measured.miou, images):
             self.learner.export(self.folder.best, model)
-            self.folder.keep_best(done, found.miou, self.evaluation.images)
+            self.folder.keep_best(done, measured.miou, images)
             log.say(f"step {done}: the best so far; it is in {self.folder.best}")
-        log.write(
-            {"step": done - 1, "evaluation": found.record}
-        )  # last: a resumed run takes it for done
+        # The last thing to write: with it, a resumed run takes the evaluation for done.
+        log.write({"step": done - 1, "evaluation": measured.record})
         self.engine.wait()
         return True
 
-    def _keep_failure(
-        self, step: int, pixels: Tensor, target: Tensor, error: Exception
-    ) -> DisaError:
-        path = (
-            self.folder.path
-            / f"failed-step-{step:08d}-process-{self.engine.processes.rank}.safetensors"
-        )
-        kept = f"its batch is in {path}"
+    def _keep_failure(self, step: int, batch: Batch, error: FloatingPointError) -> DisaError:
+        name = f"failed-step-{step:08d}-process-{self.engine.processes.rank}.safetensors"
+        path = self.folder.path / name
+        pixels, target = batch
+        outcome = f"its batch is in {path}"
         try:
             save_file({"pixels": pixels, "target": target}, path)
-        except (OSError, SafetensorError) as refused:
-            kept = f"its batch could not be kept ({refused})"
-        return DisaError(f"step {step}: {error}; {kept}; train with a lower lr into another --out")
+        except (OSError, SafetensorError) as refusal:
+            outcome = f"its batch could not be saved ({refusal})"
+        return DisaError(f"step {step}: {error}; {outcome}; train with a lower lr into another --out")

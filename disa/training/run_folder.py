@@ -1,18 +1,19 @@
-"""A run on disk. What is in its folder:
+"""The folder of a run.
 
-- `run.json`: how it was started: command, code version, settings, machine; a list, with every later start appended
+- `run.json`: every start: command, code version, settings, machine
+- `config.yaml`: the options of the command, which `--config` reads
 - `log.jsonl`: a line every `log_every` steps, and one for each evaluation
-- `checkpoints/step-N/`: the last ones, each all that is needed to go on
+- `checkpoints/step-N/`: the last ones, each with everything that is needed to continue
 - `best/`: the model of the best evaluation, and `best.json`: its step, mIoU and number of images
-- `evaluation/`: counts of the evaluation under way, so that an interrupted one goes on
-- `failed-step-*`: the batch of a step whose loss was no number
-- `.lock`: held by the run that is at work
-- `model/`: the model at the end, a folder that `disa.load` reads
+- `evaluation/`: label maps of the evaluation under way, so that an interrupted one can continue
+- `failed-step-*`: the batch of a step whose loss was not finite
+- `.lock`: held by the run at work
+- `model/`: the model at the end, a folder that `disa.load` reads (pretraining: `clip/`)
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,30 +23,52 @@ from filelock import FileLock, Timeout
 from disa.errors import DisaError
 from disa.running.files import prepare_folder, write_json
 from disa.running.provenance import code_and_machine
-from disa.training.checkpoint import clear_partial
+from disa.running.records import save_config
+from disa.training.checkpoint import Checkpoint, checkpoints, clear_partial, read_checkpoint
 from disa.training.run_log import read_log
 
-PATIENCE = 10.0  # seconds: a run whose parent was killed saves and leaves in less
+PATIENCE = 10.0  # seconds to wait for a run in the same folder that is about to leave
+
+# What a run may not change when it continues: part of a checkpoint's state -> advice.
+IDENTITY = {
+    "model": "give the same network settings",
+    "training": "give the same settings",
+    "pretraining": "give the same settings",
+    "data": "give the data as they were",
+    "start": "give the same --clip or --init",
+}
 
 
 class RunFolder:
-    """The places of a run, and what is known of it; of several processes, one may change it."""
+    """The files of a run. Of several processes, one may change them."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the folder. Raises `DisaError` if it cannot be written, or holds a log that is none of a run."""
-        self.path, self.about = path, path / "run.json"
-        self.log, self.checkpoints = path / "log.jsonl", path / "checkpoints"
-        self.model, self.best = path / "model", path / "best"
+    def __init__(self, path: Path, command: Any = None) -> None:
+        """Name the files; nothing is written yet. `command` is the record to save with the run."""
+        self.path = path
+        self.command = command
+        self.starts = path / "run.json"
+        self.config = path / "config.yaml"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self.clip = path / "clip"
+        self.best = path / "best"
+        self.best_numbers = path / "best.json"
         self.evaluation = path / "evaluation"
-        prepare_folder(path)
-        if self.log.exists() and not self._starts():
-            raise DisaError(
-                f"{self.log}: is of no run (there is no run.json), and is kept; choose another --out"
-            )
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other runs out; the system lets go when this process dies. Raises `DisaError` if one is at work here."""
+        """Make the folder and keep other runs out of it.
+
+        The operating system releases it when this process dies. Raises `DisaError` if the folder
+        cannot be written, if another run is at work in it, and for a log of somebody else's.
+        """
+        prepare_folder(self.path)
+        if self.log.exists() and not self._starts():
+            raise DisaError(
+                f"{self.log}: is no log of a run (there is no run.json) and will not be touched; "
+                "choose another --out"
+            )
         try:
             with FileLock(self.path / ".lock", timeout=PATIENCE):
                 yield
@@ -54,53 +77,99 @@ class RunFolder:
                 f"{self.path}: another run is at work in it; wait, or choose another --out"
             ) from None
 
-    def clear(self, start: int) -> None:
-        """Remove what a killed run left half written and, where none is gone on with, what an older one measured.
+    def last_checkpoint(self) -> Path | None:
+        """Return the newest checkpoint, None in a folder without any."""
+        found = checkpoints(self.checkpoints)
+        return found[-1] if found else None
 
-        In a folder that has seen no run, nothing is: it may hold somebody's own files.
+    def checkpoint_to_continue(self, identity: Mapping[str, Any], resume: bool) -> Checkpoint | None:
+        """Return the newest checkpoint; None where there is none.
+
+        `identity` has some of the parts in `IDENTITY`. Raises `DisaError`, naming what differs, for
+        a checkpoint of another run, for a damaged one, and for any unless `resume` is set.
         """
-        if not self._starts():
-            return
-        for folder in (self.model, self.best):
-            for path in (*folder.glob(".*.part"), *folder.glob(".tmp*")):
-                path.unlink(missing_ok=True)
-        clear_partial(self.checkpoints)
-        if start == 0:
-            (self.path / "best.json").unlink(missing_ok=True)
+        path = self.last_checkpoint()
+        if path is None:
+            return None
+        if not resume:
+            raise DisaError(
+                f"{self.path}: holds a run already; add --resume to continue it, or choose another "
+                "--out"
+            )
+        checkpoint = read_checkpoint(path)
+        refuse_another_run(path, checkpoint.state, identity)
+        return checkpoint
+
+    def begin(self, identity: Mapping[str, Any], step: int, processes: int = 1) -> None:
+        """Note this start in run.json and config.yaml, and remove what a killed run left behind.
+
+        A run that starts at step 0 removes all evaluations of an older one. In a folder that has
+        seen no run nothing is removed: it may hold somebody's own files.
+        """
+        starts = self._starts()
+        if starts:
+            for folder in (self.model, self.best):
+                for path in folder.glob(".*.part"):
+                    path.unlink(missing_ok=True)
+            clear_partial(self.checkpoints)
+        if starts and step == 0:
+            self.best_numbers.unlink(missing_ok=True)
             for folder in (self.best, self.evaluation):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def describe(self, state: dict[str, Any], processes: int) -> None:
-        """Add this start to run.json: settings, from which step, command, versions, commit, date, machine."""
-        entry = {name: value for name, value in state.items() if name not in ("seconds", "scale")}
-        write_json(
-            self.about, [*self._starts(), code_and_machine() | {"processes": processes} | entry]
-        )
+        start = code_and_machine() | {"processes": processes, "step": step} | dict(identity)
+        write_json(self.starts, [*starts, start])
+        if self.command is not None:
+            save_config(self.config, self.command)
 
     def is_evaluated(self, done: int, images: int) -> bool:
         """Whether the log has the evaluation on so many images after `done` steps."""
-        found = [
-            record.get("evaluation")
-            for record in read_log(self.log)
-            if record.get("step") == done - 1
-        ]
-        return any(isinstance(each, dict) and each.get("images") == images for each in found)
+        for record in read_log(self.log):
+            evaluation = record.get("evaluation")
+            is_same_step = record.get("step") == done - 1
+            if is_same_step and isinstance(evaluation, dict) and evaluation.get("images") == images:
+                return True
+        return False
 
     def is_best(self, miou: float | None, images: int) -> bool:
-        """Whether this is better than every evaluation on as many images so far; others cannot be compared."""
-        there = _read_json(self.path / "best.json")
-        before = (
-            there.get("miou") if isinstance(there, dict) and there.get("images") == images else None
-        )
-        return miou is not None and (before is None or miou > before)
+        """Whether this is the best evaluation on as many images so far; others do not compare."""
+        before = _read_json(self.best_numbers)
+        if miou is None:
+            return False
+        if not isinstance(before, dict) or before.get("images") != images:
+            return True
+        return before.get("miou") is None or miou > before["miou"]
 
     def keep_best(self, done: int, miou: float | None, images: int) -> None:
-        """Write down that `best/` is the model after `done` steps."""
-        write_json(self.path / "best.json", {"step": done, "miou": miou, "images": images})
+        """Note that `best/` is the model after `done` steps."""
+        write_json(self.best_numbers, {"step": done, "miou": miou, "images": images})
 
     def _starts(self) -> list[Any]:
-        there = _read_json(self.about)
-        return there if isinstance(there, list) else []
+        starts = _read_json(self.starts)
+        return starts if isinstance(starts, list) else []
+
+
+def refuse_another_run(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Raise `DisaError` if a checkpoint's state is not of the run with this identity."""
+    if not identity.keys() <= state.keys():
+        raise DisaError(
+            f"{path}: is of another command or an older version; choose another --out"
+        )
+    for part, now in json.loads(json.dumps(identity)).items():
+        before = state[part]
+        names = [name for name in now | before if now.get(name) != before.get(name)]
+        if names:
+            differences = ", ".join(_difference(name, before.get(name)) for name in names)
+            raise DisaError(
+                f"{path}: belongs to a run with other {part}: {differences}; {IDENTITY[part]}, or "
+                "choose another --out"
+            )
+
+
+def _difference(name: str, value: object) -> str:
+    """Return "name=value", or the name alone where the value says nothing to people."""
+    text = str(value)
+    return f"{name}={text}" if len(text) <= 40 else f"{name} changed"
 
 
 def _read_json(path: Path) -> Any:

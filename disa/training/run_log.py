@@ -1,66 +1,54 @@
-"""What a person sees of a run, and what a program can read of it: a progress display and `log.jsonl`.
-
-Signature: (step, numbers) -> a bar on a terminal, a line every half minute elsewhere, a JSON line in the log.
-"""
+"""What people see of a run and what programs read of it: a progress bar, lines, and `log.jsonl`."""
 
 import json
 import math
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from disa.errors import DisaError
 from disa.running.files import write_whole
+from disa.running.terminal import counted, warn
 
-PLAIN_SECONDS = 30.0  # between lines when the output is not a terminal
+PLAIN_SECONDS = 30.0  # between lines where there is no terminal to show a bar
 
 
 class RunLog:
     """Shows and logs the steps of one run; a context manager.
 
-    `path` gets one JSON object per line. Lines at or after step `start` are of steps that will be done again and
-    are removed first, so a resumed run's log equals an uninterrupted one's.
+    `path` gets one JSON object per line. Lines of step `start` and later belong to steps that will
+    be repeated; they are removed first, so that the log of a resumed run equals that of an
+    uninterrupted one.
     """
 
-    def __init__(
-        self,
-        path: Path | None,
-        steps: int,
-        start: int = 0,
-        every: int = 10,
-        console: Console | None = None,
-    ) -> None:
-        """Open the log and begin to measure time; without a path nothing is written."""
-        self.steps, self.start, self.every = steps, start, every
-        self.console = console or Console(stderr=True)
-        self.path, self.file = path, None if path is None else _opened(path, start)
-        self.begun = self.spoken = time.monotonic()
-        self.smooth: float | None = None
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=self.console, disable=not self.console.is_terminal, speed_estimate_period=120,
-        )  # fmt: skip
-        self.task = self.bar.add_task("training", total=steps, completed=start, said="")
+    def __init__(self, path: Path | None, steps: int, start: int = 0, every: int = 10) -> None:
+        """Report on the steps from `start` on; without a path, in silence and in no file."""
+        self.path = path
+        self.steps = steps
+        self.start = start
+        self.every = every
+        self.file: TextIO | None = None
+        self.smooth_loss: float | None = None
+        self.resources = ExitStack()
 
     def __enter__(self) -> "RunLog":
-        """Show the bar."""
-        self.bar.start()
+        """Open the log and show the bar. Raises `DisaError` if the log cannot be written."""
+        if self.path is not None:
+            _keep_before(self.path, self.start)
+            try:
+                self.file = self.path.open("a", buffering=1)
+            except OSError as error:
+                raise self._refused(error) from error
+            self.resources.callback(self._close)
+        self.report = self.resources.enter_context(counted("training", self.path is not None))
+        self.begun = time.monotonic()
+        self.spoken = self.begun
         return self
 
     def __exit__(
@@ -70,34 +58,35 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         """Leave the terminal as it was."""
-        self.bar.stop()
-        if self.file is not None:
-            with suppress(OSError):  # a full disk, which `write` has told of
-                self.file.close()
+        self.resources.close()
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
-        now, done = time.monotonic(), step + 1
-        self.smooth = (
-            numbers["loss"] if self.smooth is None else 0.95 * self.smooth + 0.05 * numbers["loss"]
-        )
+        now = time.monotonic()
+        done = step + 1
+        loss = numbers["loss"]
+        self.smooth_loss = loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * loss
         rate = (done - self.start) / max(1e-9, now - self.begun)
-        said = f"loss {self.smooth:.4f}  {rate:.2f} steps/s  {peak_memory():.1f} GB"
-        self.bar.update(self.task, completed=done, said=said)
+        remark = f"loss {self.smooth_loss:.4f}  {rate:.2f} steps/s"
+        self.report(done, self.steps, remark)
+
         if step % self.every == 0 or done == self.steps:
-            # JSON knows no infinity: the norm of a step that fp16 leaves out
-            self.write(
-                {"step": step, **{n: v if math.isfinite(v) else None for n, v in numbers.items()}}
-            )
-        if self.bar.disable and (
-            now - self.spoken >= PLAIN_SECONDS or done in (self.start + 1, self.steps)
-        ):
+            # JSON knows no infinity: the norm of a step that fp16 leaves out.
+            finite = {name: v if math.isfinite(v) else None for name, v in numbers.items()}
+            self.write({"step": step, **finite})
+        is_first = done == self.start + 1
+        if is_first:
+            self.say(f"the first step took up to {peak_memory():.1f} GB of memory")
+        is_due = is_first or done == self.steps or now - self.spoken >= PLAIN_SECONDS
+        if is_due and not sys.stderr.isatty():
             self.spoken = now
-            self.say(f"step {done}/{self.steps}  {said}  left {clock((self.steps - done) / rate)}")
+            left = _clock((self.steps - done) / rate)
+            self.say(f"step {done}/{self.steps}  {remark}  left {left}")
 
     def say(self, line: str) -> None:
-        """Print one line above the bar."""
-        self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        """Print one line on stderr, above the bar."""
+        if self.path is not None:
+            warn(line)
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one line to the log. Raises `DisaError` when the disk is full."""
@@ -106,19 +95,24 @@ class RunLog:
         try:
             self.file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise DisaError(
-                f"{self.path}: cannot be written ({error.strerror}); free space and --resume"
-            ) from error
+            raise self._refused(error) from error
 
+    def _close(self) -> None:
+        assert self.file is not None
+        try:
+            self.file.close()
+        except OSError:
+            pass  # a full disk, which `write` has reported
 
-def clock(seconds: float) -> str:
-    """Return hours, minutes and seconds as h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    def _refused(self, error: OSError) -> DisaError:
+        return DisaError(
+            f"{self.path}: cannot be written ({error.strerror}); free space, then run the same "
+            "command again"
+        )
 
 
 def peak_memory() -> float:
-    """Return the largest memory this process has held, in GB: the accelerator's if there is one."""
+    """Return the largest memory this process has held, in GB: the GPU's if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     try:
@@ -131,8 +125,10 @@ def peak_memory() -> float:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the log's whole lines; the half line that a killed run may leave is dropped."""
+    if not path.exists():
+        return []
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
         except ValueError:
@@ -142,20 +138,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _opened(path: Path, start: int) -> TextIO:
-    """Return the log, open at its end, without the lines from step `start` on."""
-    _keep_before(path, start)
-    try:
-        return path.open("a", buffering=1)
-    except OSError as error:
-        raise DisaError(f"{path}: cannot be written ({error.strerror})") from error
-
-
 def _keep_before(path: Path, start: int) -> None:
     if path.exists():
-        lines = [
-            json.dumps(record) + "\n"
-            for record in read_log(path)
-            if record.get("step", start) < start
-        ]
-        write_whole(path, lambda file: file.write("".join(lines).encode()))
+        records = [record for record in read_log(path) if record.get("step", start) < start]
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _clock(seconds: float) -> str:
+    """Return h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

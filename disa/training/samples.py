@@ -1,153 +1,139 @@
-"""Photographs with masks as training samples, each a function of (seed, sample index) and of nothing else.
+"""One training sample: a crop of a picture and its target, drawn by its index and nothing else.
 
-Signature: (Dataset, settings, index) -> pixels `3 S S` uint8, target `S S` (index into the labels, or `IGNORED`).
-The augmentation is the baseline's [B] (quirk 3), with one stream of random numbers per sample (decision D80).
+Free of torch, so that processes that prepare samples start quickly.
 """
 
-import shlex
-from collections.abc import Callable
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
+import signal
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
-from torch.utils.data import Dataset as Samples
 
-from disa.data.dataset import FOLDER, Dataset, open_dataset
+from disa.config import IGNORED
+from disa.data.dataset import Dataset
+from disa.data.images import Pixels
 from disa.errors import DisaError
-from disa.running.files import text_sha256
-from disa.training.augment import crop, jitter_colours, pad, scaled_to
-from disa.training.scenes import LABELS, TrainingScenes
+from disa.picturebook import LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
+from disa.training.augment import Target, crop, jitter_colours, pad, scaled_to
 from disa.training.settings import TrainConfig
 
-Sample = tuple[Tensor, Tensor]
+Sample = tuple[Pixels, Target]  # (size, size, 3) and (size, size)
+
+# Picturebook's open-vocabulary protocol: only these of its nouns have masks in training.
+TRAINED_WORDS = tuple(word for word in WORDS if word in SEEN)
+SEED_STRIDE = 2**32  # scenes between the streams of two seeds: no run is ever that long
 
 
-class Source(NamedTuple):
-    """What a run is trained on. `facts` tell one source from another; a run goes on only with its own."""
+class Samples(Protocol):
+    """Samples without end. An instance can be pickled, for other processes."""
 
-    name: str
-    labels: tuple[str, ...]  # what is prompted, in the order of the targets
-    samples: Callable[[TrainConfig, int], Samples[Sample]]  # (settings, pixels a side)
-    facts: dict[str, Any]
-    # what is read before the first step, or refused; with the number of images that will be measured
-    check: Callable[[Console | None, int], None]
-    validation: Callable[[], Dataset]  # opens what to measure on
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample: the picture and, for every pixel, a label's index or `IGNORED`."""
+        ...
 
 
-def _nothing_to_check(console: Console | None, measured: int) -> None:
-    """Drawn and published masks are right as they are."""
+def stacked(samples: Samples, indices: Sequence[int]) -> tuple[NDArray[np.uint8], Target]:
+    """Return several samples as arrays: pixels (b, 3, size, size) and targets (b, size, size)."""
+    images, targets = zip(*(samples[index] for index in indices), strict=True)
+    return np.stack(images).transpose(0, 3, 1, 2), np.stack(targets)
 
 
-PICTUREBOOK = Source(
-    "picturebook",
-    LABELS,
-    TrainingScenes,
-    {"name": "picturebook"},
-    _nothing_to_check,
-    partial(open_dataset, "picturebook", None),
-)
+# Of a process that prepares samples for another one: what it takes them from.
+_shared: list[Samples] = []
 
 
-def dataset_source(name: str, root: str | Path, split: str = "train") -> Source:
-    """Return a data set (`disa data list`) or a folder of one's own as a source.
+def share(samples: Samples) -> None:
+    """Prepare this process for `stacked_shared`.
 
-    Raises `DisaError` for one that cannot be opened, holds no images, or prompts other words than it scores.
+    SIGTERM is left to the training process, which saves before it ends this one.
     """
-    dataset = open_dataset(name, root, split)
-    labels = dataset.vocabulary.prompts()
-    if not dataset.ids:
-        raise DisaError(f"{root}: {name} holds no images of the split {split}; see disa data check")
-    if len(labels) != len(dataset.vocabulary.categories):
-        raise DisaError(
-            f"{name} prompts other words than it scores, so it is no data set to train on; use pas20"
-        )
-    facts = {
-        "name": name,
-        "split": split,
-        "images": len(dataset.ids),
-        "ids": text_sha256(dataset.ids),
-        "labels": list(labels),
-    }
-    check = _nothing_to_check
-    if name == FOLDER:
-        # What a user may have edited since: a run goes on only with what it has seen.
-        positions = range(len(dataset.ids))
-        facts["content_of_images"] = text_sha256(map(dataset.image_content, positions))
-        facts["content_of_masks"] = text_sha256(map(dataset.mask_content, positions))
-        check = partial(check_folder, dataset, root, split)
-    validation = partial(open_dataset, name, root, "val")
-    return Source(dataset.name, labels, partial(TrainingImages, dataset), facts, check, validation)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _shared[:] = [samples]
 
 
-def check_folder(
-    dataset: Dataset,
-    root: str | Path,
-    split: str,
-    console: Console | None = None,
-    measured: int = 0,
-) -> None:
-    """Read every mask of a folder of one's own that training and measuring will need, as `check_masks` does."""
-    check_masks(dataset, _check_command(root, split), console)
-    if measured and split != "val" and (Path(root) / "val.txt").exists():
-        check_masks(
-            open_dataset(FOLDER, root, "val"), _check_command(root, "val"), console, measured
-        )
+def stacked_shared(indices: Sequence[int]) -> tuple[NDArray[np.uint8], Target]:
+    """Return `stacked` samples of what this process was given."""
+    return stacked(_shared[0], indices)
 
 
-def check_masks(
-    dataset: Dataset, command: str, console: Console | None = None, most: int | None = None
-) -> None:
-    """Read every mask, or the first `most`, once, under a bar on stderr.
+class CroppedImages:
+    """Crops of a data set's images, augmented as in the baseline [B]; each epoch has its own order.
 
-    Raises `DisaError` for the first that is damaged, of another size than its picture, or holds a value that no
-    category has; it names `command`, which lists them all (decision D84).
+    A sample has its own stream of random numbers (decision D80), so that neither the number of
+    processes nor a resumed run changes it.
     """
-    console = console or Console(stderr=True)
-    quiet, positions = not console.is_terminal, range(len(dataset.ids[:most]))
-    for index in track(positions, "checking masks", console=console, transient=True, disable=quiet):
-        try:
-            dataset.labels(index)
-        except DisaError as error:
-            raise DisaError(f"{error}; `{command}` lists all that is wrong") from None
-
-
-class TrainingImages(Samples[Sample]):
-    """Crops of a data set's images without end: every epoch in an order of its own."""
 
     def __init__(self, dataset: Dataset, settings: TrainConfig, size: int) -> None:
-        """Yield crops of `size` pixels a side."""
-        self.dataset, self.settings, self.size = dataset, settings, size
+        """Make crops of `size` pixels a side."""
+        self.dataset = dataset
+        self.settings = settings
+        self.size = size
 
     def __getitem__(self, index: int) -> Sample:
         """Return one sample. Raises `DisaError` for an image that cannot be read."""
-        seed, count = self.settings.seed, len(self.dataset.ids)
-        position = int(_order(seed, index // count, count)[index % count])
-        draw = np.random.default_rng((seed, index))
-        image, labels = self.dataset.image(position), self.dataset.labels(position)
-        scale = 1 + draw.uniform(-self.settings.scale_shrink, self.settings.scale_jitter)
-        scaled = scaled_to(image, labels, self.dataset.ignored, max(1, round(self.size * scale)))
-        image, target = crop(scaled, self.size, self.settings.largest_share, draw)
-        if self.settings.colour_jitter:
+        settings = self.settings
+        count = len(self.dataset.ids)
+        position = int(_epoch_order(settings.seed, index // count, count)[index % count])
+        image = self.dataset.image(position)
+        labels = self.dataset.labels(position)
+
+        # The order of these draws is part of every recipe's numbers.
+        draw = np.random.default_rng((settings.seed, index))
+        scale = 1 + draw.uniform(-settings.scale_shrink, settings.scale_jitter)
+        short_side = max(1, round(self.size * scale))
+        scaled = scaled_to(image, labels, self.dataset.ignored, short_side)
+        image, target = crop(scaled, self.size, settings.largest_share, draw)
+        if settings.colour_jitter:
             image = jitter_colours(image, draw)
-        if self.settings.flip and draw.random() < 0.5:
-            image, target = image[:, ::-1], target[:, ::-1]
-        image, target = pad(image, target, self.size)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return pixels, torch.from_numpy(np.ascontiguousarray(target))
+        return _mirrored_and_padded(image, target, self.size, settings.flip, draw)
 
 
-def _check_command(root: str | Path, split: str) -> str:
-    asked = f" --split {split}" if (Path(root) / f"{split}.txt").exists() else ""
-    return f"disa data check {FOLDER} {shlex.quote(str(root))}{asked}"
+class DrawnScenes:
+    """Scenes of picturebook, drawn at the size that they are needed in.
+
+    Words without masks in training are `IGNORED` in the target.
+    """
+
+    def __init__(self, settings: TrainConfig, size: int) -> None:
+        """Make crops of `size` pixels a side. Raises `DisaError` for sizes that cannot be drawn."""
+        smallest = size * (1 - settings.scale_shrink)
+        largest = size * (1 + settings.scale_jitter)
+        if not SMALLEST <= round(smallest) <= largest <= LARGEST:
+            raise DisaError(
+                f"scenes of {smallest:.0f} to {largest:.0f} pixels a side (image_size, "
+                f"scale_shrink, scale_jitter): {SMALLEST} to {LARGEST} can be drawn"
+            )
+        self.settings = settings
+        self.size = size
+        self.target_of_word = np.full(len(WORDS), IGNORED)
+        for index, word in enumerate(TRAINED_WORDS):
+            self.target_of_word[WORDS.index(word)] = index
+
+    def __getitem__(self, index: int) -> Sample:
+        """Draw one scene and return a crop of it."""
+        settings = self.settings
+        draw = np.random.default_rng((settings.seed, index))
+        scale = 1 + draw.uniform(-settings.scale_shrink, settings.scale_jitter)
+        side = round(self.size * scale)
+        scene = render(TRAIN_SEED, settings.seed * SEED_STRIDE + index, side)
+
+        top, left = draw.integers(0, max(0, side - self.size) + 1, size=2)
+        window = np.s_[top : top + self.size, left : left + self.size]
+        target = self.target_of_word[scene.labels[window]]
+        return _mirrored_and_padded(scene.image[window], target, self.size, settings.flip, draw)
+
+
+def _mirrored_and_padded(
+    image: Pixels, target: Target, size: int, flip: bool, draw: np.random.Generator
+) -> Sample:
+    if flip and draw.random() < 0.5:
+        image = image[:, ::-1]
+        target = target[:, ::-1]
+    return pad(image, target, size)
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """Return the order of the images in an epoch."""
+def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch, count)).permutation(count)

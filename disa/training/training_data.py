@@ -1,0 +1,159 @@
+"""What a run trains on: picturebook, a published data set, or a folder of your own."""
+
+import shlex
+from pathlib import Path
+from typing import Any, Protocol
+
+from disa.data.dataset import FOLDER, Dataset, open_dataset
+from disa.errors import DisaError
+from disa.running.files import text_sha256
+from disa.running.terminal import counted
+from disa.training.samples import TRAINED_WORDS, CroppedImages, DrawnScenes, Samples
+from disa.training.settings import TrainConfig
+
+PICTUREBOOK = "picturebook"
+
+
+class TrainingData(Protocol):
+    """Labels, samples, and the images to measure on."""
+
+    name: str
+    labels: tuple[str, ...]  # in the order of the targets
+
+    def samples(self, settings: TrainConfig, size: int) -> Samples:
+        """Return the samples, `size` pixels a side."""
+        ...
+
+    def validation(self) -> Dataset:
+        """Open the images to measure on. Raises `DisaError` if there are none."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what tells these data from others: a resumed run must find them unchanged."""
+        ...
+
+    def check(self, measured: int) -> None:
+        """Read the masks that training, and measuring on `measured` images, will need.
+
+        Raises `DisaError` that names the first bad one.
+        """
+        ...
+
+
+class Picturebook:
+    """The drawn world; every other data set is a `DatasetOnDisk`."""
+
+    name = PICTUREBOOK
+    labels = TRAINED_WORDS
+
+    def samples(self, settings: TrainConfig, size: int) -> Samples:
+        """Return scenes without end. Raises `DisaError` for sizes that cannot be drawn."""
+        return DrawnScenes(settings, size)
+
+    def validation(self) -> Dataset:
+        """Return the scenes of the held-out world."""
+        return open_dataset(PICTUREBOOK, None)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the name: the drawn world is always the same."""
+        return {"name": self.name}
+
+    def check(self, measured: int) -> None:
+        """Check nothing: drawn masks are right."""
+
+
+class DatasetOnDisk:
+    """The images of one split of a data set, measured on its split val."""
+
+    def __init__(self, name: str, root: Path, split: str) -> None:
+        """Open the images.
+
+        Raises `DisaError` if they cannot be opened or there are none, and for a vocabulary that
+        prompts other labels than it scores.
+        """
+        self.dataset = open_dataset(name, root, split)
+        self.name = self.dataset.name
+        self.labels = self.dataset.vocabulary.prompts()
+        self.kind = name
+        self.root = root
+        self.split = split
+        if not self.dataset.ids:
+            raise DisaError(
+                f"{root}: {name} holds no images of the split {split}; see disa data check"
+            )
+        if len(self.labels) != len(self.dataset.vocabulary.categories):
+            raise DisaError(
+                f"{name} prompts other labels than it scores, so nothing can be trained on it; "
+                "use pas20"
+            )
+
+    def samples(self, settings: TrainConfig, size: int) -> Samples:
+        """Return crops of the images."""
+        return CroppedImages(self.dataset, settings, size)
+
+    def validation(self) -> Dataset:
+        """Open the split val. Raises `DisaError` if there is none."""
+        return open_dataset(self.kind, self.root, "val")
+
+    def facts(self) -> dict[str, Any]:
+        """Return labels, ids and, of a folder of your own, the content of images and masks.
+
+        Published data sets do not change, and reading one would take minutes.
+        """
+        dataset = self.dataset
+        facts: dict[str, Any] = {
+            "name": self.kind,
+            "split": self.split,
+            "labels": list(self.labels),
+            "list of images": text_sha256(dataset.ids),
+        }
+        if self.kind == FOLDER:
+            positions = range(len(dataset.ids))
+            facts["images"] = text_sha256(map(dataset.image_content, positions))
+            facts["masks"] = text_sha256(map(dataset.mask_content, positions))
+        return facts
+
+    def check(self, measured: int) -> None:
+        """Read every mask of a folder of your own once (decision D84).
+
+        Raises `DisaError` for the first that is damaged, of another size than its picture, or holds
+        a value that no category has.
+        """
+        if self.kind != FOLDER:
+            return
+        self._check_masks(self.dataset, self.split, len(self.dataset.ids))
+        if measured and self.split != "val" and (self.root / "val.txt").exists():
+            self._check_masks(self.validation(), "val", measured)
+
+    def _check_masks(self, dataset: Dataset, split: str, most: int) -> None:
+        total = min(most, len(dataset.ids))
+        with counted("checking masks") as report:
+            for index in range(total):
+                try:
+                    dataset.labels(index)
+                except DisaError as error:
+                    command = f"disa data check {FOLDER} {shlex.quote(str(self.root))}"
+                    if (self.root / f"{split}.txt").exists():
+                        command += f" --split {split}"
+                    raise DisaError(f"{error}; `{command}` lists all that is wrong") from None
+                report(index + 1, total)
+
+
+def open_training_data(name: str, root: Path | None, split: str | None) -> TrainingData:
+    """Open picturebook, a published data set (`disa data list`), or `folder`, your own.
+
+    Raises `DisaError` for options that contradict each other and for data that cannot be opened.
+    """
+    if name == PICTUREBOOK:
+        if root is not None or split is not None:
+            raise DisaError(
+                f"{name} is drawn, not read: leave out --data and --split, or name another "
+                "--dataset"
+            )
+        return Picturebook()
+    if root is None:
+        raise DisaError(
+            f"{name} needs --data DIR, the folder that holds it; disa data list shows what it "
+            "looks like"
+        )
+    return DatasetOnDisk(name, root, split or "train")
