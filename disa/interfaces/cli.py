@@ -6,7 +6,7 @@ Nothing heavy is imported here or by the modules of the commands, so that help a
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import disa
 from disa.errors import DisaError, memory_errors_as
-from disa.interfaces.typer_cli import main as typer_command_line
 from disa.running.interruption import INTERRUPTED
 from disa.running.records import options, read_config
 from disa.running.terminal import say, warn
@@ -27,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "segment": "disa.interfaces.segment_command:Segment",
     "evaluate": "disa.interfaces.evaluate_command:Evaluate",
     "score": "disa.interfaces.evaluate_command:Score",
+    "train": "disa.interfaces.train_command:Train",
+    "pretrain-clip": "disa.interfaces.train_command:PretrainClip",
     "models": "disa.interfaces.models_command:Models",
     "info": "disa.interfaces.models_command:Info",
     "convert": "disa.interfaces.models_command:Convert",
@@ -76,16 +77,20 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
 
     module, _, name = COMMANDS[command].partition(":")
     record_type = getattr(import_module(module), name)
-    arguments, parsed_type = _with_config_file(list(arguments), record_type)
-    arguments = _with_settings(arguments, record_type)
+    settings, defaults = _from_config_file(arguments, record_type)
+    defaults |= _presets(arguments, defaults, record_type)
+    known = options(record_type, defaults)
+    # Options of the file stand before the others, as if they had been typed.
+    arguments = [*_tokens(settings, known), *_with_settings(arguments, known)]
     record: Any = tyro.cli(
-        parsed_type,
+        record_type,
+        default=_incomplete(record_type, defaults) if defaults else None,
         prog=f"disa {command}",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=_plain_names_of_types(),
     )
-    return record_type(**vars(record))
+    return record
 
 
 def _run(arguments: list[str]) -> int:
@@ -95,8 +100,6 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         say(f"disa {disa.__version__}")
         return 0
-    if arguments[0] in ("train", "pretrain-clip") and arguments[0] not in COMMANDS:
-        return typer_command_line(arguments)  # until every command is a record
     for words in (2, 1):
         command = " ".join(arguments[:words])
         if command in COMMANDS:
@@ -126,39 +129,68 @@ def _summaries(commands: Sequence[str]) -> list[str]:
     return lines
 
 
-def _with_config_file(arguments: list[str], record_type: type) -> tuple[list[str], type]:
-    """Put the options of `--config FILE` before the others, as if they had been typed."""
+def _from_config_file(
+    arguments: Sequence[str], record_type: type
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options in `--config FILE`, and the positional arguments in it."""
     path = _value_of("--config", arguments)
     if path is None or "config" not in options(record_type):
-        return arguments, record_type
+        return {}, {}
     settings = read_config(Path(path), record_type)
+    positionals = {}
+    for name, hint in get_type_hints(record_type, include_extras=True).items():
+        if _is_positional(hint) and name in settings:
+            value = settings.pop(name)
+            positionals[name] = tuple(map(str, value)) if isinstance(value, list) else str(value)
+    return settings, positionals
+
+
+def _presets(
+    arguments: Sequence[str], defaults: Mapping[str, Any], record_type: type
+) -> dict[str, Any]:
+    """Return the defaults that go with a record's first positional argument.
+
+    Only a record with a static method `presets` has such defaults.
+    """
+    presets = getattr(record_type, "presets", None)
+    if presets is None:
+        return {}
     hints = get_type_hints(record_type, include_extras=True)
-    defaults = {}
-    for name in list(settings):
-        if _is_positional(hints.get(name)):
-            defaults[name] = settings.pop(name)
-    if defaults:
-        record_type = _with_defaults(record_type, defaults, hints)
-    return [*_tokens(settings, record_type), *arguments], record_type
-
-
-def _with_defaults(
-    record_type: type, defaults: Mapping[str, Any], hints: Mapping[str, Any]
-) -> type:
-    """Return the record with defaults for some positional fields, so that they may be left out."""
-    replaced = []
-    for name, value in defaults.items():
-        default = tuple(map(str, value)) if isinstance(value, list) else str(value)
-        replaced.append((name, hints[name], field(default=default)))
-    bases = (record_type,)
-    made = make_dataclass(record_type.__name__, replaced, bases=bases, frozen=True, kw_only=True)
-    made.__doc__ = record_type.__doc__
+    positional = next(name for name, hint in hints.items() if _is_positional(hint))
+    chosen = _first_positional(arguments, options(record_type)) or defaults.get(positional, "")
+    made: dict[str, Any] = presets(chosen)
     return made
 
 
-def _with_settings(arguments: list[str], record_type: type) -> list[str]:
+def _first_positional(arguments: Sequence[str], known: Mapping[str, Any]) -> str | None:
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            return argument
+        name = argument.strip("-").replace("-", "_").removeprefix("no_")
+        is_flag = isinstance(known.get(name), bool) or argument in ("-h", "--help")
+        if "=" not in argument and not is_flag:
+            next(rest, None)  # the option's value
+    return None
+
+
+def _incomplete(record_type: type, defaults: Mapping[str, Any]) -> Any:
+    """Return a record with these defaults, of which tyro asks for the values that are missing."""
+    import tyro
+
+    # Without `__init__`, which might refuse such a record.
+    record: Any = object.__new__(record_type)
+    for field in fields(record_type):
+        value = field.default
+        if field.default_factory is not MISSING:
+            value = field.default_factory()
+        value = defaults.get(field.name, value)
+        vars(record)[field.name] = tyro.MISSING if value is MISSING else value
+    return record
+
+
+def _with_settings(arguments: Sequence[str], known: Mapping[str, Any]) -> list[str]:
     """Turn `--set NAME=VALUE` into the option of that name, where the record has one."""
-    known = options(record_type)
     settings: dict[str, Any] = {}
     others: list[str] = []
     rest = iter(arguments)
@@ -177,16 +209,15 @@ def _with_settings(arguments: list[str], record_type: type) -> list[str]:
             settings[name] = value
         else:
             others += ["--set", text]
-    return [*_tokens(settings, record_type), *others]
+    return [*_tokens(settings, known), *others]
 
 
-def _tokens(settings: Mapping[str, Any], record_type: type) -> list[str]:
-    """Return command-line arguments that give options these values."""
-    known = options(record_type)
+def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Return command-line arguments that give options these values; `known` has the defaults."""
     tokens: list[str] = []
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
-        default = known[name].default
+        default = known[name]
         if isinstance(default, bool):
             wanted = _boolean(name, value)
             # A flag exists only for the value that is not the default.

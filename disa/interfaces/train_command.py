@@ -1,100 +1,188 @@
-"""`disa train`: a recipe's name and changes as text -> a run folder with a model."""
+"""`disa train` and `disa pretrain-clip`."""
 
 import shlex
-import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.pretraining.settings import PretrainConfig
 from disa.recipes import RECIPES
-from disa.running.interruption import INTERRUPTED
-from disa.running.processes import is_first
-from disa.training.initial_weights import RANDOM
-from disa.training.loop import train
-from disa.training.samples import PICTUREBOOK, Source, dataset_source
-from disa.training.settings import TrainConfig, by_name, changed, recipe_settings, settable
-from disa.weights.names import model_folder
+from disa.training.settings import TrainConfig, recipe_settings
+
+if TYPE_CHECKING:
+    from disa.config import ModelConfig
+    from disa.training.initial_weights import InitialWeights
 
 
-def run(
-    recipe: str,
-    out: Path,
-    *,
-    dataset: str,
-    data: Path | None,
-    split: str | None,
-    clip: str | None,
-    init: str | None,
-    steps: int | None,
-    batch: int | None,
-    lr: float | None,
-    seed: int,
-    settings: Sequence[str],
-    resume: bool,
-    device: str,
-) -> None:
-    """Train a recipe on picturebook or a data set on disk; None keeps the recipe's own number.
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a segmentation model; interrupt it with Ctrl-C and run it again to continue.
 
-    `settings` are "name=value" for any field of `ModelConfig` or `TrainConfig`. Exits with 130 after an interruption.
-    Raises `DisaError`.
+    `disa train mini --help` shows the settings of `mini` as defaults; other recipes have others.
+
+    Examples:
+
+      disa train mini --clip runs/clip/clip --out runs/mini
+
+      disa train mini --clip runs/clip/clip --out runs/soft --set saliency_split=soft --steps 2000
+
+      disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets --out runs/l
+
+      disa train mini --init mini --dataset folder --data my-pictures --out runs/mine
+
+      torchrun --nproc-per-node 8 -m disa train vit-l-14 ...   (eight GPUs share every batch)
     """
-    # RMSNorm of bf16 by 32-bit weights takes torch's slower path, and says so once: nothing a user could mend
-    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
-    if recipe not in RECIPES:
-        raise DisaError(f'unknown recipe "{recipe}"; use one of {", ".join(RECIPES)}')
-    model_changes, training_changes = split_changes(settings)
-    config = changed(RECIPES[recipe](), model_changes)
-    given: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr, "seed": seed}
-    training = replace(
-        recipe_settings(recipe),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    training = changed(training, training_changes)
-    source = _source(dataset, data, split)
-    start = None if init is None else model_folder(init)
-    begin = None if clip is None else RANDOM if clip == str(RANDOM) else model_folder(clip)
-    trained = train(
-        config, training, out, begin, start, source=source, resume=resume, device=device
-    )
-    if trained is None:
-        raise typer.Exit(INTERRUPTED)
-    if not is_first():
-        return
-    typer.echo(
-        f"trained {training.steps} step{'s' * (training.steps > 1)}; the model is in {trained}"
-    )
-    if source is not PICTUREBOOK:
-        words = ["disa", "evaluate", dataset, "--data", str(data), "--model", str(trained)]
-        typer.echo(f"measure it: {shlex.join(words)}")
 
+    # What to train: `mini`, `mini-baseline`, `vit-b-16`, `vit-b-16-baseline`, `vit-l-14` or
+    # `vit-l-14-baseline` (disa/recipes.py).
+    recipe: Positional[str]
+    # Folder for checkpoints, log and, at the end, the model.
+    out: Annotated[Path, arg(aliases=["-o"])]
+    # What to train on: `picturebook`, a data set of `disa data list` such as `coco-stuff`, or
+    # `folder`, your own pictures and masks.
+    dataset: str = "picturebook"
+    # Folder with the benchmarks' official trees side by side, or with your own data set.
+    data: Path | None = None
+    # Which part of the data set. Default: train.
+    split: str | None = None
+    # The CLIP to start from: a folder of `disa pretrain-clip` or of transformers, OpenAI's .pt,
+    # `clip-vit-b-16` and the like, or a Hub id. `random`: none, for a dry run with `--steps 2`.
+    clip: str | None = None
+    # Start from this trained model instead of a CLIP.
+    init: str | None = None
+    # How to train. Each recipe has its own defaults.
+    training: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    # NAME=VALUE: change a number of the network, such as `saliency_split=relative`
+    # (disa/config.py), or any option; may be repeated.
+    set: UseAppendAction[tuple[str, ...]] = ()
+    # Continue at the last checkpoint in OUT, if there is one.
+    resume: bool = True
+    # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
+    device: str = "auto"
+    # Read options from this YAML or TOML file; those on the command line win.
+    config: Path | None = None
 
-def _source(dataset: str, data: Path | None, split: str | None) -> Source:
-    """Return what to train on. Raises `DisaError` for options that contradict each other and unusable data."""
-    if dataset == PICTUREBOOK.name:
-        if data is not None or split is not None:
-            raise DisaError(
-                "picturebook is drawn, not read: leave out --data and --split, or name another --dataset"
-            )
-        return PICTUREBOOK
-    if data is None:
-        raise DisaError(
-            f"{dataset} needs --data DIR, the folder that holds it; disa data list shows what it looks like"
+    @staticmethod
+    def presets(recipe: str) -> dict[str, Any]:
+        """Return the defaults that go with the first argument."""
+        return {"training": recipe_settings(recipe)}
+
+    def run(self) -> int:
+        """Train. Raises `DisaError`; what can be refused is refused before the first step."""
+        from disa.running.interruption import INTERRUPTED
+        from disa.running.processes import is_first
+        from disa.running.terminal import say
+        from disa.training.loop import train
+        from disa.training.run_folder import RunFolder
+        from disa.training.training_data import open_training_data
+
+        if self.recipe not in RECIPES:
+            raise DisaError(f'unknown recipe "{self.recipe}"; use one of {", ".join(RECIPES)}')
+        network = with_settings(RECIPES[self.recipe](), self.set)
+        data = open_training_data(self.dataset, self.data, self.split)
+        folder = RunFolder(self.out, command=self)
+        model = train(
+            network, self.training, self._weights(), data, folder, self.resume, self.device
         )
-    return dataset_source(dataset, data, split or "train")
+        if model is None:
+            return INTERRUPTED
+        if is_first():
+            steps = self.training.steps
+            say(f"trained {steps} step{'s' if steps > 1 else ''}; the model is in {model}")
+            if self.data is not None:
+                evaluate = ["disa", "evaluate", self.dataset, "--data", str(self.data)]
+                say(f"measure it: {shlex.join([*evaluate, '--model', str(model)])}")
+        return 0
+
+    def _weights(self) -> "InitialWeights":
+        from disa.training.initial_weights import RANDOM, InitialWeights
+        from disa.weights.names import model_folder
+
+        def found(name: str | None) -> Path | None:
+            if name is None or name == str(RANDOM):
+                return None if name is None else RANDOM
+            return model_folder(name)
+
+        return InitialWeights(clip=found(self.clip), init=found(self.init))
 
 
-def split_changes(settings: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Sort "name=value" texts into changes of the model and of the training. Raises `DisaError` for unknown names."""
-    model, training = settable(ModelConfig), settable(TrainConfig)
-    changes: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    for name, value in by_name(settings).items():
-        if name not in (*model, *training):
-            known = ", ".join(sorted((*model, *training)))
-            raise DisaError(f"--set {name}={value}: no such setting; known are {known}")
-        changes[0 if name in model else 1][name] = value
-    return changes
+@dataclass(frozen=True, kw_only=True)
+class PretrainClip:
+    """Train the tiny CLIP of the bundled model from scratch on picturebook's captions.
+
+    Examples:
+
+      disa pretrain-clip --out runs/clip
+
+      disa train mini --clip runs/clip/clip --out runs/mini
+    """
+
+    # Folder for checkpoints, log and, at the end, the CLIP.
+    out: Annotated[Path, arg(aliases=["-o"])]
+    # How to train.
+    pretraining: OmitArgPrefixes[PretrainConfig] = field(default_factory=PretrainConfig)
+    # Continue at the last checkpoint in OUT, if there is one.
+    resume: bool = True
+    # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
+    device: str = "auto"
+    # Read options from this YAML or TOML file; those on the command line win.
+    config: Path | None = None
+
+    def run(self) -> int:
+        """Train. Raises `DisaError`."""
+        from disa.pretraining.clip_training import pretrain
+        from disa.running.interruption import INTERRUPTED
+        from disa.running.terminal import say
+        from disa.training.run_folder import RunFolder
+
+        folder = RunFolder(self.out, command=self)
+        clip = pretrain(self.pretraining, folder, self.resume, self.device)
+        if clip is None:
+            return INTERRUPTED
+        train = ["disa", "train", "mini", "--clip", str(clip)]
+        out = str(self.out.with_name("mini"))
+        say(f"CLIP is in {clip}; train on it with: {shlex.join([*train, '--out', out])}")
+        return 0
+
+
+def with_settings(config: "ModelConfig", texts: tuple[str, ...]) -> "ModelConfig":
+    """Return a network's configuration with fields changed by "NAME=VALUE".
+
+    Raises `DisaError` for an unknown field and for a value that is not of its type.
+    """
+    from typing import get_type_hints
+
+    hints = get_type_hints(type(config))
+    del hints["backbone_clip"]  # comes with --clip
+    changes: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in hints:
+            known = ", ".join(sorted((*hints, *vars(TrainConfig()))))
+            raise DisaError(f"--set {text}: no such setting; known are {known}")
+        changes[name] = _parsed(name, value, hints)
+    return config.replace(**changes)
+
+
+def _parsed(name: str, text: str, hints: Mapping[str, Any]) -> Any:
+    """Return a value of the type that a field has, as tyro reads it from a command line."""
+    from tyro.constructors import (
+        ConstructorRegistry,
+        PrimitiveConstructorSpec,
+        PrimitiveTypeInfo,
+    )
+
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hints[name], set()))
+    assert isinstance(spec, PrimitiveConstructorSpec)
+    parts = [text] if spec.nargs == 1 else [part.strip() for part in text.split(",")]
+    if spec.choices is not None and spec.nargs == 1:
+        parts = [choice for choice in spec.choices if choice.lower() == text.lower()]
+    try:
+        return spec.instance_from_str(parts)
+    except (ValueError, IndexError):
+        wanted = " or ".join(spec.choices or ()) or f"{spec.metavar}, with commas between"
+        raise DisaError(f"--set {name}={text}: the value must be {wanted}") from None

@@ -5,7 +5,7 @@ Records nest: the options of a nested record count as the outer one's own.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,17 +15,22 @@ from disa.errors import DisaError
 from disa.running.files import write_whole
 
 
-def options(record_type: type) -> dict[str, Field[Any]]:
-    """Return the fields of a record and of the records nested in it, by name."""
+def options(record_type: type, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the defaults of a record's options by name; `MISSING` for those without one.
+
+    `defaults` replace some of the record's own. The options of a nested record count as its own.
+    """
     hints = get_type_hints(record_type, include_extras=True)
-    flat: dict[str, Field[Any]] = {}
+    flat: dict[str, Any] = {}
     for field in fields(record_type):
-        kind = _plain(hints[field.name])
-        if is_dataclass(kind):
-            assert isinstance(kind, type)
-            flat |= options(kind)
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        default = (defaults or {}).get(field.name, default)
+        if is_dataclass(_plain(hints[field.name])):
+            flat |= {nested.name: getattr(default, nested.name) for nested in fields(default)}
         else:
-            flat[field.name] = field
+            flat[field.name] = default
     return flat
 
 

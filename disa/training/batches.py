@@ -47,9 +47,7 @@ def training_batches(
         yield _made_ahead(pool, shares, BATCHES_AHEAD * settings.workers)
 
 
-def _made_ahead(
-    pool: ProcessPoolExecutor, shares: Iterable[range], count: int
-) -> Iterator[Batch]:
+def _made_ahead(pool: ProcessPoolExecutor, shares: Iterable[range], count: int) -> Iterator[Batch]:
     """Yield the batches in order while the next `count` are being prepared."""
     waiting: deque[Future[tuple[Pixels, Target]]] = deque()
     for indices in shares:

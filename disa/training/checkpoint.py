@@ -151,7 +151,7 @@ def restore_run(
 
 def _optimized(adam: Optimizer) -> dict[str, nn.Parameter]:
     """Return the parameters that the optimizer changes, by name."""
-    parameters = {}
+    parameters: dict[str, nn.Parameter] = {}
     for group in adam.param_groups:
         parameters |= dict(zip(group["names"], group["params"], strict=True))
     return parameters

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -120,11 +121,10 @@ def check_config(config: ModelConfig) -> None:
 
 def copy_tokenizer(tokenizer_file: Path, folder: Path) -> None:
     """Copy a tokenizer, and the settings beside it that transformers reads, into a model folder."""
+    replace_file(folder / "tokenizer.json", partial(shutil.copyfile, tokenizer_file))
     settings = tokenizer_file.with_name("tokenizer_config.json")
-    for path in (tokenizer_file, settings):
-        if path.is_file():
-            target = "tokenizer.json" if path == tokenizer_file else path.name
-            replace_file(folder / target, lambda draft: shutil.copyfile(path, draft))
+    if settings.is_file():
+        replace_file(folder / settings.name, partial(shutil.copyfile, settings))
 
 
 def _grown(config: ModelConfig, folder: Path) -> Disa:

@@ -8,7 +8,9 @@ from torch import Tensor
 from disa.config import IGNORED
 
 
-def choose_labels(present: Bool[Tensor, " t"], most: int, step: int, seed: int) -> Int[Tensor, " m"]:
+def choose_labels(
+    present: Bool[Tensor, " t"], most: int, step: int, seed: int
+) -> Int[Tensor, " m"]:
     """Return the indices of a step's labels, ascending: all present ones, then random absent ones.
 
     There are `most` of them, more where more are present, and all `t` if `most` is 0.

@@ -67,9 +67,11 @@ class _Training:
         self.engine: Engine = learner.engine
         self.settings = learner.settings
         self.data = learner.data
-        size = self.settings.image_size or learner.config.backbone_image_size
-        self.samples = self.data.samples(self.settings, size)
-        self.evaluation = Evaluation(self.data, self.settings, self.engine, folder.evaluation)
+        network_size = learner.config.backbone_image_size
+        self.samples = self.data.samples(self.settings, self.settings.image_size or network_size)
+        self.evaluation = Evaluation(
+            self.data, self.settings, network_size, self.engine, folder.evaluation
+        )
         self.identity: dict[str, Any] = {}
         self.start = 0
         self.seconds = 0.0  # of training before this start
@@ -201,4 +203,6 @@ class _Training:
             save_file({"pixels": pixels, "target": target}, path)
         except (OSError, SafetensorError) as refusal:
             outcome = f"its batch could not be saved ({refusal})"
-        return DisaError(f"step {step}: {error}; {outcome}; train with a lower lr into another --out")
+        return DisaError(
+            f"step {step}: {error}; {outcome}; train with a lower lr into another --out"
+        )

@@ -29,6 +29,8 @@ from disa.training.run_log import read_log
 
 PATIENCE = 10.0  # seconds to wait for a run in the same folder that is about to leave
 
+MOST_SHOWN = 4  # differences in a message
+
 # What a run may not change when it continues: part of a checkpoint's state -> advice.
 IDENTITY = {
     "model": "give the same network settings",
@@ -82,7 +84,9 @@ class RunFolder:
         found = checkpoints(self.checkpoints)
         return found[-1] if found else None
 
-    def checkpoint_to_continue(self, identity: Mapping[str, Any], resume: bool) -> Checkpoint | None:
+    def checkpoint_to_continue(
+        self, identity: Mapping[str, Any], resume: bool
+    ) -> Checkpoint | None:
         """Return the newest checkpoint; None where there is none.
 
         `identity` has some of the parts in `IDENTITY`. Raises `DisaError`, naming what differs, for
@@ -152,14 +156,14 @@ class RunFolder:
 def refuse_another_run(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Raise `DisaError` if a checkpoint's state is not of the run with this identity."""
     if not identity.keys() <= state.keys():
-        raise DisaError(
-            f"{path}: is of another command or an older version; choose another --out"
-        )
+        raise DisaError(f"{path}: is of another command or an older version; choose another --out")
     for part, now in json.loads(json.dumps(identity)).items():
         before = state[part]
         names = [name for name in now | before if now.get(name) != before.get(name)]
         if names:
-            differences = ", ".join(_difference(name, before.get(name)) for name in names)
+            shown = [_difference(name, before.get(name)) for name in names[:MOST_SHOWN]]
+            more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+            differences = ", ".join(shown) + more
             raise DisaError(
                 f"{path}: belongs to a run with other {part}: {differences}; {IDENTITY[part]}, or "
                 "choose another --out"

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -65,7 +65,9 @@ class RunLog:
         now = time.monotonic()
         done = step + 1
         loss = numbers["loss"]
-        self.smooth_loss = loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * loss
+        self.smooth_loss = (
+            loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * loss
+        )
         rate = (done - self.start) / max(1e-9, now - self.begun)
         remark = f"loss {self.smooth_loss:.4f}  {rate:.2f} steps/s"
         self.report(done, self.steps, remark)
@@ -99,10 +101,8 @@ class RunLog:
 
     def _close(self) -> None:
         assert self.file is not None
-        try:
+        with suppress(OSError):  # a full disk, which `write` has reported
             self.file.close()
-        except OSError:
-            pass  # a full disk, which `write` has reported
 
     def _refused(self, error: OSError) -> DisaError:
         return DisaError(

@@ -6,7 +6,7 @@ Free of torch, so that processes that prepare samples start quickly.
 import signal
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ TRAINED_WORDS = tuple(word for word in WORDS if word in SEEN)
 SEED_STRIDE = 2**32  # scenes between the streams of two seeds: no run is ever that long
 
 
+@runtime_checkable
 class Samples(Protocol):
     """Samples without end. An instance can be pickled, for other processes."""
 

@@ -19,32 +19,23 @@ RUNTIME_FIELDS = frozenset({
     "workers", "log_every", "checkpoint_every", "checkpoints", "evaluate_every",
     "evaluate_images", "micro_batch", "recompute", "compile",
 })  # fmt: skip
+Range = tuple[int | float, int | float]  # smallest and largest value
 LARGEST = sys.float_info.max
 SMALLEST = sys.float_info.min
 
-# Smallest and largest value of each number. Upper limits catch slips that would fill the memory.
-RANGES: Mapping[str, tuple[float, float]] = {
-    "steps": (1, LARGEST),
+# Upper limits catch slips that would fill the memory.
+RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(("steps", "log_every", "checkpoint_every", "checkpoints"), (1, LARGEST)),
+    **dict.fromkeys(("lr", "clip_norm"), (SMALLEST, LARGEST)),
+    **dict.fromkeys(("clip_lr_scale", "weight_decay", "warmup", "categories"), (0, LARGEST)),
+    **dict.fromkeys(("micro_batch", "workers", "evaluate_every", "evaluate_images"), (0, LARGEST)),
     "batch": (1, 4096),
-    "lr": (SMALLEST, LARGEST),
-    "clip_lr_scale": (0, LARGEST),
-    "weight_decay": (0, LARGEST),
-    "warmup": (0, LARGEST),
-    "clip_norm": (SMALLEST, LARGEST),
     "seed": (0, 2**31 - 1),  # more than that no random generator takes
     "image_size": (0, 8192),
     "scale_jitter": (0, 9),
     "scale_shrink": (0, 0.99),
     "largest_share": (SMALLEST, 1),
-    "categories": (0, LARGEST),
     "ema": (0, 0.999999),
-    "micro_batch": (0, LARGEST),
-    "workers": (0, 1024),
-    "log_every": (1, LARGEST),
-    "checkpoint_every": (1, LARGEST),
-    "checkpoints": (1, LARGEST),
-    "evaluate_every": (0, LARGEST),
-    "evaluate_images": (0, LARGEST),
 }
 
 
@@ -147,7 +138,7 @@ def recipe_settings(recipe: str) -> TrainConfig:
     )
 
 
-def check_ranges(record: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+def check_ranges(record: object, ranges: Mapping[str, Range]) -> None:
     """Raise `DisaError` naming the first field of a record that is out of its range or no number."""
     for name, (least, most) in ranges.items():
         value = getattr(record, name)
@@ -156,7 +147,7 @@ def check_ranges(record: object, ranges: Mapping[str, tuple[float, float]]) -> N
         raise DisaError(f"{name}={value}: must be {_limits(least, most)}")
 
 
-def _limits(least: float, most: float) -> str:
+def _limits(least: int | float, most: int | float) -> str:
     if least == SMALLEST:
         return "above 0" if most == LARGEST else f"above 0 and at most {most}"
     return f"at least {least}" if most == LARGEST else f"from {least} to {most}"

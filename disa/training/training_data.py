@@ -2,18 +2,18 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from disa.data.dataset import FOLDER, Dataset, open_dataset
+from disa.data.drawn import PICTUREBOOK, DrawnDataset
 from disa.errors import DisaError
 from disa.running.files import text_sha256
 from disa.running.terminal import counted
 from disa.training.samples import TRAINED_WORDS, CroppedImages, DrawnScenes, Samples
 from disa.training.settings import TrainConfig
 
-PICTUREBOOK = "picturebook"
 
-
+@runtime_checkable
 class TrainingData(Protocol):
     """Labels, samples, and the images to measure on."""
 
@@ -24,8 +24,11 @@ class TrainingData(Protocol):
         """Return the samples, `size` pixels a side."""
         ...
 
-    def validation(self) -> Dataset:
-        """Open the images to measure on. Raises `DisaError` if there are none."""
+    def validation(self, images: int, size: int) -> Dataset:
+        """Open at least `images` images to measure on; drawn ones have sides of `size` pixels.
+
+        A smaller data set is returned whole. Raises `DisaError` if there is none.
+        """
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -50,9 +53,9 @@ class Picturebook:
         """Return scenes without end. Raises `DisaError` for sizes that cannot be drawn."""
         return DrawnScenes(settings, size)
 
-    def validation(self) -> Dataset:
-        """Return the scenes of the held-out world."""
-        return open_dataset(PICTUREBOOK, None)
+    def validation(self, images: int, size: int) -> Dataset:
+        """Return the first scenes of the held-out world."""
+        return DrawnDataset("val", images, size)
 
     def facts(self) -> dict[str, Any]:
         """Return the name: the drawn world is always the same."""
@@ -65,13 +68,14 @@ class Picturebook:
 class DatasetOnDisk:
     """The images of one split of a data set, measured on its split val."""
 
-    def __init__(self, name: str, root: Path, split: str) -> None:
+    def __init__(self, name: str, root: Path | None, split: str) -> None:
         """Open the images.
 
         Raises `DisaError` if they cannot be opened or there are none, and for a vocabulary that
         prompts other labels than it scores.
         """
         self.dataset = open_dataset(name, root, split)
+        assert root is not None
         self.name = self.dataset.name
         self.labels = self.dataset.vocabulary.prompts()
         self.kind = name
@@ -91,7 +95,7 @@ class DatasetOnDisk:
         """Return crops of the images."""
         return CroppedImages(self.dataset, settings, size)
 
-    def validation(self) -> Dataset:
+    def validation(self, images: int, size: int) -> Dataset:
         """Open the split val. Raises `DisaError` if there is none."""
         return open_dataset(self.kind, self.root, "val")
 
@@ -123,7 +127,7 @@ class DatasetOnDisk:
             return
         self._check_masks(self.dataset, self.split, len(self.dataset.ids))
         if measured and self.split != "val" and (self.root / "val.txt").exists():
-            self._check_masks(self.validation(), "val", measured)
+            self._check_masks(open_dataset(FOLDER, self.root, "val"), "val", measured)
 
     def _check_masks(self, dataset: Dataset, split: str, most: int) -> None:
         total = min(most, len(dataset.ids))
@@ -151,9 +155,4 @@ def open_training_data(name: str, root: Path | None, split: str | None) -> Train
                 "--dataset"
             )
         return Picturebook()
-    if root is None:
-        raise DisaError(
-            f"{name} needs --data DIR, the folder that holds it; disa data list shows what it "
-            "looks like"
-        )
     return DatasetOnDisk(name, root, split or "train")

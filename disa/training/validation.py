@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from disa.data.dataset import Dataset
-from disa.data.drawn import PICTUREBOOK, DrawnDataset
+from disa.data.drawn import PICTUREBOOK
 from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
 from disa.evaluation.numbers import numbers
@@ -18,8 +18,8 @@ from disa.inference.segmenter import Segmenter
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
 from disa.training.engine import Engine
-from disa.training.samples import Source
 from disa.training.settings import TrainConfig
+from disa.training.training_data import TrainingData
 
 # One view: a fifth of the time of the published protocol, which `disa evaluate` has (D88).
 PROTOCOL = Protocol("whole")
@@ -37,48 +37,39 @@ class Measured(NamedTuple):
 class Evaluation:
     """What a run is measured on; the label maps are on disk, so an interruption loses little."""
 
-    def __init__(self, source: Source, settings: TrainConfig, engine: Engine, folder: Path) -> None:
-        """Open the images; label maps go into `folder`.
+    def __init__(
+        self, data: TrainingData, settings: TrainConfig, size: int, engine: Engine, folder: Path
+    ) -> None:
+        """Open the images; label maps go into `folder`. Drawn scenes are `size` pixels a side.
 
         Raises `DisaError` if there are none although the settings ask for evaluations on the way.
         """
-        self.source = source
-        self.settings = settings
         self.engine = engine
         self.folder = folder
         self.dataset: Dataset | None = None
-        self.reason = "evaluate_images=0" if settings.evaluate_images == 0 else ""
-        if not self.reason:
-            try:
-                self.dataset = source.validation()
-            except DisaError as error:
-                self.reason = f"there is no split val ({error})"
-                if settings.evaluate_every:
-                    raise DisaError(
-                        f"evaluate_every={settings.evaluate_every}: {self.reason}; add it, or set "
-                        "evaluate_every=0"
-                    ) from None
-
-    @property
-    def images(self) -> int:
-        """How many images an evaluation has."""
-        wanted = self.settings.evaluate_images
-        if self.dataset is None or isinstance(self.dataset, DrawnDataset):
-            return wanted
-        return min(wanted, len(self.dataset.ids))
+        self.images = 0
+        self.reason = ""  # why nothing is measured
+        if settings.evaluate_images == 0:
+            self.reason = "evaluate_images=0"
+            return
+        try:
+            self.dataset = data.validation(settings.evaluate_images, size)
+        except DisaError as error:
+            self.reason = f"there is no split val ({error})"
+            if settings.evaluate_every:
+                raise DisaError(
+                    f"evaluate_every={settings.evaluate_every}: {self.reason}; add it, or set "
+                    "evaluate_every=0"
+                ) from None
+        else:
+            self.images = min(settings.evaluate_images, len(self.dataset.ids))
 
     def __call__(
-        self,
-        step: int,
-        model: Disa,
-        encoder: TextEncoder,
-        interrupted: Callable[[], bool] = lambda: False,
+        self, step: int, model: Disa, encoder: TextEncoder, interrupted: Callable[[], bool]
     ) -> Measured | None:
         """Measure; None if interrupted. Every process must call it, with the same model."""
         dataset = self.dataset
         assert dataset is not None
-        if isinstance(dataset, DrawnDataset):
-            dataset = DrawnDataset("val", self.images, model.config.backbone_image_size)
         maps = self.folder / f"step-{step}-images-{self.images}"
         folder = PredictionFolder(maps, dataset, self.images)
         if self.engine.writes:

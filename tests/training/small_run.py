@@ -9,7 +9,13 @@ from disa.config import ModelConfig
 from disa.model.backbone import Backbone
 from disa.pretraining.byte_pairs import save_tokenizer, train_tokenizer
 from disa.recipes import mini
+from disa.training import loop
+from disa.training.engine import Engine
+from disa.training.initial_weights import InitialWeights
+from disa.training.learner import Learner
+from disa.training.run_folder import RunFolder
 from disa.training.settings import TrainConfig
+from disa.training.training_data import Picturebook, TrainingData
 
 
 def small_config(**changes: Any) -> ModelConfig:
@@ -53,5 +59,24 @@ def small_settings(**changes: Any) -> TrainConfig:
     fields = {
         "steps": 6, "batch": 2, "warmup": 2, "lr": 1e-3, "clip_lr_scale": 0.1, "clip_norm": 1.0, "log_every": 1,
         "checkpoint_every": 2, "evaluate_images": 0, "workers": 0, "categories": 12,
+        "colour_jitter": False,
     }  # fmt: skip
     return TrainConfig(**fields | changes)
+
+
+def train(
+    config: ModelConfig,
+    settings: TrainConfig,
+    out: Path,
+    clip: Path | None = None,
+    init: Path | None = None,
+    data: TrainingData | None = None,
+    resume: bool = False,
+) -> Path | None:
+    weights = InitialWeights(clip, init)
+    data = data or Picturebook()
+    return loop.train(config, settings, weights, data, RunFolder(out), resume, "cpu")
+
+
+def new_learner(config: ModelConfig, settings: TrainConfig, clip: Path, engine: Engine) -> Learner:
+    return Learner(config, settings, InitialWeights(clip), engine, Picturebook())

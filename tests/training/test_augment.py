@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from disa.model.losses import IGNORED
+from disa.config import IGNORED
 from disa.training.augment import PADDING, Scaled, crop, jitter_colours, pad, scaled_to
 
 COLOURS = np.array(

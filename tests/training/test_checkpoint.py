@@ -87,7 +87,7 @@ def test_disk_full_at_the_last_moment_loses_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "sync", full)
-    with pytest.raises(DisaError, match=r"No space left on device.*--resume"):
+    with pytest.raises(DisaError, match="No space left on device"):
         write_checkpoint(tmp_path, some(2))
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
     assert len(list(tmp_path.iterdir())) == 1

@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_run import small_config, small_settings
+from small_run import new_learner, small_config, small_settings, train
 from variants import VARIANTS, Variant
 
 from disa.errors import DisaError
 from disa.recipes import BASELINE
 from disa.training.engine import MOST_SKIPPED, Engine, open_engine, refuse
-from disa.training.learner import Learner
-from disa.training.loop import train
 from disa.training.run_log import read_log
+from disa.training.settings import plain_data
 
 SETTINGS = small_settings(steps=4, batch=4, ema=0.5)
 COMMAND = """
@@ -32,7 +31,7 @@ from small_run import small_config
 import disa.interfaces.train_command
 disa.interfaces.train_command.RECIPES = {"mini": small_config}
 from disa.interfaces.cli import main
-main()
+sys.exit(main())
 """
 TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2", "--master-port")
 
@@ -61,9 +60,8 @@ def command(
     script = out.parent / "command.py"
     script.write_text(before + COMMAND)
     words = [sys.executable, *launcher, str(script), "train", "mini", "--clip", str(clip)]
-    given = {name: value for name, value in SETTINGS.to_dict().items() if name != "templates"} | {
-        "evaluate_images": 2
-    }
+    given = plain_data(replace(SETTINGS, evaluate_images=2))
+    del given["templates"]
     words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     words += [word for change in changes for word in ("--set", change)]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -191,8 +189,8 @@ def test_parts_of_a_batch_and_recomputing_give_its_gradient(
     for settings in (SETTINGS, replace(SETTINGS, **changes)):
         with open_engine(settings, "cpu") as engine:
             torch.manual_seed(0)
-            learner = Learner(small_config(**model), settings, clip_folder, None, engine)
-            losses.append(learner.gradients(0, *batch))
+            learner = new_learner(small_config(**model), settings, clip_folder, engine)
+            losses.append(learner.gradients(0, batch))
         gradients.append({name: p.grad for name, p in learner.trained.items()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert all(gradient is not None for gradient in gradients[0].values())
@@ -213,16 +211,15 @@ def test_fp16_leaves_out_steps_that_overflow_and_goes_on(
     settings = replace(SETTINGS, ema=0.0)
     with open_engine(settings, "cpu") as engine:
         torch.manual_seed(0)
-        expected = Learner(small_config(), settings, clip_folder, None, engine).gradients(0, *batch)
+        expected = new_learner(small_config(), settings, clip_folder, engine).gradients(0, batch)
         torch.manual_seed(0)
-        learner = Learner(
-            small_config(), settings, clip_folder, None, fp16_on_cpu(engine, init_scale=2.0**20)
-        )
+        half = fp16_on_cpu(engine, init_scale=2.0**20)
+        learner = new_learner(small_config(), settings, clip_folder, half)
         before = {name: p.detach().clone() for name, p in learner.trained.items()}
         scales, moved = [], False
         while not moved:
             scales.append(engine.scale["scale"])
-            numbers = learner.step(0, *batch)
+            numbers = learner.step(0, batch)
             moved = any(not torch.equal(p, before[name]) for name, p in learner.trained.items())
             assert moved == math.isfinite(numbers["norm"])
             assert numbers["loss"] == pytest.approx(expected["total"], rel=1e-2)
@@ -241,10 +238,10 @@ def test_fp16_that_finds_no_scale_gives_up(
 ) -> None:
     with open_engine(SETTINGS, "cpu") as engine:
         never = fp16_on_cpu(engine, init_scale=2.0**100, backoff_factor=0.999)
-        learner = Learner(small_config(), SETTINGS, clip_folder, None, never)
+        learner = new_learner(small_config(), SETTINGS, clip_folder, never)
         with pytest.raises(FloatingPointError, match="at ever smaller scales"):
             for _ in range(MOST_SKIPPED + 1):
-                learner.step(0, *batch)
+                learner.step(0, batch)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
@@ -255,8 +252,8 @@ def test_every_parameter_that_trains_has_a_gradient(
     base = BASELINE if variant.recipe == "mini-baseline" else {}
     config = small_config(**base | variant.changes)
     with open_engine(SETTINGS, "cpu") as engine:
-        learner = Learner(config, SETTINGS, clip_folder, None, engine)
-        learner.gradients(0, *batch)
+        learner = new_learner(config, SETTINGS, clip_folder, engine)
+        learner.gradients(0, batch)
     assert [name for name, parameter in learner.trained.items() if parameter.grad is None] == []
 
 

@@ -1,29 +1,27 @@
 """Photographs as training samples: labels belong to their pixels, and nothing depends on workers."""
 
-import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command_line import invoke
+from command_line import Result, invoke
 from miniatures import build
 from PIL import Image
-from rich.console import Console
-from small_run import small_config, small_settings
-from typer.testing import CliRunner, Result
+from small_run import small_config, small_settings, train
 
+from disa.config import IGNORED
 from disa.data.dataset import open_dataset
 from disa.errors import DisaError
-from disa.interfaces.typer_cli import app
-from disa.model.losses import IGNORED
 from disa.training.augment import PADDING
-from disa.training.loop import train
+from disa.training.batches import Batch, training_batches
 from disa.training.run_log import read_log
-from disa.training.samples import TrainingImages, dataset_source
-from disa.training.scenes import training_batches
+from disa.training.samples import CroppedImages
+from disa.training.settings import TrainConfig
+from disa.training.training_data import DatasetOnDisk
 
 SETTINGS = small_settings(steps=4, batch=3)
 COLOURS = np.array(
@@ -56,6 +54,11 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def batches(data: DatasetOnDisk, settings: TrainConfig, start: int) -> list[Batch]:
+    with training_batches(data.samples(settings, 32), settings, start) as prepared:
+        return list(prepared)
+
+
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -64,7 +67,7 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(
     monkeypatch.setattr(
         type(dataset), "image", lambda self, index: seen.append(index) or real(self, index)
     )
-    samples = TrainingImages(dataset, SETTINGS, 8)
+    samples = CroppedImages(dataset, SETTINGS, 8)
     for index in range(20):
         samples[index]
     epochs = [tuple(seen[start : start + 4]) for start in range(0, 20, 4)]
@@ -75,23 +78,18 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(
 @pytest.mark.parametrize("shrink", [0.0, 0.5])
 def test_labels_are_those_of_their_pixels(folder: Path, shrink: float):
     """Scaled, cropped, mirrored, padded: away from borders between labels a pixel's colour says its target."""
-    samples = TrainingImages(
+    samples = CroppedImages(
         open_dataset("folder", folder, "train"), replace(SETTINGS, scale_shrink=shrink), 32
     )
     padded = 0
     for index in range(24):
         pixels, target = samples[index]
-        assert (
-            pixels.shape == (3, 32, 32)
-            and pixels.dtype == torch.uint8
-            and target.dtype == torch.int64
-        )
-        assert set(target.unique().tolist()) <= {IGNORED, 0, 1, 2}
-        agree = (pixels.permute(1, 2, 0).numpy() == COLOURS[target.numpy()]).all(
-            -1
-        )  # -1 is the last colour: none
+        assert pixels.shape == (32, 32, 3)
+        assert (pixels.dtype, target.dtype) == (np.uint8, np.int64)
+        assert set(np.unique(target)) <= {IGNORED, 0, 1, 2}
+        agree = (pixels == COLOURS[target]).all(-1)  # -1 is the last colour: none
         assert agree.mean() > 0.55
-        edge = (pixels[:, -1] == PADDING).all() and (target[-1] == IGNORED).all()
+        edge = (pixels[-1] == PADDING).all() and (target[-1] == IGNORED).all()
         padded += bool(edge)
     assert (padded > 6) == (shrink > 0)
 
@@ -105,29 +103,26 @@ def test_more_categories_than_a_byte_can_be_trained_on(
     for number, (height, width) in enumerate([(40, 60), (64, 50), (33, 90), (80, 80), (20, 24)]):
         mask = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
         mask.save(folder / "masks" / f"p{number}.png")
-    source = dataset_source("folder", folder)
-    seen = {
-        int(value)
-        for index in range(8)
-        for value in source.samples(SETTINGS, 32)[index][1].unique()
-    }
+    data = DatasetOnDisk("folder", folder, "train")
+    targets = [data.samples(SETTINGS, 32)[index][1] for index in range(8)]
+    seen = set(np.unique(np.stack(targets)).tolist())
     assert seen == {IGNORED, 255, 846}
     some = small_settings(steps=1, categories=12)
     assert (
-        train(small_config(), some, tmp_path / "out", clip_folder, source=source)
+        train(small_config(), some, tmp_path / "out", clip_folder, data=data)
         == tmp_path / "out" / "model"
     )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_and_starting_later_change_nothing(folder: Path, workers: int):
-    source = dataset_source("folder", folder)
-    assert source.labels == ("house", "sea", "grass")
+    data = DatasetOnDisk("folder", folder, "train")
+    assert data.labels == ("house", "sea", "grass")
     jittered = replace(SETTINGS, colour_jitter=True, scale_jitter=0.5)
-    alone = list(training_batches(source.samples(jittered, 32), jittered, 0))
+    alone = batches(data, jittered, 0)
     shared = replace(jittered, workers=workers)
     for start in (0, 2):
-        other = list(training_batches(source.samples(shared, 32), shared, start))
+        other = batches(data, shared, start)
         for (pixels, target), (same, labels) in zip(alone[start:], other, strict=True):
             assert pixels.shape == (3, 3, 32, 32) and pixels.dtype == torch.uint8
             assert torch.equal(pixels, same) and torch.equal(target, labels)
@@ -135,38 +130,76 @@ def test_workers_and_starting_later_change_nothing(folder: Path, workers: int):
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(folder: Path, clip_folder: Path, tmp_path: Path):
-    source = dataset_source("folder", folder)
+    data = DatasetOnDisk("folder", folder, "train")
     whole = small_settings(steps=4, colour_jitter=True, categories=0)
 
     def losses(out: Path) -> list[float]:
         return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
 
-    train(small_config(), whole, tmp_path / "whole", clip_folder, source=source)
+    train(small_config(), whole, tmp_path / "whole", clip_folder, data=data)
     again = tmp_path / "again"
-    train(small_config(), whole, again, clip_folder, source=source)
+    train(small_config(), whole, again, clip_folder, data=data)
     for checkpoint in sorted((again / "checkpoints").iterdir())[
         1:
     ]:  # as if killed before the last one was written
         for file in checkpoint.iterdir():
             file.unlink()
         checkpoint.rmdir()
-    train(small_config(), whole, again, clip_folder, source=source, resume=True)
+    train(small_config(), whole, again, clip_folder, data=data, resume=True)
     assert losses(again) == losses(tmp_path / "whole")
     assert (again / "model" / "model.safetensors").read_bytes() == (
         tmp_path / "whole/model/model.safetensors"
     ).read_bytes()
-    with pytest.raises(DisaError, match=r"was trained on folder \(4 images\)"):
-        train(small_config(), whole, again, clip_folder, resume=True)
-    (folder / "train.txt").write_text("p0\np1\np2\n")
-    with pytest.raises(DisaError, match="give the same data"):
-        train(
-            small_config(),
-            whole,
-            again,
-            clip_folder,
-            source=dataset_source("folder", folder),
-            resume=True,
-        )
+
+
+def changed_mask(root: Path) -> None:
+    path = root / "masks" / "p1.png"
+    labels = np.array(Image.open(path))
+    labels[:] = 0
+    Image.fromarray(labels).save(path)
+
+
+def changed_image(root: Path) -> None:
+    path = root / "images" / "p1.png"
+    Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+
+
+def shorter_list(root: Path) -> None:
+    (root / "train.txt").write_text("p0\np1\np2\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        (changed_mask, ["masks"]),
+        (changed_image, ["images"]),
+        (shorter_list, ["list of images", "images", "masks"]),
+    ],
+)
+def test_data_that_changed_are_refused_and_what_changed_is_named(
+    change: Callable[[Path], None],
+    facts: list[str],
+    folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+):
+    settings = small_settings(steps=2)
+    out = tmp_path / "out"
+
+    def run() -> object:
+        data = DatasetOnDisk("folder", folder, "train")
+        return train(small_config(), settings, out, clip_folder, data=data, resume=True)
+
+    assert run() == out / "model"
+    (folder / "masks" / "p1.png").touch()  # a new date changes nothing
+    assert run() == out / "model"
+    change(folder)
+    with pytest.raises(DisaError) as error:
+        run()
+    differences = str(error.value).partition("other data: ")[2].partition(";")[0]
+    assert differences == ", ".join(f"{fact} changed" for fact in facts)
+    with pytest.raises(DisaError, match="name=folder"):
+        train(small_config(), settings, out, clip_folder, resume=True)
 
 
 def train_by_command(model: Path, dataset: str, data: Path, out: Path, *fields: str) -> Result:
@@ -191,7 +224,7 @@ def train_by_command(model: Path, dataset: str, data: Path, out: Path, *fields: 
         "--out",
         str(out),
     ]
-    done = CliRunner().invoke(app, [*words, *sets, "--device", "cpu"])
+    done = invoke([*words, *sets, "--device", "cpu"])
     assert done.exit_code == 0, done.output
     return done
 
@@ -234,9 +267,7 @@ def test_from_the_command_line_and_back_through_the_evaluator(
 def test_data_that_cannot_be_trained_on_is_refused_in_one_line(
     options: list[str], message: str, tmp_path: Path
 ):
-    failed = CliRunner().invoke(
-        app, ["train", "mini", "--init", "mini", "--out", str(tmp_path / "out"), *options]
-    )
+    failed = invoke(["train", "mini", "--init", "mini", "--out", str(tmp_path / "out"), *options])
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and message in failed.stderr
     assert not (tmp_path / "out").exists()
@@ -294,13 +325,11 @@ def test_a_wrong_mask_that_would_be_measured_is_refused_too(folder: Path, tmp_pa
         "1",
     ]
     options += ["--batch", "1", "--set", "workers=0", "--set", "precision=fp32", "--device", "cpu"]
-    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options])
+    failed = invoke(["train", "mini", "--init", "mini", *options])
     assert failed.exit_code == 2
     assert "p4.png: holds 7, which no category has" in failed.stderr
     assert "--split val` lists all" in failed.stderr
-    fine = CliRunner().invoke(
-        app, ["train", "mini", "--init", "mini", *options, "--set", "evaluate_images=0"]
-    )
+    fine = invoke(["train", "mini", "--init", "mini", *options, "--set", "evaluate_images=0"])
     assert fine.exit_code == 0, fine.output
 
 
@@ -330,13 +359,13 @@ def test_a_wrong_mask_is_refused_before_the_first_step(
         "1",
     ]
     options += ["--set", "workers=0", "--set", "precision=fp32", "--device", "cpu"]
-    failed = CliRunner().invoke(app, ["train", "mini", "--init", "mini", *options])
+    failed = invoke(["train", "mini", "--init", "mini", *options])
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1 and message in failed.stderr
     assert str(folder / "masks" / "p3.png") in failed.stderr
     assert f"`disa data check folder {folder} --split train`" in failed.stderr
     assert [path.name for path in out.iterdir()] == [".lock"]
-    told = CliRunner().invoke(app, ["data", "check", "folder", str(folder), "--split", "train"])
+    told = invoke(["data", "check", "folder", str(folder), "--split", "train"])
     assert told.exit_code == 2 and message in told.stdout
 
 
@@ -349,31 +378,22 @@ def test_masks_are_read_once_and_not_again_on_resuming(
         dataset, "labels", lambda self, index: read.append(index) or real(self, index)
     )
     some = small_settings(steps=2, batch=1, checkpoint_every=1)
-    source = dataset_source("folder", folder)
-    train(small_config(), some, tmp_path / "out", clip_folder, source=source)
+    data = DatasetOnDisk("folder", folder, "train")
+    train(small_config(), some, tmp_path / "out", clip_folder, data=data)
     assert read[:4] == [0, 1, 2, 3] and len(read) == 4 + 2
     read.clear()
     for file in (tmp_path / "out" / "checkpoints" / "step-00000002").iterdir():
         file.unlink()
     (tmp_path / "out" / "checkpoints" / "step-00000002").rmdir()
-    train(small_config(), some, tmp_path / "out", clip_folder, source=source, resume=True)
+    train(small_config(), some, tmp_path / "out", clip_folder, data=data, resume=True)
     assert len(read) == 1
-
-
-def test_masks_are_counted_under_a_bar_on_a_terminal(folder: Path):
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
-    dataset_source("folder", folder).check(terminal)
-    assert "checking masks" in terminal.file.getvalue()
-    plain = Console(file=io.StringIO(), force_terminal=False)
-    dataset_source("folder", folder).check(plain)
-    assert not plain.file.getvalue()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named_in_one_line(folder: Path, workers: int):
-    source = dataset_source("folder", folder)
+    data = DatasetOnDisk("folder", folder, "train")
     (folder / "images" / "p1.png").write_bytes(b"no picture")
     some = replace(SETTINGS, workers=workers)
     with pytest.raises(DisaError, match=r"p1\.png") as caught:
-        list(training_batches(source.samples(some, 32), some, 0))
+        batches(data, some, 0)
     assert "\n" not in str(caught.value)

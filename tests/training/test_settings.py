@@ -1,11 +1,16 @@
+"""Settings of a run: what is refused, and how options, `--set` and recipes give them."""
+
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.interfaces.cli import parse
+from disa.interfaces.train_command import Train, with_settings
 from disa.recipes import RECIPES, mini
-from disa.training.settings import TrainConfig, changed, recipe_settings
+from disa.training.settings import TrainConfig, recipe_settings
 
 
 @pytest.mark.parametrize(
@@ -32,53 +37,67 @@ def test_refuses_impossible_numbers_naming_them(wrong: dict[str, Any]) -> None:
         TrainConfig(**wrong)
 
 
-def test_survives_json() -> None:
-    settings = TrainConfig(templates=("a {}", "the {}"), ema=0.9)
-    assert TrainConfig.from_dict(settings.to_dict() | {"templates": ["a {}", "the {}"]}) == settings
-    with pytest.raises(DisaError, match="unknown fields speed"):
-        TrainConfig.from_dict({"speed": 1})
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(DisaError, match="a picture"):
+        TrainConfig(templates=("a picture",))
+    with pytest.raises(DisaError, match="evaluate_every=5, evaluate_images=0"):
+        TrainConfig(evaluate_every=5, evaluate_images=0)
 
 
-def test_a_resumed_run_may_log_more_often_but_not_learn_faster() -> None:
-    assert TrainConfig().conflicts(TrainConfig(log_every=1, workers=0, checkpoint_every=7)) == []
-    assert TrainConfig().conflicts(TrainConfig(lr=1.0, steps=7)) == ["steps", "lr"]
+def train_record(*arguments: str) -> Train:
+    return parse("train", ["mini", "--out", "x", *arguments])
 
 
-def test_changes_given_as_text() -> None:
-    given = {"steps": "7", "lr": "1e-2", "precision": "bf16", "templates": "a {}, the {}"}
-    assert changed(TrainConfig(), given) == TrainConfig(
-        steps=7, lr=1e-2, precision="bf16", templates=("a {}", "the {}")
+def test_every_setting_is_an_option_and_takes_set() -> None:
+    expected = replace(
+        recipe_settings("mini"),
+        steps=7,
+        colour_jitter=True,
+        flip=False,
+        templates=("a {}", "the {}"),
     )
-    model = changed(
-        mini(), {"saliency_split": "soft", "decode_channels": "16,8", "refine_pixel": "false"}
-    )
-    assert model == mini(saliency_split="soft", decode_channels=(16, 8), refine_pixel=False)
+    options = ["--steps", "7", "--colour-jitter", "--no-flip"]
+    options += ["--templates", "a {}", "--templates", "the {}"]
+    assert train_record(*options).training == expected
+    sets = ["steps=7", "colour_jitter=true", "flip=false", "templates=a {},the {}"]
+    texts = [word for text in sets for word in ("--set", text)]
+    assert train_record(*texts).training == expected
+
+
+def test_defaults_are_those_of_the_recipe_wherever_it_is_named(tmp_path: Path) -> None:
+    for words in (["mini", "--no-resume", "-o", "x"], ["-o", "x", "--no-flip", "--seed=1", "mini"]):
+        assert parse("train", words).training.lr == recipe_settings("mini").lr
+    assert parse("train", ["vit-b-16", "-o", "x"]).training == TrainConfig()
+    config = tmp_path / "run.yaml"
+    config.write_text("recipe: mini\nout: x\ncolour_jitter: true\nlr: 0.5\n")
+    training = parse("train", ["--config", str(config), "--set", "lr=0.25"]).training
+    assert training == replace(recipe_settings("mini"), colour_jitter=True, lr=0.25)
+
+
+def test_other_settings_are_those_of_the_network() -> None:
+    texts = ("saliency_split=soft", "decode_channels=16,8", "refine_pixel=false")
+    record = train_record(*(word for text in texts for word in ("--set", text)))
+    assert record.set == texts
+    expected = mini(saliency_split="soft", decode_channels=(16, 8), refine_pixel=False)
+    assert with_settings(mini(), texts) == expected
 
 
 @pytest.mark.parametrize(
-    ("config", "name", "text", "said"),
+    ("text", "fact"),
     [
-        (TrainConfig(), "steps", "many", "a whole number"),
-        (TrainConfig(), "steps", "0", "at least 1"),
-        (TrainConfig(evaluate_images=0), "evaluate_every", "5", "evaluate_images=0: leave out one"),
-        (TrainConfig(), "lr", "fast", "a number"),
-        (TrainConfig(), "templates", "a picture", "must have {} once"),
-        (TrainConfig(), "flip", "perhaps", "true or false"),
-        (TrainConfig(), "speed", "1", "no such setting"),
-        (mini(), "saliency_split", "sharp", "top_k"),
-        (mini(), "decode_channels", "8", "2 values"),
-        (mini(), "backbone_clip", "x", "no such setting"),
+        ("saliency_split=sharp", "top_k"),
+        ("decode_channels=8", "INT INT"),
+        ("cost_channels=many", "INT"),
+        ("refine_pixel=perhaps", "True or False"),
+        ("backbone_clip=x", "backbone_clip=x"),
+        ("speed=1", "lr, "),
     ],
 )
-def test_wrong_text_is_refused(
-    config: TrainConfig | ModelConfig, name: str, text: str, said: str
-) -> None:
-    with pytest.raises(DisaError, match=said):
-        changed(config, {name: text})
+def test_wrong_settings_of_the_network_are_refused(text: str, fact: str) -> None:
+    with pytest.raises(DisaError) as error:
+        with_settings(mini(), (text,))
+    assert fact in str(error.value) and text in str(error.value)
 
 
 def test_every_recipe_has_settings() -> None:
-    assert {recipe_settings(name).steps for name in RECIPES} == {
-        recipe_settings("mini").steps,
-        80_000,
-    }
+    assert {recipe_settings(name).steps for name in RECIPES} == {1000, 80_000}
