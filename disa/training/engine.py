@@ -3,6 +3,7 @@
 The engine knows nothing of segmentation. One process is the same code with sums over one.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,10 @@ class Engine:
         self.processes = processes
         self.device = torch.device(device)
         self.dtype = DTYPES[settings.precision]
+
+        # RMSNorm of 16-bit values by 32-bit weights takes torch's slower path and says so, which
+        # nobody can change.
+        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
 
         # fp16 has a small range: losses are multiplied by a scale that follows the gradients.
         is_fp16 = self.dtype == torch.float16
