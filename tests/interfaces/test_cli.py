@@ -56,8 +56,8 @@ def test_every_command_has_help_for_every_option(command: str, monkeypatch: pyte
     assert result.exit_code == 0
     module, _, name = COMMANDS[command].partition(":")
     for option in options(getattr(import_module(module), name)):
-        flag = f"--{option.replace('_', '-')}"
-        assert flag in result.stdout or option.upper() in result.stdout.upper(), option
+        flag = option.replace("_", "-")  # --no-FLAG, where the default is true
+        assert f"-{flag}" in result.stdout or option.upper() in result.stdout.upper(), option
     # An option without a comment has nothing between its name and its default.
     assert not re.search(r"│ +--\S+( \S+)? +\(default", result.stdout)
     assert "<bool>" not in result.stdout
