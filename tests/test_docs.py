@@ -1,4 +1,4 @@
-"""What the documents and comments refer to exists: decisions by number, functions and tests by name."""
+"""What documents and comments refer to exists: decisions, quirks, files, functions, tests."""
 
 import re
 from pathlib import Path
@@ -6,22 +6,54 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = [
+FOLDERS = ("disa", "tests", "benchmarks", "experiments", "docs")
+TEXTS = [
     path
-    for folder in ("disa", "tests", "benchmarks", "experiments", "docs")
+    for folder in FOLDERS
     for path in sorted((ROOT / folder).rglob("*"))
-]
-TEXTS = [path for path in SOURCES if path.suffix in (".py", ".md") and path != Path(__file__)]
+    if path.suffix in (".py", ".md") and path != Path(__file__)
+] + [ROOT / "README.md"]
+PAGES = [path for path in TEXTS if path.suffix == ".md"]
 DECISIONS = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+BASELINE = (ROOT / "docs/baseline.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
 
+# "decision D5", "decisions D5 and D7", "(D5)"
+DECISION = re.compile(r"(?:[Dd]ecisions? |\()D(\d+)(?: and D(\d+))?\b")
+# "disa/model/disa.py", but not the end of a longer path or of a string that is put together
+FILE = re.compile(r"""(?<![\w./"-])((?:disa|docs|tests|benchmarks|experiments)/[\w./-]+)""")
+# "quirk 5", "quirks 1, 6-10 and 13"
+QUIRKS = re.compile(r"quirks? (\d+(?:(?:, | and |-)\d+)*)")
 
-def test_a_decision_has_one_number_and_every_number_in_use_is_a_decision():
-    numbers = re.findall(r"^- \*\*(D\d+)\b", DECISIONS, re.MULTILINE)
+
+def cited(text: str) -> tuple[set[int], set[int]]:
+    """Return the decisions and the quirks that a text names."""
+    decisions = {int(number) for pair in DECISION.findall(text) for number in pair if number}
+    quirks: set[int] = set()
+    for listed in QUIRKS.findall(text):
+        for part in re.split(r", | and ", listed):
+            first, _, last = part.partition("-")
+            quirks |= set(range(int(first), int(last or first) + 1))
+    return decisions, quirks
+
+
+def test_citations_are_found():
+    text = "as decision D5 says, (D7), decisions D1 and D2; quirks 1, 6-8 and 13, quirk 20"
+    assert cited(text) == ({1, 2, 5, 7}, {1, 6, 7, 8, 13, 20})
+
+
+def test_every_decision_and_quirk_that_is_cited_exists():
+    numbers = [int(number) for number in re.findall(r"^- \*\*D(\d+)\b", DECISIONS, re.MULTILINE)]
+    facts = [int(number) for number in re.findall(r"^(\d+)\. \*\*", BASELINE, re.MULTILINE)]
     assert len(numbers) == len(set(numbers)) > 20
+    assert facts == list(range(1, 29))
     for path in TEXTS:
-        for named in re.findall(r"[Dd]ecisions? (D[\w-]+)", path.read_text(encoding="utf-8")):
-            assert named in numbers, f"{path.relative_to(ROOT)} names decision {named}"
+        if path.name == "log.md":
+            continue  # history names what there was
+        decisions, quirks = cited(path.read_text(encoding="utf-8"))
+        place = path.relative_to(ROOT)
+        assert decisions <= set(numbers), f"{place}: decisions {decisions - set(numbers)}"
+        assert quirks <= set(facts), f"{place}: quirks {quirks - set(facts)}"
 
 
 def test_every_test_that_the_paper_page_names_exists():
@@ -41,10 +73,19 @@ def test_every_test_that_the_paper_page_names_exists():
             assert not function or f"def {function}(" in files[file], named
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/reading.md", "docs/training.md"])
-def test_every_file_that_a_page_names_exists(page: str):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:disa|docs|tests|benchmarks|experiments)/[\w./-]+)`", text):
-        assert (ROOT / name).exists(), f"{page} names {name}"
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(path: Path):
+    """Files that commands write are named by capitals (OUT/report.md) or without a folder."""
+    text = path.read_text(encoding="utf-8")
+    for name in FILE.findall(text):
+        name = name.rstrip(".-/")
+        if path.name == "log.md" or name.endswith("/NAME"):
+            continue  # history names what there was
+        assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path):
+    text = page.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([\w./-]+)\)", text):
-        assert ((ROOT / page).parent / link).exists(), f"{page} links to {link}"
+        assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"

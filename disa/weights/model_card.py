@@ -1,9 +1,9 @@
 """The model card of a model folder, README.md: what it is, how to use it, where its numbers come from."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import NamedTuple
 
+import disa
 from disa.config import ModelConfig
 
 
@@ -34,7 +34,7 @@ def model_card(
         f"# {title}",
         "",
         "Open-vocabulary semantic segmentation: a mask for any label that you name. Read by the Python package `disa` "
-        f"(written by version {version('disa')}).",
+        f"(written by version {disa.__version__}).",
         "",
         "```python",
         "import disa",
