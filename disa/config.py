@@ -1,9 +1,9 @@
-"""Every number of the network, named once.
+"""Every size and every choice of the network, named once.
 
-The prefix of a field names the part of the network that it belongs to: `backbone_` is
-`disa/model/backbone.py`, and so on. [P] marks what the paper states (arXiv 2601.20064), [B] what
-its published baseline CAT-Seg does (docs/baseline.md), [D] a decision of this project
-(docs/decisions.md).
+The prefix of a field names the file of `disa/model/` whose behaviour it sets; fields without a
+prefix belong to the whole, `disa/model/disa.py`. [P] marks what the paper states (arXiv
+2601.20064), [B] what its published baseline CAT-Seg does (docs/baseline.md), [D] a decision of
+this project (docs/decisions.md).
 
 Letters used for shapes everywhere: `b` images, `t` labels, `p` prompts per label, `d` width of
 CLIP's embeddings, `c` channels of the cost volume, `h w` grid of tokens, `n = h w` tokens, `k`
@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from disa.errors import DisaError
+
+Finetune = Literal["frozen", "qk", "qv", "full"]  # the weights of CLIP that train
 
 # Settings of older versions, with the only value that this version still computes.
 RETIRED = {
@@ -30,54 +32,60 @@ IGNORED = -1  # in a target: a pixel of no known label, which no loss compares (
 class ModelConfig:
     """The whole network. Defaults are the paper's for ViT-B/16; `recipes.py` has all forms."""
 
-    # CLIP, as transformers builds it from `CLIPConfig(**backbone_clip)`
+    # Backbone: CLIP, as transformers builds it from `CLIPConfig(**backbone_clip)`.
     backbone_clip: dict[str, Any]
-    # Pixels of the short side of CLIP's input [B].
+    # Pixels of the short side of the input [B].
     backbone_image_size: int = 384
-    # Vision blocks, counted from 0, whose outputs guide decoder steps 1 and 2 [B].
+    # Two image blocks, counted from 0, whose outputs guide the steps of the decoder [B].
     backbone_guidance_blocks: tuple[int, int] = (3, 7)
-    # Which weights of CLIP train [B]; the paper speaks of queries and keys.
-    backbone_finetune: Literal["frozen", "qk", "qv", "full"] = "qv"
-    # Prompts around a label, one embedding each [B].
+    # [B] trains queries and values; the paper speaks of queries and keys.
+    backbone_finetune: Finetune = "qv"
+    # Sentences around a label; each gives one prompt, and so one channel of the cosines [B].
     backbone_templates: tuple[str, ...] = ("A photo of a {} in the scene",)
 
     # Cost volume
     cost_channels: int = 128  # c [P]
     cost_kernel: int = 7  # tokens a side of the convolution that embeds the cosines [B]
 
+    # The whole SDM: saliency, branches and aggregation; False: the baseline's path [P].
+    disentangle: bool = True
+
     # Saliency, the first half of the SDM
-    disentangle: bool = True  # the whole SDM; False: the baseline's path [P]
     saliency_layers: int = 3  # of cross-attention [D]
     saliency_heads: int = 8  # a [D]
-    # How the matched logit is read; `linear` memorises the training labels [D].
+    # What reads the matched logit; `linear` memorises the training labels [D].
     saliency_itm_head: Literal["compare", "product", "linear"] = "compare"
-    saliency_source: Literal["gradcam", "attention", "loss_gradient"] = "gradcam"  # [P] gradcam
-    saliency_split: Literal["top_k", "relative", "mass", "soft"] = "top_k"  # [P] top_k
+    # What makes a token salient; the others are for comparison [P].
+    saliency_source: Literal["gradcam", "attention", "loss_gradient"] = "gradcam"
+    # How tokens are told apart by their saliency; the others are for comparison [P].
+    saliency_split: Literal["top_k", "relative", "mass", "soft"] = "top_k"
     saliency_top_share: float = 96 / 576  # `top_k`: k / n, in (0, 1) [P]
     saliency_relative_threshold: float = 0.2  # `relative`: share of the smoothed peak [D]
-    saliency_mass: float = 0.7  # `mass`: share of the saliency held by the foreground [D]
+    saliency_mass: float = 0.7  # `mass`: share of the saliency that the foreground holds [D]
 
-    # Two branches and their aggregation, the second half of the SDM
+    # Branches and aggregation, the second half of the SDM
     disentangle_heads: int = 4  # of each branch's self-attention [D]
-    disentangle_aggregation: Literal["weighted", "sum", "concat"] = "weighted"  # [P] weighted
+    # How a token joins its own side's feature with the other's; the others are for comparison [P].
+    disentangle_aggregation: Literal["weighted", "sum", "concat"] = "weighted"
 
     # Refinement (HRM)
-    refine_levels: int = 2  # repetitions of the refinements [D], [B] 2
-    refine_heads: int = 4  # [B]
+    refine_levels: int = 2  # repetitions of the refinements [B]
+    refine_heads: int = 4  # of both attentions [B]
     refine_window: int = 12  # tokens a side of a Swin window [B]
-    refine_guidance_channels: int = 128  # of the projected guidance, visual and text [B]
+    refine_guidance_channels: int = 128  # g, of the projected guidance, visual and text [B]
     refine_padding: int = 256  # labels to which the attention between labels is padded [B]
-    refine_pixel: bool = True  # pixel-wise Swin pair [P]
-    refine_category: bool = True  # attention between labels [P]
-    refine_category_reweight: bool = True  # DiSa's weight per label [P]
-    refine_semantic: bool = True  # DiSa's weight per channel [P]
     refine_pool_train: int = 2  # pooling before the attention between labels, in training [B]
     refine_pool_test: int = 1  # and in evaluation [B]
+    # The parts of a level, each of which can be off: two of [B], two that DiSa adds [P].
+    refine_pixel: bool = True
+    refine_category: bool = True
+    refine_category_reweight: bool = True
+    refine_semantic: bool = True
 
-    # Decoder
-    decode_channels: tuple[int, int] = (64, 32)  # after each x2 step [B]
-    decode_guidance_source: tuple[int, int] = (256, 128)  # of the upsampled CLIP maps [B]
-    decode_guidance_channels: tuple[int, int] = (32, 16)  # and of their projections [B]
+    # Decoder: a pair of channels is of its two upsampling steps.
+    decode_channels: tuple[int, int] = (64, 32)  # of their results [B]
+    decode_guidance_source: tuple[int, int] = (256, 128)  # of the enlarged maps of CLIP [B]
+    decode_guidance_channels: tuple[int, int] = (32, 16)  # of the projections of these [B]
     decode_image_channels: int = 0  # of the image's own edges at the second step; 0: none [D]
 
     # Beyond this many labels only the likeliest go through the head [B] ...
@@ -85,8 +93,7 @@ class ModelConfig:
     # ... and the others get this logit [B].
     dropped_logit: float = -100.0
 
-    # Loss
-    # Ignored pixels count as "none of the labels" [B], or not at all.
+    # Losses: ignored pixels count as "none of the labels" [B], or not at all [D].
     loss_ignored: Literal["negative", "masked"] = "negative"
     loss_itm_weight: float = 0.1  # lambda of the matching loss [D]
 
@@ -109,17 +116,23 @@ class ModelConfig:
         values: dict[str, Any] = {}
         for name, value in data.items():
             if name in RETIRED:
-                if value != RETIRED[name]:
-                    raise DisaError(
-                        f"config: {name}={value} is no longer computed, only {RETIRED[name]}; "
-                        "install the version of disa that wrote it"
-                    )
-            elif name not in known:
+                _check_retired(name, value)
+                continue
+            if name not in known:
                 raise DisaError(
                     f"config: unknown field {name}; was it written by a newer version of disa?"
                 )
-            else:
-                values[name] = tuple(value) if isinstance(value, list) else value
+            # JSON has no tuples.
+            values[name] = tuple(value) if isinstance(value, list) else value
+
         if "backbone_clip" not in values:
             raise DisaError("config: the field backbone_clip is missing")
         return cls(**values)
+
+
+def _check_retired(name: str, value: Any) -> None:
+    if value != RETIRED[name]:
+        raise DisaError(
+            f"config: {name}={value} is no longer computed, only {RETIRED[name]}; install the "
+            "version of disa that wrote it"
+        )

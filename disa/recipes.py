@@ -1,38 +1,47 @@
-"""Named configurations. Every one takes keyword overrides: `mini(cost_channels=16)`."""
+"""Named configurations. Every one takes keyword overrides: `mini(cost_channels=16)`.
+
+[P], [B] and [D] mark sources as in `disa/config.py`.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from disa.config import ModelConfig
 
+# One of CLIP's transformers: its width, layers and heads. The MLP is 4 x as wide.
+Tower = tuple[int, int, int]
+
+# What turns DiSa into CAT-Seg.
 BASELINE = {"disentangle": False, "refine_category_reweight": False, "refine_semantic": False}
 
 
 def vit_b16(**changes: Any) -> ModelConfig:
-    """Return DiSa on OpenAI's CLIP ViT-B/16; images of 384 pixels, a grid of 24 x 24 [P].
+    """Return DiSa on OpenAI's CLIP ViT-B/16: images of 384 pixels, a grid of 24 x 24 [P].
 
-    Command: `disa train vit-b-16 --clip clip-vit-b-16 --dataset coco-stuff --data datasets --out runs/disa-b`, with the
-    schedule published for the baseline: 80,000 steps of 4 images [B].
-    Hardware: one GPU; 37.2 GB in fp32, estimated. Within 12 GB: `--set micro_batch=1` (10.8 GB), with a frozen CLIP
-    as well, `--set backbone_finetune=frozen` (9.2 GB); docs/training.md has the table.
-    Hours: not published, and nobody has measured them here.
-    Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b: of DiSa only the large model's is on record here; the
-    baseline's, for `vit_b16_baseline`: 12.0, 19.0, 31.8, 57.5, 94.6, 77.3 as published [B].
+    Command: `disa train vit-b-16 --clip clip-vit-b-16 --dataset coco-stuff --data datasets --out
+    runs/disa-b`, with the schedule published for the baseline: 80,000 steps of 4 images [B].
+    Hardware: one GPU; 37.2 GB in fp32, estimated. `--set micro_batch=1` needs 10.8 GB, with
+    `--set backbone_finetune=frozen` as well 9.2 GB; docs/training.md has the table.
+    Hours: neither published nor measured.
+    Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b: not on record here for DiSa; as
+    published for the baseline, `vit_b16_baseline`: 12.0, 19.0, 31.8, 57.5, 94.6, 77.3 [B].
     """
     clip = openai_clip(512, text=(512, 12, 8), vision=(768, 12, 12), patch=16, image=224)
     return ModelConfig(clip).replace(**changes)
 
 
 def vit_l14(**changes: Any) -> ModelConfig:
-    """Return DiSa on OpenAI's CLIP ViT-L/14@336, a grid of 24 x 24; published with 456.2 M parameters [P].
+    """Return DiSa on OpenAI's CLIP ViT-L/14@336: a grid of 24 x 24, 456.2 M parameters [P].
 
-    Command: `disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets --out runs/disa-l`, with
-    the schedule published for the baseline: 80,000 steps of 4 images [B]. On 4 GPUs, the same batch with an image each:
-    `torchrun --nproc-per-node 4 -m disa train ...`.
-    Hardware: one GPU; 42.7 GB in fp32, 13.9 GB with `--set micro_batch=1`, estimated; docs/training.md has the table.
-    Hours: not published, and nobody has measured them here.
-    Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b: 16.3, 24.9, 38.9, 64.7, 98.7, 84.7 as published [P];
-    the baseline's, for `vit_l14_baseline`: 16.0, 23.8, 37.9, 63.3, 97.0, 82.5 [B].
+    Command: `disa train vit-l-14 --clip clip-vit-l-14-336 --dataset coco-stuff --data datasets
+    --out runs/disa-l`, with the schedule published for the baseline: 80,000 steps of 4 images [B].
+    On 4 GPUs, an image each: `torchrun --nproc-per-node 4 -m disa train ...`.
+    Hardware: one GPU; 42.7 GB in fp32, 13.9 GB with `--set micro_batch=1`, estimated;
+    docs/training.md has the table.
+    Hours: neither published nor measured.
+    Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b, as published: 16.3, 24.9, 38.9,
+    64.7, 98.7, 84.7 [P]; the baseline's, `vit_l14_baseline`: 16.0, 23.8, 37.9, 63.3, 97.0, 82.5
+    [B].
     """
     clip = openai_clip(768, text=(768, 12, 12), vision=(1024, 24, 16), patch=14, image=336)
     config = ModelConfig(clip, backbone_image_size=336, backbone_guidance_blocks=(7, 15))
@@ -40,7 +49,10 @@ def vit_l14(**changes: Any) -> ModelConfig:
 
 
 def mini(**changes: Any) -> ModelConfig:
-    """Return the bundled model's shape: 96 pixels, a grid of 12 x 12, trained from scratch on two CPU cores [D]."""
+    """Return the bundled model's shape: images of 96 pixels, a grid of 12 x 12.
+
+    It is small enough to be trained from scratch on two CPU cores [D].
+    """
     clip = small_clip(
         128, text=(128, 2, 4), vision=(160, 5, 5), patch=8, image=96, vocabulary=758, context=40
     )
@@ -93,61 +105,56 @@ RECIPES: dict[str, Callable[..., ModelConfig]] = {
 
 
 def openai_clip(
-    projection: int,
-    text: tuple[int, int, int],
-    vision: tuple[int, int, int],
-    patch: int,
-    image: int,
+    projection: int, text: Tower, vision: Tower, patch: int, image: int
 ) -> dict[str, Any]:
-    """Return what `transformers.CLIPConfig` takes for OpenAI's weights: QuickGELU, texts of 77 tokens of 49,408."""
-    return _clip(projection, text, vision, patch, image, 49408, 77, "quick_gelu", (49406, 49407))
+    """Return what `transformers.CLIPConfig` takes for OpenAI's weights."""
+    tokens = {
+        "max_position_embeddings": 77,
+        "vocab_size": 49408,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+    }
+    pixels = {"patch_size": patch, "image_size": image}
+    return _clip(projection, "quick_gelu", _tower(text) | tokens, _tower(vision) | pixels)
 
 
 def small_clip(
     projection: int,
-    text: tuple[int, int, int],
-    vision: tuple[int, int, int],
+    text: Tower,
+    vision: Tower,
     patch: int,
     image: int,
     vocabulary: int,
     context: int,
 ) -> dict[str, Any]:
-    """Return the same for a CLIP trained from scratch, with the tokenizer of `disa pretrain-clip`."""
-    return _clip(projection, text, vision, patch, image, vocabulary, context, "gelu", (0, 1))
+    """Return the same for a CLIP trained from scratch, with the tokenizer trained along with it."""
+    tokens = {
+        "max_position_embeddings": context,
+        "vocab_size": vocabulary,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    pixels = {"patch_size": patch, "image_size": image}
+    return _clip(projection, "gelu", _tower(text) | tokens, _tower(vision) | pixels)
+
+
+def _tower(tower: Tower) -> dict[str, Any]:
+    width, layers, heads = tower
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
 
 
 def _clip(
-    projection: int,
-    text: tuple[int, int, int],
-    vision: tuple[int, int, int],
-    patch: int,
-    image: int,
-    vocabulary: int,
-    context: int,
-    activation: str,
-    start_end: tuple[int, int],
+    projection: int, activation: str, text: dict[str, Any], vision: dict[str, Any]
 ) -> dict[str, Any]:
-    """Assemble a `CLIPConfig`; the towers are (width, layers, heads), the MLP is 4 x wide."""
-
-    def tower(width: int, layers: int, heads: int) -> dict[str, Any]:
-        return {
-            "hidden_size": width,
-            "intermediate_size": 4 * width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "hidden_act": activation,
-            "projection_dim": projection,
-        }
-
-    start, end = start_end
-    tokens = {
-        "vocab_size": vocabulary,
-        "bos_token_id": start,
-        "eos_token_id": end,
-        "pad_token_id": 0,
-    }
+    """Join two towers: they share the width of the embeddings and the activation."""
+    shared = {"hidden_act": activation, "projection_dim": projection}
     return {
         "projection_dim": projection,
-        "text_config": {**tower(*text), "max_position_embeddings": context, **tokens},
-        "vision_config": {**tower(*vision), "patch_size": patch, "image_size": image},
+        "text_config": text | shared | {"pad_token_id": 0},
+        "vision_config": vision | shared,
     }

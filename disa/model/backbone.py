@@ -1,6 +1,6 @@
 """CLIP's two towers, built on transformers' modules."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from disa.config import ModelConfig
+from disa.config import Finetune, ModelConfig
 from disa.errors import DisaError
 from disa.model.attention import attend
 
-PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's own, of RGB in 0..255
+# CLIP's own mean and deviation of RGB in 0..255 (baseline quirk 1).
+PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.323163)
-
-Finetune = Literal["frozen", "qk", "qv", "full"]
 
 
 class Visual(NamedTuple):
@@ -29,10 +28,10 @@ class Visual(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """CLIP of any size, whose last image block is taken through its value path only.
+    """CLIP of any size, whose image tower gives one embedding per patch instead of one per image.
 
-    The baseline's facts: the pixels' normalisation (quirk 1), the position embeddings (6, 7), the
-    value path (8, 9), the tapped blocks (10) and the text tower (13).
+    For this the last image block goes through its value path only: `v = W_o W_v LN(x) + class
+    token`, then `v + MLP(LN(v))`, without attention [B].
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -68,12 +67,14 @@ class Backbone(nn.Module):
         return self.clip.vision_model.config.hidden_size
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"]) -> Visual:
-        """Return dense tokens and two earlier maps of RGB pixels in 0..255 [B].
+        """Return dense tokens and two earlier maps of RGB pixels in 0..255.
 
         Raises `DisaError` if `H` or `W` is not a multiple of the patch.
         """
         rows = pixels.shape[-2] // self.patch_size
-        tokens = self.embed(pixels)
+        tokens = self.embed(pixels)  # b m v, with m = 1 + n
+
+        # The taps are whole blocks' outputs, without a norm (baseline quirk 10).
         taps = {}
         for index, block in enumerate(self.clip.vision_model.encoder.layers[:-1]):
             tokens = self.run_block(block, tokens)
@@ -87,11 +88,23 @@ class Backbone(nn.Module):
     def run_block(
         self, block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]
     ) -> Float[Tensor, "b m v"]:
-        """Return the output of one image block but the last: `run_block` below."""
-        return run_block(block, tokens)
+        """Return the output of one image block; the last one goes through `dense`.
+
+        The attention is ours, because it trains faster than transformers' on a CPU.
+        """
+        attention = block.self_attn
+        heads = attention.num_heads
+        normed = block.layer_norm1(tokens)
+        query = rearrange(attention.q_proj(normed), "b m (a e) -> b a m e", a=heads)
+        key = rearrange(attention.k_proj(normed), "b m (a e) -> b a m e", a=heads)
+        value = rearrange(attention.v_proj(normed), "b m (a e) -> b a m e", a=heads)
+
+        mixed = rearrange(attend(query, key, value), "b a m e -> b m (a e)")
+        tokens = tokens + attention.out_proj(mixed)
+        return tokens + block.mlp(block.layer_norm2(tokens))
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
-        """Return the L2-normalised embedding of each row of token ids [B].
+        """Return the L2-normalised embedding of each row of token ids (baseline quirk 13).
 
         It is read at the end-of-text token.
         """
@@ -117,20 +130,23 @@ class Backbone(nn.Module):
                 f"image of {width} x {height} pixels: both sides must be multiples of the patch, "
                 f"{patch}"
             )
+
+        # A convolution with the patch as its kernel and stride: one token per patch.
         embeddings = self.clip.vision_model.embeddings
         patches = embeddings.patch_embedding(self.normalise(pixels))
         patches = rearrange(patches, "b v h w -> b (h w) v")
         class_token = embeddings.class_embedding.expand(len(patches), 1, -1)
         tokens = torch.cat([class_token, patches], 1)
 
+        # CLIP knows the positions of one grid; another grid gets interpolated ones.
         grid = (height // patch, width // patch)
         positions = resize_positions(embeddings.position_embedding.weight, grid)
         return self.clip.vision_model.pre_layrnorm(tokens + positions)
 
     def dense(self, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n d"]:
-        """Return dense features of what enters the last block (class token first).
+        """Return dense features of what enters the last block, the class token first.
 
-        They are projected into the space of the text, not normalised (baseline quirks 8 and 9).
+        They are projected into the space of the text, and not normalised (baseline quirk 9).
         """
         vision = self.clip.vision_model
         values = value_path(vision.encoder.layers[-1], tokens)
@@ -139,7 +155,7 @@ class Backbone(nn.Module):
     def restore_buffers(self) -> None:
         """Give real values to the buffers that no weights file holds.
 
-        They are needed after loading weights into a network built on the meta device.
+        A network that is built on the meta device needs them after its weights are loaded.
         """
         for embeddings in (self.clip.vision_model.embeddings, self.clip.text_model.embeddings):
             count = embeddings.position_embedding.num_embeddings
@@ -150,37 +166,26 @@ class Backbone(nn.Module):
 def resize_positions(
     positions: Float[Tensor, "m v"], grid: tuple[int, int]
 ) -> Float[Tensor, "n v"]:
-    """Return the position embeddings of another grid: bicubic, the class token's kept (quirk 7)."""
+    """Return the position embeddings of another grid, class token first.
+
+    They are resized bicubically, without antialiasing, and the class token's stays as it is
+    (baseline quirk 7).
+    """
+    # CLIP's own grid is a square; rounding undoes the square root's error.
     side = int((len(positions) - 1) ** 0.5 + 0.5)
     if grid == (side, side):
         return positions
+
     native = rearrange(positions[1:], "(h w) v -> 1 v h w", h=side)
     resized = F.interpolate(native, grid, mode="bicubic", align_corners=False)
     return torch.cat([positions[:1], rearrange(resized, "1 v h w -> (h w) v")])
 
 
-def run_block(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b m v"]:
-    """Return the output of one of transformers' image blocks.
-
-    The attention is ours, because it trains faster on a CPU.
-    """
-    attention = block.self_attn
-    heads = attention.num_heads
-    normed = block.layer_norm1(tokens)
-    query = rearrange(attention.q_proj(normed), "b m (a e) -> b a m e", a=heads)
-    key = rearrange(attention.k_proj(normed), "b m (a e) -> b a m e", a=heads)
-    value = rearrange(attention.v_proj(normed), "b m (a e) -> b a m e", a=heads)
-
-    mixed = rearrange(attend(query, key, value), "b a m e -> b m (a e)")
-    tokens = tokens + attention.out_proj(mixed)
-    return tokens + block.mlp(block.layer_norm2(tokens))
-
-
 def value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float[Tensor, "b n v"]:
-    """Return the last block's patch tokens with the identity as attention map (quirk 8).
+    """Return the last block's patch tokens with the identity as attention map.
 
     Every token reads its own value only. The residual is the class token, added to every token, not
-    the token itself.
+    the token itself (baseline quirk 8).
     """
     attention = block.self_attn
     patches = block.layer_norm1(tokens[:, 1:])
@@ -190,11 +195,9 @@ def value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float
 
 
 def trainable_names(backbone: Backbone, mode: Finetune) -> list[str]:
-    """Return the backbone's parameters that `mode` trains, in both towers; biases only in `full`.
-
-    The queries and keys of the last image block never reach the output (value path), nor does the
-    logit scale: they are in no list (decision D19).
-    """
+    """Return the backbone's parameters that `mode` trains, in both towers; biases only in `full`."""
+    # The queries and keys of the last image block never reach the output, which takes the value
+    # path, nor does the logit scale: no mode trains them (decision D19).
     names = [name for name, _ in backbone.named_parameters()]
     last = len(backbone.clip.vision_model.encoder.layers) - 1
     unused = (
@@ -205,8 +208,11 @@ def trainable_names(backbone: Backbone, mode: Finetune) -> list[str]:
     used = [name for name in names if not name.startswith(unused)]
     if mode == "full":
         return used
-    parts = {"frozen": "", "qk": "qk", "qv": "qv"}[mode]
-    endings = tuple(f".self_attn.{part}_proj.weight" for part in parts)
+    if mode == "frozen":
+        return []
+
+    # The mode is spelled by the letters of the projections that it trains.
+    endings = tuple(f".self_attn.{letter}_proj.weight" for letter in mode)
     return [name for name in used if name.endswith(endings)]
 
 

@@ -10,12 +10,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from disa.config import ModelConfig
-from disa.model.backbone import Finetune
+from disa.config import Finetune, ModelConfig
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
-# part of the figure -> the modules that belong to it
+# Each part of the paper's figure, with the modules that belong to it.
 PARTS = {
     "CLIP visual": ("backbone.clip.vision_model", "backbone.clip.visual_projection"),
     "CLIP text": ("backbone.clip.text_model", "backbone.clip.text_projection"),
@@ -49,6 +48,7 @@ def trainable(config: ModelConfig) -> dict[str, dict[str, int]]:
     """
     counts: dict[str, dict[str, int]] = {}
     for mode in get_args(Finetune):
+        # The mode decides which parameters have gradients when the network is built.
         with torch.device("meta"):
             model = Disa(config.replace(backbone_finetune=mode))
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -63,41 +63,69 @@ def operations(
 ) -> dict[str, int]:
     """Return the floating-point operations of one image in evaluation, by part, and as `total`.
 
+    `model` is on the meta device. `size` is (height, width) in pixels, or the side of a square; it
+    is rounded down to whole patches, and is the model's own by default. `CLIP text` is what the
+    labels take at the full context length, once per vocabulary; the total holds it.
+
     `torch.utils.flop_counter` counts matrix products, convolutions and attention, two operations
-    per multiplication and addition; not norms, activations and sums. `CLIP text` is what the labels
-    take at the full context length, once per vocabulary; the total holds it. `model` is on the meta
-    device. `size` is (height, width) in pixels, rounded down to whole patches, by default the
-    model's own.
+    per multiplication and addition; norms, activations and sums are left out.
     """
-    config = model.config
     if size is None:
-        size = config.backbone_image_size
+        size = model.config.backbone_image_size
     height, width = (size, size) if isinstance(size, int) else size
-    patch = model.eval().backbone.patch_size
-    prompts = len(config.backbone_templates)
-    context = model.backbone.clip.config.text_config.max_position_embeddings
+    model.eval()
+    text_operations = _text_operations(model, labels)
+    image_operations = _image_operations(model, labels, height, width)
 
-    with torch.device("meta"):
-        pixels = torch.empty(1, 3, max(1, height // patch) * patch, max(1, width // patch) * patch)
-        ids = torch.empty(labels * prompts, context, dtype=torch.long)
-        text = torch.empty(labels, prompts, model.backbone.embedding_width)
-        with torch.no_grad(), FlopCounterMode(display=False) as text_counter:
-            model.encode_text(ids)
-        with torch.no_grad(), FlopCounterMode(display=False, depth=2) as image_counter:
-            model(pixels, text)
-
-    by_module = {
-        name: sum(kinds.values()) for name, kinds in image_counter.get_flop_counts().items()
-    }
     counts = {}
     for part, modules in PARTS.items():
         if part == "CLIP text":
-            counts[part] = text_counter.get_total_flops()
+            counts[part] = text_operations
             continue
+        # The image pass runs CLIP's image tower and nothing else of the backbone.
         names = ("backbone",) if part == "CLIP visual" else modules
-        counts[part] = sum(by_module.get(f"{type(model).__name__}.{name}", 0) for name in names)
+        counts[part] = sum(image_operations.get(name, 0) for name in names)
 
     # The cosines are computed between the modules: they are what remains.
     in_modules = sum(number for part, number in counts.items() if part != "CLIP text")
-    counts["cost"] += image_counter.get_total_flops() - in_modules
+    counts["cost"] += image_operations["total"] - in_modules
     return counts | {"total": sum(counts.values())}
+
+
+def _text_operations(model: Disa | DenseClip, labels: int) -> int:
+    """Return the operations of embedding every prompt of the labels."""
+    prompts = len(model.config.backbone_templates)
+    context = model.backbone.clip.config.text_config.max_position_embeddings
+    with (
+        torch.device("meta"),
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        model.encode_text(torch.empty(labels * prompts, context, dtype=torch.long))
+    return counter.get_total_flops()
+
+
+def _image_operations(
+    model: Disa | DenseClip, labels: int, height: int, width: int
+) -> dict[str, int]:
+    """Return the operations of an image by the model's immediate modules, and as `total`."""
+    patch = model.backbone.patch_size
+    rows = max(1, height // patch)
+    columns = max(1, width // patch)
+    prompts = len(model.config.backbone_templates)
+    with (
+        torch.device("meta"),
+        torch.no_grad(),
+        FlopCounterMode(display=False, depth=2) as counter,
+    ):
+        pixels = torch.empty(1, 3, rows * patch, columns * patch)
+        text = torch.empty(labels, prompts, model.backbone.embedding_width)
+        model(pixels, text)
+
+    # The counter names modules "Disa.refine"; each has its operations by kind.
+    root = f"{type(model).__name__}."
+    by_module = {
+        name.removeprefix(root): sum(kinds.values())
+        for name, kinds in counter.get_flop_counts().items()
+    }
+    return by_module | {"total": counter.get_total_flops()}

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from disa.model.backbone import Backbone, resize_positions, run_block, value_path
+from disa.model.backbone import Backbone, resize_positions, value_path
 from disa.model.disa import Disa
 
 
@@ -30,7 +30,7 @@ def image_stages(backbone: Backbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[s
         "vis.ln_pre": tokens[0],
     }
     for index, block in enumerate(blocks):
-        tokens = run_block(block, tokens)
+        tokens = backbone.run_block(block, tokens)
         stages[f"vis.block{index}"] = tokens[0]
 
     # the class token twice: the first is the residual, the second one of the values
