@@ -1,4 +1,4 @@
-"""The model that ships with the package: small enough, as good as the documents say, and of open vocabulary."""
+"""The model that ships with the package: its size, its quality, its open vocabulary."""
 
 import json
 from pathlib import Path

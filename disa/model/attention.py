@@ -1,4 +1,4 @@
-"""Three kinds of attention that the network is built from: softmax, linear, and guided by CLIP."""
+"""The attention that the network is built from: softmax, linear, and guided by CLIP."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-EPSILON = 1e-6
+EPSILON = 1e-6  # added to the denominator of linear attention [B]
 
 
 def attend(
@@ -17,12 +17,9 @@ def attend(
     value: Float[Tensor, "m a k e"],
     bias: Float[Tensor, "#m #a #n k"] | None = None,
 ) -> Float[Tensor, "m a n e"]:
-    """Return `softmax(q k^T / sqrt(e) + bias) v`; a bias of minus infinity hides a key.
-
-    When training on a CPU, plain products are 1.5 times as fast for narrow heads as the backward
-    pass of the fused kernel (7 times in 16 bit). Everywhere else the fused kernel saves the memory
-    of the attention map.
-    """
+    """Return `softmax(q k^T / sqrt(e) + bias) v`; a bias of minus infinity hides a key."""
+    # On a CPU the backward pass of the fused kernel is slow for narrow heads: plain products train
+    # 1.5 times as fast, 7 times in 16 bit. Elsewhere the kernel saves the attention map's memory.
     if torch.is_grad_enabled() and query.device.type == "cpu":
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         if bias is not None:
@@ -48,13 +45,15 @@ def linear_attention(
 ) -> Float[Tensor, "m t c"]:
     """Return `f(q) (sum_t f(k) v^T) / f(q) (sum_t f(k))` with `f(x) = elu(x) + 1`.
 
-    The sums run over the `t` tokens and the padding: the result equals that of appending
-    `padding.times` tokens, without computing them (baseline quirk 18, decision D20).
+    The sums run over the `t` tokens and the padding. The baseline appends padding tokens; here
+    their terms are added to the sums, with the same result (baseline quirk 18, decision D20).
     """
+    # f is positive, so all weights are, and dividing by their sum takes the softmax's place.
     query = F.elu(rearrange(query, "m t (a e) -> m a t e", a=heads)) + 1
     key = F.elu(rearrange(key, "m t (a e) -> m a t e", a=heads)) + 1
     value = rearrange(value, "m t (a e) -> m a t e", a=heads)
 
+    # Both sums are over tokens, so the cost grows with t, not with its square.
     summary = key.transpose(-1, -2) @ value  # m a e e
     total = key.sum(-2)  # m a e
     if padding is not None and padding.times > 0:
@@ -70,8 +69,8 @@ def linear_attention(
 class GuidedProjection(nn.Module):
     """Queries and keys of `[norm(x), guidance]`, values of `norm(x)` alone [B].
 
-    This is the base of the attention blocks of the refinement, which own the layers under the names
-    that published checkpoints map to.
+    Both attention blocks of the refinement extend it. They inherit its layers, so that these keep
+    the names that published checkpoints are mapped to.
     """
 
     def __init__(self, channels: int, guidance: int) -> None:
@@ -89,15 +88,18 @@ class GuidedProjection(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value of the normed `x`, each shaped as `x`.
 
-        `W [x, guidance] = W_x x + W_g guidance`, and the guidance is the same along the axis
-        `shared_axis` of `x`: its product is computed once for all and added (decision D24).
+        The guidance is the same along the axis `shared_axis` of `x`, and lacks this axis. As
+        `W [x, guidance] = W_x x + W_g guidance`, its product is computed once (decision D24).
         """
         channels = x.shape[-1]
+
+        # W_x of all three, in one product.
         own = torch.cat(
             [self.query.weight[:, :channels], self.key.weight[:, :channels], self.value.weight]
         )
         query, key, value = F.linear(self.norm1(x), own).chunk(3, -1)
 
+        # W_g guidance; the values do not see it.
         shared_query = F.linear(guidance, self.query.weight[:, channels:], self.query.bias)
         shared_key = F.linear(guidance, self.key.weight[:, channels:], self.key.bias)
         return (
@@ -108,7 +110,11 @@ class GuidedProjection(nn.Module):
 
 
 class CategoryAttention(GuidedProjection):
-    """A transformer layer between labels, at every position alone; text guides it [B]."""
+    """A transformer layer between labels, at every position alone, guided by their texts [B].
+
+    `y = x + attention(x)`, then `y + MLP(norm(y))`. Up to `padding` labels are filled up with a
+    learned token, which stands for the labels that nobody names.
+    """
 
     def __init__(self, channels: int, guidance: int, heads: int, padding: int) -> None:
         super().__init__(channels, guidance)
@@ -124,7 +130,7 @@ class CategoryAttention(GuidedProjection):
     def forward(
         self, x: Float[Tensor, "b n t c"], guidance: Float[Tensor, "#b t g"]
     ) -> Float[Tensor, "b n t c"]:
-        """Return the refined labels, with both residuals. There is no output projection [B]."""
+        """Return the refined labels, with both residuals."""
         # The text is the same at all positions: axis 1 of `x`.
         query, key, value = self.queries_keys_values(x, guidance, shared_axis=1)
 
@@ -135,10 +141,12 @@ class CategoryAttention(GuidedProjection):
         value = rearrange(value, "b n t c -> (b n) t c")
         mixed = linear_attention(query, key, value, self.heads, self._padding(x.shape[2]))
 
+        # There is no projection of the mixed values [B].
         x = x + rearrange(mixed, "(b n) t c -> b n t c", n=positions)
         return x + self.mlp(self.norm2(x))
 
     def _padding(self, labels: int) -> Padding:
+        """Return the padding tokens as the layer's own projections see them."""
         token = self.norm1(self.padding_token)
         key = self.key(torch.cat([token, self.padding_guidance]))
         return Padding(max(0, self.padding - labels), key, self.value(token))

@@ -195,7 +195,7 @@ def value_path(block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]) -> Float
 
 
 def trainable_names(backbone: Backbone, mode: Finetune) -> list[str]:
-    """Return the backbone's parameters that `mode` trains, in both towers; biases only in `full`."""
+    """Return the parameters that `mode` trains, in both towers; biases only in `full`."""
     # The queries and keys of the last image block never reach the output, which takes the value
     # path, nor does the logit scale: no mode trains them (decision D19).
     names = [name for name, _ in backbone.named_parameters()]

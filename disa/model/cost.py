@@ -14,8 +14,10 @@ def correlate(
 ) -> Float[Tensor, "b t p h w"]:
     """Return the cosine of every token with every prompt of every label, in -1 .. 1.
 
-    CLIP's temperature is not applied (baseline quirk 15).
+    `cos(token, prompt) = <token, prompt> / (|token| |prompt|)`, without CLIP's temperature
+    (baseline quirk 15).
     """
+    # One matrix product per image, over all prompts of all labels.
     unit_tokens = F.normalize(tokens.flatten(2), dim=1)  # b d n
     unit_text = F.normalize(text, dim=-1).flatten(0, 1)  # (t p) d
     cosine = torch.matmul(unit_text, unit_tokens)
@@ -23,7 +25,10 @@ def correlate(
 
 
 class Cost(nn.Module):
-    """A square convolution from prompts to cost channels, shared by all labels [B]."""
+    """A convolution from the cosines of a label's prompts to its cost channels [B].
+
+    It is square and the same for all labels, so that their number does not matter.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -32,6 +37,7 @@ class Cost(nn.Module):
         self.embed = nn.Conv2d(prompts, config.cost_channels, kernel, padding=kernel // 2)
 
     def forward(self, correlation: Float[Tensor, "b t p h w"]) -> Float[Tensor, "b t c h w"]:
-        """Return the cost volume, the one shape that everything up to the decoder keeps."""
+        """Return the cost volume, whose shape stays the same up to the decoder."""
+        # Labels join the batch: the convolution sees each alone.
         embedded = self.embed(rearrange(correlation, "b t p h w -> (b t) p h w"))
         return rearrange(embedded, "(b t) c h w -> b t c h w", b=len(correlation))

@@ -14,7 +14,12 @@ CERTAIN = 1e-12  # the least probability of all other labels together: logits st
 
 
 class DenseClip(nn.Module):
-    """Every token's scaled cosine with every label; nothing is learned but CLIP."""
+    """Every token's cosine with every label, compared as CLIP compares images with texts.
+
+    The sigmoid of a logit is the softmax `q` over labels of `scale * cosine`, so a logit is
+    `log q - log(1 - q)`. A sigmoid of the scaled cosines themselves would be 1 everywhere
+    (decisions D42 and D51).
+    """
 
     def __init__(self, backbone: Backbone, config: ModelConfig) -> None:
         """Use the backbone of a model with that configuration; neither is copied."""
@@ -23,16 +28,16 @@ class DenseClip(nn.Module):
         self.config = config.replace(disentangle=False)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
-        """Return logits at four times the token grid; the other fields are None.
-
-        Labels compete as in CLIP's own classification: the sigmoid of a logit is the softmax `q` of
-        the scaled cosines, averaged over prompts, so a logit is `log q - log(1 - q)`. A sigmoid of
-        the cosines themselves would be 1 everywhere (decisions D42 and D51).
-        """
+        """Return logits at four times the token grid, as `Disa` does; the other fields are None."""
+        # A label's cosine is the mean over its prompts.
         tokens = self.backbone(pixels).tokens
         cosine = correlate(tokens, text).mean(2)  # b t h w
+
+        # CLIP's temperature makes probabilities of cosines that differ by a few hundredths.
         large = F.interpolate(cosine, scale_factor=4, mode="bilinear", align_corners=False)
         scaled = large * self.backbone.clip.logit_scale.exp()
+
+        # 1 - q is taken from log q, since q itself may round to 1.
         log_own = scaled.float().log_softmax(1)
         log_others = (-torch.expm1(log_own)).clamp_min(CERTAIN).log()
         return Prediction(log_own - log_others, None, None, None)

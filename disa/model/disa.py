@@ -1,4 +1,4 @@
-"""The whole network, one line per box of the paper's figure."""
+"""The whole network, one step per box of the paper's figure."""
 
 from typing import NamedTuple
 
@@ -27,15 +27,22 @@ class Prediction(NamedTuple):
 
     def float(self) -> "Prediction":
         """Return it in 32 bit, whatever it was computed in."""
-        rest = (None if value is None else value.float() for value in self[1:])
-        return Prediction(self.logits.float(), *rest)
+        return Prediction._make(None if value is None else value.float() for value in self)
 
 
 class Disa(nn.Module):
     """Saliency-aware open-vocabulary segmentation: a pure function of pixels and text embeddings.
 
-    It knows no vocabulary, file, device or window. With `disentangle`, `refine_category_reweight`
-    and `refine_semantic` off it is the baseline, parameter for parameter.
+    It knows no vocabulary, file, device or window. A cost volume of cosines is computed once per
+    label and then refined:
+
+        cost    = embed(cos(token, prompt))               Cost
+        cost   += project(aggregate(front, back))         SDM: SaliencyModule, Disentangle
+        cost    = levels of pixels, labels, channels      HRM: Refine
+        logits  = two guided upsampling steps             Decode
+
+    With `disentangle`, `refine_category_reweight` and `refine_semantic` off it is the baseline,
+    parameter for parameter.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -52,9 +59,9 @@ class Disa(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits, and what the SDM finds, for RGB in 0..255 and L2-normalised prompts.
 
-        Sides are multiples of the patch. Beyond `max_categories` labels the head computes only the
-        likeliest of each image; the others get `dropped_logit` and no foreground. Raises
-        `DisaError` for another number of prompts than the model was built for.
+        Beyond `max_categories` labels the head computes only the likeliest of each image; the
+        others get `dropped_logit` and no foreground. Raises `DisaError` if a side is not a multiple
+        of the patch, or if the number of prompts is not the one that the model was built for.
         """
         if text.shape[1] != len(self.config.backbone_templates):
             raise DisaError(
@@ -63,16 +70,19 @@ class Disa(nn.Module):
                 "as many"
             )
         labels = len(text)
+
+        # Every token and every prompt live in CLIP's common space: compare them all.
         visual = self.backbone(pixels)
         correlation = correlate(visual.tokens, text)  # b t p h w
         mean_text = F.normalize(text.mean(1), dim=-1)  # t d
 
-        # m labels of each image go through the head: all of them, or the likeliest.
+        # m labels of each image go through the head: all of them, or the likeliest. Every step
+        # below takes memory for each label and image.
         chosen = self._likeliest(correlation)
         cost = self.cost(_gather(correlation, chosen))  # b m c h w
         text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
 
-        # SDM: the saliency of all labels, then foreground and background of the chosen ones.
+        # SDM: the saliency of all labels, which is cheap, then foreground and background of the m.
         saliency = None
         matched = None
         foreground = None
@@ -83,8 +93,10 @@ class Disa(nn.Module):
             cost, split = self.disentangle(cost, _gather(saliency, chosen), visual.tokens)
             foreground = _scatter(split, chosen, labels, fill=0.0)
 
-        # HRM and decoder.
+        # HRM: pixels, labels and channels look at each other.
         cost = self.refine(cost, visual.tokens, text_guidance)
+
+        # Decoder: two tapped maps of CLIP, and perhaps the image itself, show where edges are.
         image = self.backbone.normalise(pixels)
         logits = self.decode(cost, visual.first, visual.second, image)  # b m 4h 4w
         logits = _scatter(logits, chosen, labels, fill=self.config.dropped_logit)
@@ -104,7 +116,7 @@ class Disa(nn.Module):
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
         """Return the labels of each image that the head computes, in their own order; None: all.
 
-        A label's score is its best token's cosine, averaged over prompts (baseline quirk 19).
+        A label's score is the cosine of its best token, averaged over prompts (baseline quirk 19).
         """
         if correlation.shape[1] <= self.config.max_categories:
             return None
@@ -118,6 +130,8 @@ def _gather(
     """Return the values of each image's chosen labels."""
     if chosen is None:
         return values
+
+    # `gather` wants an index for every number: each label's, repeated over the trailing axes.
     trailing = values.shape[2:]
     index = chosen.reshape(*chosen.shape, *[1] * len(trailing)).expand(-1, -1, *trailing)
     return values.gather(1, index)

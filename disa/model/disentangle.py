@@ -1,6 +1,6 @@
 """Foreground and background apart: two branches of self-attention, joined by weighted aggregation.
 
-The whole is a residual on the cost volume that starts at zero: a fresh model is exactly its
+The whole is a residual on the cost volume that starts at zero, so a fresh model is exactly its
 baseline (decision D10).
 """
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from disa.config import ModelConfig
 from disa.model.attention import attend
-from disa.model.saliency import foreground_count, share, split_tokens, tiny
+from disa.model.saliency import foreground_count, ratio, split_tokens, tiny
 
 _OWN_SIDE = 3.0  # start of the aggregation's logits: a token keeps 95 % of its own side
 _FLOOR = 1e-4  # added to pooling weights: a side without any saliency is averaged evenly
@@ -21,7 +21,8 @@ _FLOOR = 1e-4  # added to pooling weights: a side without any saliency is averag
 class Branch(nn.Module):
     """Refine one side's tokens among themselves: self-attention, then a 4x MLP (paper, SDM).
 
-    As in the baseline's Swin blocks, the visual guidance joins queries and keys, not values [B].
+    `y = x + out(softmax(q k^T / sqrt(e) + log weight) v)`, then `y + MLP(norm(y))`. As in the
+    baseline's Swin blocks, visual guidance joins queries and keys, not values [B].
     """
 
     def __init__(self, channels: int, guidance: int, heads: int) -> None:
@@ -44,9 +45,9 @@ class Branch(nn.Module):
     ) -> Float[Tensor, "m n c"]:
         """Return the refined tokens.
 
-        `weight` (0 .. 1) says how much each token is looked at; without it, all fully. A factor on
-        the attention is its logarithm as a bias.
+        `weight` (0 .. 1) says how much each token is looked at; without it, all fully.
         """
+        # A factor on a key's attention is, inside the softmax, its logarithm as a bias: m 1 1 n.
         bias = None
         if weight is not None:
             bias = weight.clamp_min(tiny(weight.dtype)).log()[:, None, None, :]
@@ -56,6 +57,7 @@ class Branch(nn.Module):
         query, key = rearrange(joined, "m n (s a e) -> s m a n e", s=2, a=self.heads)
         value = rearrange(self.value(normed), "m n (a e) -> m a n e", a=self.heads)
         if bias is not None:
+            # Under autocast the products above are in 16 bit, the weight is not.
             bias = bias.to(query.dtype)
         attended = rearrange(attend(query, key, value, bias), "m a n e -> m n (a e)")
 
@@ -99,8 +101,9 @@ class Aggregation(nn.Module):
             return own + other
         if self.kind == "concat":
             return self.own(own) + self.other(other)
-        # The MLP's first layer on the joined triple, taken apart: the other side's part is the
-        # same for all tokens.
+
+        # The MLP's first layer on [own, other, saliency], taken apart: the other side's part is
+        # the same for all tokens of a label.
         hidden = self.own(own) + self.other(other) + self.saliency(saliency[..., None])
         weight = torch.sigmoid(self.weight(F.gelu(hidden)))
         return torch.lerp(other, own, weight)
@@ -131,24 +134,34 @@ class Disentangle(nn.Module):
     ) -> tuple[Float[Tensor, "b t c h w"], Float[Tensor, "b t h w"]]:
         """Return the refined cost volume and each token's foreground weight.
 
-        `saliency` >= 0 in any unit; `tokens` are CLIP's, as they come. Labels do not influence each
-        other.
+        `saliency` is at least 0 and in any unit; `tokens` are CLIP's, as they come. Labels do not
+        influence each other.
         """
         images, labels, _, height, width = cost.shape
+
+        # Which side a token is on, and how strongly: saliency over its label's peak, in 0 .. 1.
         foreground = split_tokens(saliency, self.config)
-        strength = share(saliency, saliency.amax((-2, -1), keepdim=True))
+        strength = ratio(saliency, saliency.amax((-2, -1), keepdim=True))
+
+        # Guidance is made once per image and the same for all labels: b n g.
         guidance = rearrange(self.guidance(tokens), "b g h w -> b (h w) g")
         guidance = self.guidance_norm(guidance)
 
+        # Under top_k all foregrounds have the same size, so tokens can be sorted by side.
+        if self.config.saliency_split == "top_k":
+            refine = self.refine_gathered
+        else:
+            refine = self.refine_masked
+
         # Labels join the batch, m = b t: each is refined alone.
-        gathered = self.config.saliency_split == "top_k"
-        refine = self.refine_gathered if gathered else self.refine_masked
         refined = refine(
             rearrange(cost, "b t c h w -> (b t) (h w) c"),
             guidance[:, None].expand(-1, labels, -1, -1).flatten(0, 1),
             rearrange(foreground, "b t h w -> (b t) (h w)"),
             rearrange(strength, "b t h w -> (b t) (h w)"),
         )
+
+        # The projection starts at zero, and so does the change.
         change = rearrange(
             self.project(refined), "(b t) (h w) c -> b t c h w", b=images, h=height, w=width
         )
@@ -177,14 +190,18 @@ class Disentangle(nn.Module):
         guidance = joined[..., channels:-1]
         strength = joined[..., -1]
 
+        # Each side among itself, and its ensemble feature: strong tokens speak for the foreground,
+        # weak ones for the background.
         front = self.foreground(x[:, :k], guidance[:, :k])
         back = self.background(x[:, k:], guidance[:, k:])
         front_ensemble = _average(front, strength[:, :k] + _FLOOR)
         back_ensemble = _average(back, 1 - strength[:, k:] + _FLOOR)
+
+        # Each token meets the other side's ensemble.
         front = self.aggregate(front, back_ensemble, strength[:, :k])
         back = self.aggregate(back, front_ensemble, strength[:, k:])
 
-        # Back to the order of the grid.
+        # Back to the order of the grid: sorting the order gives each token's place in it.
         place = order.argsort(-1)[..., None].expand(-1, -1, channels)
         return torch.cat([front, back], 1).gather(1, place)
 
@@ -199,6 +216,7 @@ class Disentangle(nn.Module):
 
         Both branches see all tokens, weighted by how much these belong to their side.
         """
+        # Every token goes through both branches; attention and ensembles heed the weights.
         background = 1 - foreground
         front = self.foreground(x, guidance, foreground)
         back = self.background(x, guidance, background)
@@ -206,6 +224,8 @@ class Disentangle(nn.Module):
         back_ensemble = _average(back, background * (1 - strength + _FLOOR))
         front = self.aggregate(front, back_ensemble, strength)
         back = self.aggregate(back, front_ensemble, strength)
+
+        # A token is its own side's result, or between the two where the split is soft.
         return torch.lerp(back, front, foreground[..., None])
 
 
@@ -214,4 +234,5 @@ def _average(x: Float[Tensor, "m n c"], weight: Float[Tensor, "m n"]) -> Float[T
 
     An empty side gives zero.
     """
-    return share(weight, weight.sum(-1, keepdim=True))[:, None] @ x
+    shares = ratio(weight, weight.sum(-1, keepdim=True))  # m n
+    return shares[:, None] @ x

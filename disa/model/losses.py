@@ -1,4 +1,4 @@
-"""What training minimises: masks per pixel, and image-text matching per image."""
+"""What training minimises: wrong masks, and wrong matches of images with labels."""
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,11 @@ def segmentation_loss(
 ) -> dict[str, Float[Tensor, ""]]:
     """Return `mask`, `itm` if the model has the SDM, and `total = mask + loss_itm_weight * itm`.
 
-    `target` holds the label of every pixel, or `IGNORED`. The mask loss is the baseline's (quirk
-    26), the matching loss the paper's. `counts` are the `loss_counts` of a whole batch that this is
-    a part of: the results of all parts then add up to those of the whole (decision D83).
+    `target` holds the label of every pixel, or `IGNORED`. The mask loss is the baseline's, the
+    matching loss the paper's. `counts` are the `loss_counts` of a whole batch that this is a part
+    of: the results of all parts then add up to those of the whole (decision D83).
     """
+    # Logits are enlarged to the pixels (baseline quirk 26).
     size = target.shape[-2:]
     logits = F.interpolate(prediction.logits, size, mode="bilinear", align_corners=False)
     losses = {"mask": mask_loss(logits, target, _counted(target, config))}
@@ -56,12 +57,15 @@ def mask_loss(
     target: Int[Tensor, "b H W"],
     counted: Bool[Tensor, "b H W"],
 ) -> Float[Tensor, ""]:
-    """Return the binary cross-entropy over all counted pixels and all labels.
+    """Return the mean binary cross-entropy over all counted pixels and all labels.
 
-    `BCE(x, y) = softplus(x) - x y`, and `y` is 1 for one label of a pixel at most: the second term
-    needs one logit per pixel, and no one-hot target is built. Ignored pixels are all negative.
+    `BCE(x, y) = softplus(x) - x y`. Of a pixel's labels one at most has `y = 1`, so the second term
+    needs one logit per pixel, and no one-hot target is built. A counted pixel without a label is
+    negative for every label (baseline quirk 26).
     """
     labelled = target != IGNORED
+
+    # The logit of each pixel's own label.
     own = logits.gather(1, _index(target)[:, None])[:, 0]  # b H W
     negative = (F.softplus(logits) * counted[:, None]).sum()
     positive = (own * labelled).sum()
@@ -69,7 +73,8 @@ def mask_loss(
 
 
 def itm_loss(matched: Float[Tensor, "b t"], target: Int[Tensor, "b H W"]) -> Float[Tensor, ""]:
-    """Return the binary cross-entropy of `matched` against "the label has pixels here" [D]."""
+    """Return the mean binary cross-entropy of `matched` against "the label has pixels here" [D]."""
+    # Count each label's pixels, b t, without a mask per label.
     labelled = (target != IGNORED).to(matched.dtype)
     pixels = torch.zeros_like(matched).scatter_add(
         1, _index(target).flatten(1), labelled.flatten(1)
@@ -81,9 +86,11 @@ def itm_loss(matched: Float[Tensor, "b t"], target: Int[Tensor, "b H W"]) -> Flo
 def _counted(target: Int[Tensor, "b H W"], config: ModelConfig) -> Bool[Tensor, "b H W"]:
     """Return which pixels the mask loss counts."""
     labelled = target != IGNORED
-    return labelled if config.loss_ignored == "masked" else torch.ones_like(labelled)
+    if config.loss_ignored == "masked":
+        return labelled
+    return torch.ones_like(labelled)
 
 
 def _index(target: Int[Tensor, "b H W"]) -> Int[Tensor, "b H W"]:
-    """Return a label for every pixel that is safe to gather by; ignored pixels get the first."""
+    """Return an index for every pixel; ignored ones get the first label, with no weight later."""
     return torch.where(target == IGNORED, 0, target).long()

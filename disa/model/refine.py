@@ -14,7 +14,7 @@ from disa.model.window import WindowBlock
 
 
 class Refine(nn.Module):
-    """All levels, and the guidance that they share (paper, HRM)."""
+    """All levels, one after another, and the guidance that they share (paper, HRM)."""
 
     def __init__(self, config: ModelConfig, d: int) -> None:
         super().__init__()
@@ -33,10 +33,13 @@ class Refine(nn.Module):
 
         `text` is L2-normalised: one embedding per label, for each image or for all of them.
         """
+        # CLIP's own features guide: where tokens look alike, and what labels mean alike [B].
         visual_guidance = None
         if self.visual is not None:
             visual_guidance = rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
-        text_guidance = None if self.text is None else F.relu(self.text(text))
+        text_guidance = None
+        if self.text is not None:
+            text_guidance = F.relu(self.text(text))  # b t g
 
         # Channels go last: every product below is then one matrix product.
         x = rearrange(cost, "b t c h w -> b t h w c")
@@ -80,17 +83,28 @@ class PixelRefine(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         guidance = config.refine_guidance_channels
-        sizes = (config.cost_channels, guidance, config.refine_heads, config.refine_window)
         self.guidance_norm = nn.LayerNorm(guidance)
-        self.plain = WindowBlock(*sizes, shifted=False)
-        self.shifted = WindowBlock(*sizes, shifted=True)
+        self.plain = _window_block(config, shifted=False)
+        self.shifted = _window_block(config, shifted=True)
 
     def forward(
         self, x: Float[Tensor, "b t h w c"], visual: Float[Tensor, "b h w g"]
     ) -> Float[Tensor, "b t h w c"]:
         """Return the maps refined over space, each label alone."""
+        # Windows separate neighbours at their borders; the shifted block joins these.
         guidance = self.guidance_norm(visual)
-        return self.shifted(self.plain(x, guidance), guidance)
+        x = self.plain(x, guidance)
+        return self.shifted(x, guidance)
+
+
+def _window_block(config: ModelConfig, shifted: bool) -> WindowBlock:
+    return WindowBlock(
+        config.cost_channels,
+        config.refine_guidance_channels,
+        config.refine_heads,
+        config.refine_window,
+        shifted,
+    )
 
 
 class CategoryRefine(nn.Module):
@@ -116,14 +130,18 @@ class CategoryRefine(nn.Module):
         """
         images, _, height, width, _ = x.shape
         pool = self.pool_train if self.training else self.pool_test
+
+        # Every position is a set of labels: b n t c.
         if pool == 1:
             refined = self.attention(rearrange(x, "b t h w c -> b (h w) t c"), text)
             return x + rearrange(refined, "b (h w) t c -> b t h w c", h=height)
 
-        # `ceil_mode` keeps the last row and column of odd grids; on even grids it changes nothing.
+        # Pooled positions are fewer. `ceil_mode` keeps the last row and column of odd grids.
         pooled = rearrange(x, "b t h w c -> (b t) c h w")
         pooled = F.avg_pool2d(pooled, pool, ceil_mode=True)
         rows = pooled.shape[2]
+
+        # Their result is enlarged to the full grid, corners on corners [B].
         refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images), text)
         refined = rearrange(refined, "b (h w) t c -> (b t) c h w", h=rows)
         refined = F.interpolate(refined, (height, width), mode="bilinear", align_corners=True)
@@ -131,9 +149,9 @@ class CategoryRefine(nn.Module):
 
 
 class CategoryReweight(nn.Module):
-    """`x_t <- x_t * 2 sigmoid(MLP(mean of x_t over space))`: one weight per label (paper, HRM).
+    """One weight per label: `x_t <- x_t * 2 sigmoid(MLP(mean of x_t over space))`.
 
-    The weight is 1 at the start (decision D21).
+    All weights are 1 at the start (paper, HRM; decision D21).
     """
 
     def __init__(self, channels: int) -> None:
@@ -142,14 +160,15 @@ class CategoryReweight(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
         """Return every label scaled as a whole."""
+        # Doubled, a sigmoid is 1 where the gate answers 0.
         pooled = x.mean((2, 3), keepdim=True)  # b t 1 1 c
         return x * (2 * self.weigh(pooled).sigmoid())
 
 
 class SemanticReweight(nn.Module):
-    """`x <- x * 2 sigmoid(MLP(mean of x over space and labels))`: one weight per channel.
+    """One weight per channel: `x <- x * 2 sigmoid(MLP(mean of x over space and labels))`.
 
-    The weight is 1 at the start (paper, HRM; decision D21).
+    All weights are 1 at the start (paper, HRM; decision D21).
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,7 +1,7 @@
 """Swin attention on a grid of any size, guided by CLIP.
 
-A window larger than the grid shrinks to it. Other grids are padded to whole windows, and the
-padding is hidden from everybody else (decision D23).
+A window larger than the grid shrinks to it. Other grids are padded to whole windows, and only
+padding looks at padding (decision D23).
 """
 
 from typing import NamedTuple
@@ -38,17 +38,20 @@ class Tiling(NamedTuple):
 
     def cut(self, x: Float[Tensor, "m h w c"]) -> Float[Tensor, "m windows tokens c"]:
         """Return the tokens of each window, row by row, after the cyclic shift."""
+        # Pad below and to the right, up to whole windows.
         if self.padded != self.grid:
             below = self.padded[0] - self.grid[0]
             right = self.padded[1] - self.grid[1]
             x = F.pad(x, (0, 0, 0, right, 0, below))
+
+        # The shift moves up and left; what leaves the image there comes back below and right.
         if any(self.shift):
             x = x.roll((-self.shift[0], -self.shift[1]), (1, 2))
         height, width = self.window
         return rearrange(x, "m (y h) (x w) c -> m (y x) (h w) c", h=height, w=width)
 
     def join(self, windows: Float[Tensor, "m windows tokens c"]) -> Float[Tensor, "m h w c"]:
-        """Undo `cut`."""
+        """Undo `cut`: each of its steps backwards."""
         height, width = self.window
         rows = self.padded[0] // height
         x = rearrange(windows, "m (y x) (h w) c -> m (y h) (x w) c", y=rows, h=height, w=width)
@@ -65,6 +68,7 @@ class Tiling(NamedTuple):
         """
         if self.padded == self.grid and not any(self.shift):
             return None
+
         rows = self._regions(0, device)[:, None]
         columns = self._regions(1, device)
         # An axis has at most three regions, numbered 0 to 2: the pair is unique as 3 r + c.
@@ -85,9 +89,15 @@ class Tiling(NamedTuple):
         window = self.window[axis]
         shift = self.shift[axis]
         position = torch.arange(length, device=device)
+
+        # 0 up to the last window, 1 in its first part, 2 where the shift brought the first rows.
         region = torch.zeros_like(position)
         if shift:
-            region = region + (position >= length - window) + (position >= length - shift)
+            in_last_window = position >= length - window
+            came_around = position >= length - shift
+            region = region + in_last_window + came_around
+
+        # Padding lay behind the grid before the shift.
         origin = (position + shift) % length
         return torch.where(origin < self.grid[axis], region, PADDED)
 
@@ -101,7 +111,11 @@ def _rounded_up(side: int, window: int) -> int:
 
 
 class WindowBlock(GuidedProjection):
-    """A Swin block whose queries and keys also see guidance; no position bias (quirk 17)."""
+    """A Swin block whose queries and keys also see guidance.
+
+    `y = x + project(attention(x))` within each window, then `y + MLP(norm(y))`. It has no position
+    bias (baseline quirk 17).
+    """
 
     def __init__(
         self, channels: int, guidance: int, heads: int, window: int, shifted: bool
@@ -124,9 +138,10 @@ class WindowBlock(GuidedProjection):
         tiling = Tiling.of((x.shape[2], x.shape[3]), self.window, self.shifted)
         mask = tiling.mask(x.device)
 
-        # y windows of n tokens each
+        # y windows of n tokens each; labels join the batch while the grid is cut.
         windows = tiling.cut(rearrange(x, "b t h w c -> (b t) h w c"))
         windows = rearrange(windows, "(b t) y n c -> b t y n c", b=images)
+
         windows = windows + self._attend(windows, tiling.cut(guidance), mask)
         windows = windows + self.mlp(self.norm2(windows))
 
@@ -140,11 +155,14 @@ class WindowBlock(GuidedProjection):
         mask: Bool[Tensor, "y n n"] | None,
     ) -> Float[Tensor, "b t y n c"]:
         images, labels = x.shape[:2]
+
         # The guidance is the same for all labels: axis 1 of `x`. Windows join the batch.
         joined = torch.cat(self.queries_keys_values(x, guidance, shared_axis=1), -1)
         query, key, value = rearrange(
             joined, "b t y n (s a e) -> s (b t y) a n e", s=3, a=self.heads
         )
+
+        # Hidden tokens get minus infinity, in every image and label, for all heads.
         bias = None
         if mask is not None:
             hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)

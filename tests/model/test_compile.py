@@ -1,4 +1,7 @@
-"""`torch.compile` and `torch.export` take the whole network. In a second process: shape checks hinder both."""
+"""`torch.compile` and `torch.export` take the whole network.
+
+They run in a second process, because the shape checks of the tests hinder both.
+"""
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ from disa.model.decode import Decode, Step
 
 
 def published(step: Step, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """Upsample, concatenate, two convolutions with group norm and ReLU: one category of one image."""
+    """Upsample, concatenate, two convolutions with group norm and ReLU: one label of one image."""
     x = torch.cat([step.up(x[None]), guidance[None]], 1)
     x = F.relu(step.norm1(step.conv1(x)))
     return F.relu(step.norm2(step.conv2(x)))[0]

@@ -15,7 +15,7 @@ EXACT = {"rtol": 1e-4, "atol": 1e-5}
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(48, 48), (40, 72), (104, 24), (8, 8)])
 def test_any_resolution(model, text, size):
-    """Odd, oblong and single-token grids; the windows of 4 fit none of them but the first two sides."""
+    """Odd, oblong and single-token grids; no side is a multiple of the windows' 4."""
     h, w = size[0] // 8, size[1] // 8
     out = model(torch.rand(1, 3, *size) * 255, text(3))
     assert out.logits.shape == (1, 3, 4 * h, 4 * w)

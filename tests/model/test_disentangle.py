@@ -1,4 +1,4 @@
-"""Disentanglement: branches, ensembles and aggregation against naive loops; a start at zero; degenerate sizes."""
+"""Disentanglement: against naive loops, at its start, at degenerate sizes."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ AGGREGATIONS = ["weighted", "sum", "concat"]
 
 
 def build(random=True, **fields):
-    """A module in float64; `random` replaces every parameter, so that nothing hides behind a zero or an identity."""
+    """A module in float64; `random` replaces every parameter, so that no zero hides a part."""
     torch.manual_seed(0)
     module = Disentangle(
         ModelConfig({}, cost_channels=8, disentangle_heads=2, **fields), 12
@@ -197,7 +197,7 @@ def test_any_grid_and_categories_without_saliency(split, size):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_category_without_any_saliency_leaves_gradients_finite(split):
-    """Seen in training: all of a category's gradients turned negative, and one over its peak overflowed."""
+    """Seen in training: a label's gradients were all negative, and one over its peak overflowed."""
     module, (cost, saliency, tokens) = build(saliency_split=split), inputs()
     saliency = saliency.clone()
     saliency[:, 0] = 0

@@ -1,4 +1,4 @@
-"""Saliency: closed form against autograd, each equation against a naive loop, the splits token by token."""
+"""Saliency: closed form against autograd, equations against naive loops, splits by token."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ HEADS = ["compare", "product", "linear"]
 
 
 def build(d=16, heads=4, layers=3, head="compare", random=True, **fields):
-    """A module in float64; `random` replaces every parameter, so that nothing hides behind a zero or an identity."""
+    """A module in float64; `random` replaces every parameter, so that no zero hides a part."""
     torch.manual_seed(0)
     config = ModelConfig(
         {}, saliency_heads=heads, saliency_layers=layers, saliency_itm_head=head, **fields
@@ -192,7 +192,7 @@ def test_untrained_comparing_head_ranks_a_planted_label_first(heads, layers, kin
 
 
 def test_the_gradient_of_the_loss_keeps_the_wrong_tokens():
-    """Half of the image is the label, half something else: gradcam keeps the first half, the loss's the second."""
+    """Half of the image is the label: gradcam keeps this half, the loss's gradient the other."""
     own, foreign = torch.eye(16, dtype=torch.float64)[:2]
     tokens = torch.stack([own] * 8 + [foreign] * 8, 1).reshape(1, 16, 4, 4)
     right = torch.tensor([1.0] * 8 + [0.0] * 8, dtype=torch.float64)
@@ -332,13 +332,15 @@ class Sdm(torch.nn.Module):
 
     def forward(self, cost, tokens, text):
         saliency, matched, _ = self.saliency(tokens, text)
-        return *self.disentangle(cost, saliency.unflatten(-1, tokens.shape[-2:]), tokens), saliency, matched
+        maps = saliency.unflatten(-1, tokens.shape[-2:])
+        return *self.disentangle(cost, maps, tokens), saliency, matched
 
 def inputs(t):
     return torch.randn(2, t, 8, 4, 4), torch.randn(2, 16, 4, 4), torch.randn(t, 16)
 
 torch.manual_seed(0)
-for split, head in [("top_k", "compare"), ("relative", "linear"), ("mass", "product"), ("soft", "compare")]:
+heads = {"top_k": "compare", "relative": "linear", "mass": "product", "soft": "compare"}
+for split, head in heads.items():
     torch.compiler.reset()
     sizes = {"cost_channels": 8, "saliency_heads": 4, "saliency_layers": 2}
     config = ModelConfig({}, saliency_split=split, saliency_itm_head=head, **sizes)
@@ -354,7 +356,8 @@ for split, head in [("top_k", "compare"), ("relative", "linear"), ("mass", "prod
     for x, expected in results:
         x = tuple(part.clone() for part in x)
         for program in (compiled, exported) if len(x[2]) == 3 else (exported,):
-            torch.testing.assert_close(program(*x), tuple(part.clone() for part in expected), rtol=1e-4, atol=1e-5)
+            parts = tuple(part.clone() for part in expected)
+            torch.testing.assert_close(program(*x), parts, rtol=1e-4, atol=1e-5)
     print(split, "agrees")
 """
 

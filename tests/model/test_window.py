@@ -11,7 +11,8 @@ from disa.model.window import Tiling, WindowBlock
 def neighbours(grid: tuple[int, int], window: int, shifted: bool) -> torch.Tensor:
     """Return for every pair of tokens whether they share a window, straight from the definition.
 
-    A shifted grid is cut at `window - shift` instead of 0: the first and last windows of a side are cut short.
+    A shifted grid is cut at `window - shift` instead of 0: the first and the last window of a side
+    are cut short.
     """
 
     def bands(side: int) -> list[int]:
