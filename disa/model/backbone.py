@@ -30,8 +30,8 @@ class Visual(NamedTuple):
 class Backbone(nn.Module):
     """CLIP of any size, whose image tower gives one embedding per patch instead of one per image.
 
-    For this the last image block goes through its value path only: `v = W_o W_v LN(x) + class
-    token`, then `v + MLP(LN(v))`, without attention [B].
+    To this end the last image block is reduced to its value path, without attention [B]:
+    `v = W_o W_v LN(x) + class token`, then `v + MLP(LN(v))`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -104,9 +104,9 @@ class Backbone(nn.Module):
         return tokens + block.mlp(block.layer_norm2(tokens))
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
-        """Return the L2-normalised embedding of each row of token ids (baseline quirk 13).
+        """Return the L2-normalised embedding of each row of token ids.
 
-        It is read at the end-of-text token.
+        It is read at the end-of-text token (baseline quirk 13).
         """
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         pooled = self.clip.text_model(input_ids=ids, position_ids=positions).pooler_output

@@ -33,13 +33,13 @@ class Prediction(NamedTuple):
 class Disa(nn.Module):
     """Saliency-aware open-vocabulary segmentation: a pure function of pixels and text embeddings.
 
-    It knows no vocabulary, file, device or window. A cost volume of cosines is computed once per
-    label and then refined:
+    It knows no vocabulary, file, device or window. Cosines of tokens and prompts become a cost
+    volume, which is refined and enlarged:
 
-        cost    = embed(cos(token, prompt))               Cost
-        cost   += project(aggregate(front, back))         SDM: SaliencyModule, Disentangle
-        cost    = levels of pixels, labels, channels      HRM: Refine
-        logits  = two guided upsampling steps             Decode
+        cost    = embed(cos(token, prompt))                       Cost
+        cost   += project(aggregate(foreground, background))      SaliencyModule, Disentangle (SDM)
+        cost    = refine by pixels, by labels, by channels        Refine (HRM)
+        logits  = two guided upsampling steps                     Decode
 
     With `disentangle`, `refine_category_reweight` and `refine_semantic` off it is the baseline,
     parameter for parameter.

@@ -33,7 +33,7 @@ class Refine(nn.Module):
 
         `text` is L2-normalised: one embedding per label, for each image or for all of them.
         """
-        # CLIP's own features guide: where tokens look alike, and what labels mean alike [B].
+        # CLIP's own features guide: they say which tokens look alike, which labels mean alike [B].
         visual_guidance = None
         if self.visual is not None:
             visual_guidance = rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
@@ -95,16 +95,6 @@ class PixelRefine(nn.Module):
         guidance = self.guidance_norm(visual)
         x = self.plain(x, guidance)
         return self.shifted(x, guidance)
-
-
-def _window_block(config: ModelConfig, shifted: bool) -> WindowBlock:
-    return WindowBlock(
-        config.cost_channels,
-        config.refine_guidance_channels,
-        config.refine_heads,
-        config.refine_window,
-        shifted,
-    )
 
 
 class CategoryRefine(nn.Module):
@@ -179,6 +169,16 @@ class SemanticReweight(nn.Module):
         """Return every channel scaled as a whole."""
         pooled = x.mean((1, 2, 3), keepdim=True)  # b 1 1 1 c
         return x * (2 * self.weigh(pooled).sigmoid())
+
+
+def _window_block(config: ModelConfig, shifted: bool) -> WindowBlock:
+    return WindowBlock(
+        config.cost_channels,
+        config.refine_guidance_channels,
+        config.refine_heads,
+        config.refine_window,
+        shifted,
+    )
 
 
 def _gate(channels: int, outputs: int) -> nn.Sequential:
