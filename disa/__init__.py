@@ -6,6 +6,8 @@ Names are imported when first used, so that `import disa` and `disa --help` stay
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from disa.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from disa.config import ModelConfig as ModelConfig
     from disa.errors import DisaError as DisaError
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from disa.inference.segmenter import load as load
     from disa.model.disa import Disa as Disa
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "load": "disa.inference.segmenter",

@@ -1,13 +1,12 @@
 """A small CLIP with random weights, and the forms in which people have CLIPs on disk, written independently of us."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 WIDTH, TEXT_WIDTH, PROJECTION, LAYERS, PATCH, SIDE = (
@@ -98,34 +97,6 @@ def openai_state(model: CLIPModel) -> dict[str, Tensor]:
     state["text_projection"] = model.text_projection.weight.t()
     state["logit_scale"] = model.logit_scale
     return {name: value.detach().clone().contiguous() for name, value in state.items()}
-
-
-class _Names(nn.Module):
-    """A module with submodules and parameters so that its state dict has dotted names."""
-
-    def __init__(self, state: dict[str, Tensor]) -> None:
-        super().__init__()
-        groups: dict[str, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            head, _, rest = name.partition(".")
-            if rest:
-                groups.setdefault(head, {})[rest] = value
-            else:
-                self.register_parameter(head, nn.Parameter(value, requires_grad=False))
-        for head, inner in groups.items():
-            self.add_module(head, _Names(inner))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-def torchscript_file(state: dict[str, Tensor], path: Path) -> Path:
-    """Write a TorchScript archive, the form in which OpenAI published its weights."""
-    with warnings.catch_warnings():  # deprecated, but what OpenAI's files are
-        warnings.simplefilter("ignore", DeprecationWarning)
-        module = torch.jit.trace(_Names(state), torch.zeros(1), check_trace=False)
-        torch.jit.save(module, str(path))
-    return path
 
 
 def write_folder(

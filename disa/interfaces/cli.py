@@ -13,11 +13,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-import disa
 from disa.errors import DisaError, memory_errors_as
 from disa.running.interruption import INTERRUPTED
 from disa.running.records import options, read_config
 from disa.running.terminal import say, warn
+from disa.version import __version__
 
 FAILED = 2
 
@@ -98,7 +98,7 @@ def _run(arguments: list[str]) -> int:
         say(_help())
         return 0
     if arguments[0] == "--version":
-        say(f"disa {disa.__version__}")
+        say(f"disa {__version__}")
         return 0
     for words in (2, 1):
         command = " ".join(arguments[:words])

@@ -64,7 +64,7 @@ class Evaluate:
         """Measure. Raises `DisaError`; what can be refused is refused before a model is loaded."""
         from disa.evaluation.evaluate import Evaluator
         from disa.running.processes import join
-        from disa.weights.names import model_folder
+        from disa.weights.fetching import model_folder
 
         datasets, left_out = self._open()
         path = model_folder(self.model)

@@ -14,7 +14,8 @@ from disa.model.disa import Disa
 from disa.recipes import RECIPES
 from disa.weights import model_folder as pretrained
 from disa.weights.clip_files import dense_config, is_clip_folder, read_clip_config
-from disa.weights.names import PUBLISHED, UNPUBLISHED, model_folder, models
+from disa.weights.fetching import model_folder
+from disa.weights.names import PUBLISHED, UNPUBLISHED, models
 
 LONGEST_SIDE = 8192  # pixels; beyond it even the shapes overflow
 # recipe -> millions of parameters and of trainable ones, and GFLOPs, as its authors published them

@@ -100,7 +100,7 @@ class Train:
 
     def _weights(self) -> "InitialWeights":
         from disa.training.initial_weights import RANDOM, InitialWeights
-        from disa.weights.names import model_folder
+        from disa.weights.fetching import model_folder
 
         def found(name: str | None) -> Path | None:
             if name is None or name == str(RANDOM):

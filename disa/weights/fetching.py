@@ -6,6 +6,7 @@ recorded when it is first seen, and another file under the same name is refused 
 
 import json
 import os
+from os import PathLike, fspath
 from pathlib import Path
 
 from transformers import CLIPConfig
@@ -14,12 +15,56 @@ from disa.errors import DisaError
 from disa.running.files import file_sha256, prepare_folder, write_whole
 from disa.weights.clip_files import PARTS, WHOLE, is_clip_folder, read_clip_config
 from disa.weights.conversion import convert_catseg
-from disa.weights.hub import commit_of, fetch_first
+from disa.weights.hub import commit_of, fetch_first, is_hub_id
 from disa.weights.model_card import Source
-from disa.weights.names import FILES, PUBLISHED, Published
+from disa.weights.names import FILES, PUBLISHED, UNPUBLISHED, Published, models
 from disa.weights.tokenizer_file import CLIP_TOKENIZER
 
 LICENCE = "see the repository; the code of CAT-Seg is under the MIT licence"
+
+
+def model_folder(name_or_folder: str | PathLike[str]) -> Path:
+    """Return where a model lies: a bundled one, a folder, OpenAI's .pt file, or what is fetched from the Hub.
+
+    A bundled name goes first, then what exists on disk ("./mini" is a folder), then published names, then Hub ids.
+    A folder is disa's or a CLIP's in transformers' form. Raises `DisaError` for an unknown name, a folder that lacks
+    a file of a model, and a Hub that cannot be reached.
+    """
+    name = fspath(name_or_folder)
+    known = {entry.name: entry.folder for entry in models()}
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_dir():
+        return _checked(path)
+    if path.is_file():
+        return path
+    if name in UNPUBLISHED:
+        raise DisaError(
+            f"{name}: nobody published weights of DiSa; train them (disa train {UNPUBLISHED[name]}, docs/training.md), "
+            "or use its baseline cat-seg-b or cat-seg-l"
+        )
+    if name in PUBLISHED or is_hub_id(name):
+        return fetch_model(name)
+    names = ", ".join(known) or "none, the weights are missing"
+    raise DisaError(
+        f'unknown model "{name}"; models that come with disa: {names}; published ones: {", ".join(PUBLISHED)}; '
+        "or give a model folder or a Hub id such as openai/clip-vit-base-patch16"
+    )
+
+
+def _checked(folder: Path) -> Path:
+    weights = (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    )
+    there = {FILES[0]: any((folder / file).is_file() for file in weights)}
+    there |= {file: (folder / file).is_file() for file in FILES[1:]}
+    if missing := [file for file, found in there.items() if not found]:
+        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(missing)}")
+    return folder
 
 
 def cache_folder() -> Path:

@@ -11,8 +11,8 @@ from disa.model.backbone import Backbone
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.weights.clip_files import dense_config, fill_clip, is_clip_folder, load_clip
+from disa.weights.fetching import model_folder
 from disa.weights.model_folder import build, load_disa
-from disa.weights.names import model_folder
 from disa.weights.tokenizer_file import load_tokenizer, tokenizer_beside
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import disa
 from disa.config import ModelConfig
+from disa.version import __version__
 
 
 class Source(NamedTuple):
@@ -34,7 +34,7 @@ def model_card(
         f"# {title}",
         "",
         "Open-vocabulary semantic segmentation: a mask for any label that you name. Read by the Python package `disa` "
-        f"(written by version {disa.__version__}).",
+        f"(written by version {__version__}).",
         "",
         "```python",
         "import disa",

@@ -1,10 +1,7 @@
 """Which models there are, and where: name, folder, file or Hub id -> path. Free of torch, for quick refusals."""
 
-from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
-
-from disa.errors import DisaError
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 FILES = ("model.safetensors", "config.json", "tokenizer.json")
@@ -61,50 +58,3 @@ def models() -> list[ModelEntry]:
         )
         for folder in folders
     ]
-
-
-def model_folder(name_or_folder: str | PathLike[str]) -> Path:
-    """Return where a model lies: a bundled one, a folder, OpenAI's .pt file, or what is fetched from the Hub.
-
-    A bundled name goes first, then what exists on disk ("./mini" is a folder), then published names, then Hub ids.
-    A folder is disa's or a CLIP's in transformers' form. Raises `DisaError` for an unknown name, a folder that lacks
-    a file of a model, and a Hub that cannot be reached.
-    """
-    name = fspath(name_or_folder)
-    known = {entry.name: entry.folder for entry in models()}
-    if name in known:
-        return known[name]
-    path = Path(name)
-    if path.is_dir():
-        return _checked(path)
-    if path.is_file():
-        return path
-    if name in UNPUBLISHED:
-        raise DisaError(
-            f"{name}: nobody published weights of DiSa; train them (disa train {UNPUBLISHED[name]}, docs/training.md), "
-            "or use its baseline cat-seg-b or cat-seg-l"
-        )
-    from disa.weights.fetching import fetch_model
-    from disa.weights.hub import is_hub_id
-
-    if name in PUBLISHED or is_hub_id(name):
-        return fetch_model(name)
-    names = ", ".join(known) or "none, the weights are missing"
-    raise DisaError(
-        f'unknown model "{name}"; models that come with disa: {names}; published ones: {", ".join(PUBLISHED)}; '
-        "or give a model folder or a Hub id such as openai/clip-vit-base-patch16"
-    )
-
-
-def _checked(folder: Path) -> Path:
-    weights = (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    )
-    there = {FILES[0]: any((folder / file).is_file() for file in weights)}
-    there |= {file: (folder / file).is_file() for file in FILES[1:]}
-    if missing := [file for file, found in there.items() if not found]:
-        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(missing)}")
-    return folder

@@ -15,7 +15,7 @@ from disa.weights.clip_files import dense_config, guidance_blocks, is_clip_folde
 from disa.weights.load import disa_on_clip
 from disa.weights.openai import openai_config
 
-FORMS = ("safetensors", "bin", "sharded", "openai", "torchscript")
+FORMS = ("safetensors", "bin", "sharded", "openai")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,6 @@ def written(clip: CLIPModel, form: str, folder: Path, dtype: torch.dtype = torch
     if form in ("safetensors", "bin", "sharded"):
         return formats.write_folder(clip, folder / "clip", form, dtype)
     state = {name: value.to(dtype) for name, value in formats.openai_state(clip).items()}
-    if form == "torchscript":
-        return formats.torchscript_file(state, folder / "ViT.pt")
     torch.save(state, folder / "ViT.pt")
     return folder / "ViT.pt"
 

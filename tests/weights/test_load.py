@@ -8,7 +8,8 @@ from disa.errors import DisaError
 from disa.inference.segmenter import load
 from disa.running.devices import choose_device
 from disa.weights import names as catalogue
-from disa.weights.names import model_folder, models
+from disa.weights.fetching import model_folder
+from disa.weights.names import models
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip_formats import torchscript_file
 
 from disa.errors import DisaError
 from disa.weights.torch_file import read_torch_file
@@ -21,22 +20,6 @@ class Bomb:
 
     def __reduce__(self) -> object:
         return os.mkdir, (str(self.path),)
-
-
-def test_torchscript_gives_the_state_dict_of_its_modules(tmp_path: Path):
-    shared = torch.randn(3, 4)
-    state = {
-        "a": torch.randn(2),
-        "b.c.weight": torch.randn(3, 4).half(),
-        "b.c.turned": shared.t(),
-        "b.d": torch.arange(5),
-        "b.scalar": torch.tensor(2.5),
-        "e.empty": torch.zeros(0, 2),
-    }
-    read = read_torch_file(torchscript_file(state, tmp_path / "m.pt"))
-    assert set(state) <= set(read)
-    for name, value in state.items():
-        assert read[name].dtype == value.dtype and torch.equal(read[name], value)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -57,23 +40,14 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool):
     assert not (tmp_path / "ran").exists()
 
 
-def test_code_in_a_torchscript_archive_is_refused_and_not_run(tmp_path: Path):
+def test_a_torchscript_archive_is_refused_and_nothing_in_it_is_run(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
         archive.writestr("m/data.pkl", pickle.dumps(Bomb(tmp_path / "ran")))
         archive.writestr("m/constants.pkl", pickle.dumps(()))
-    with pytest.raises(DisaError, match="could run code"):
+    with pytest.raises(DisaError) as error:
         read_torch_file(tmp_path / "m.pt")
+    assert "m.pt" in str(error.value) and "clip-vit-b-16" in str(error.value)
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_record_that_is_shorter_than_it_says_is_refused(tmp_path: Path):
-    whole = torchscript_file({"a": torch.randn(1000)}, tmp_path / "whole.pt")
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "m.pt", "w") as target:
-        for name in source.namelist():
-            data = source.read(name)
-            target.writestr(name, data[:16] if len(data) == 4000 else data)
-    with pytest.raises(DisaError, match="has 16 bytes, expected 4000"):
-        read_torch_file(tmp_path / "m.pt")
 
 
 def test_files_of_other_kinds_are_refused_in_one_line(tmp_path: Path):
