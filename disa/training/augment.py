@@ -1,4 +1,4 @@
-"""The baseline's augmentation [B]: resize, crop, change colours, pad.
+"""The baseline's augmentation [B]: resize, crop, change colours.
 
 Pictures are uint8 (H, W, 3), label maps (H, W). Whatever is random comes from a numpy generator
 that belongs to the sample (decision D80).
@@ -14,9 +14,6 @@ from disa.config import IGNORED
 from disa.data.images import Pixels
 from disa.data.masks import Labels
 
-PADDING = 128  # grey level right of and below a picture that is smaller than the crop [B]
-CROPS = 10  # tries to find a crop in which no label has too large a share [B]
-
 # Largest changes of colour [B].
 BRIGHTNESS = 32  # grey levels
 CONTRAST = 0.5  # share
@@ -28,7 +25,7 @@ Target = NDArray[np.int64]  # (H, W), a label's index or `IGNORED`
 
 @dataclass(frozen=True)
 class Scaled:
-    """A picture and its label map at another size, of which only the windows asked for are computed.
+    """A picture and its label map at another size; only the windows asked for are computed.
 
     `ignored` is the label map's value of pixels that do not count; in a target they are `IGNORED`.
     """
@@ -82,34 +79,11 @@ def scaled_to(image: Pixels, labels: Labels, ignored: int, short_side: int) -> S
     )
 
 
-def crop(
-    scaled: Scaled, size: int, largest_share: float, draw: np.random.Generator
-) -> tuple[Pixels, Target]:
-    """Return the same random part of picture and target, at most `size` a side.
-
-    Of ten tries the first in which no label has more than `largest_share` of the labelled pixels,
-    otherwise the last [B].
-    """
-    for _ in range(CROPS):
-        top = int(draw.integers(0, max(0, scaled.height - size) + 1))
-        left = int(draw.integers(0, max(0, scaled.width - size) + 1))
-        target = scaled.target(top, left, size)
-        if largest_share >= 1:
-            break
-        counts = np.bincount(target[target != IGNORED], minlength=1)
-        if 0 < counts.max() <= largest_share * counts.sum():
-            break
-    return scaled.pixels(top, left, size), target
-
-
-def pad(image: Pixels, target: Target, size: int) -> tuple[Pixels, Target]:
-    """Return both filled up to `size` x `size` to the right and below: grey, and ignored [B]."""
-    below = size - target.shape[0]
-    right = size - target.shape[1]
-    if not below and not right:
-        return image, target
-    image = np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=PADDING)
-    return image, np.pad(target, ((0, below), (0, right)), constant_values=IGNORED)
+def crop(scaled: Scaled, size: int, draw: np.random.Generator) -> tuple[Pixels, Target]:
+    """Return the same random part of picture and target, `size` a side [B]."""
+    top = int(draw.integers(0, scaled.height - size + 1))
+    left = int(draw.integers(0, scaled.width - size + 1))
+    return scaled.pixels(top, left, size), scaled.target(top, left, size)
 
 
 def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
@@ -145,5 +119,5 @@ def _bytes(values: NDArray[np.float32]) -> Pixels:
 
 
 def _centres(first: int, end: int, old: int, new: int) -> NDArray[np.int64]:
-    """Return the index among `old` pixels below the centre of each of the pixels first..end of `new`."""
+    """Return the index among `old` pixels below the centres of pixels first..end of `new`."""
     return (2 * np.arange(first, end) + 1) * old // (2 * new)

@@ -1,4 +1,4 @@
-"""Which labels take part in a training step. Large vocabularies cost too much to train all at once."""
+"""Which labels take part in a training step: all of a large vocabulary would cost too much."""
 
 import numpy as np
 import torch
@@ -20,7 +20,10 @@ def choose_labels(
     present = present.cpu()
     shown = present.nonzero().flatten()
     absent = (~present).nonzero().flatten()
-    order = torch.randperm(len(absent), generator=step_generator(step, seed))
+    # A resumed run draws the same.
+    entropy = np.random.SeedSequence((seed, step)).generate_state(1)[0]
+    draw = torch.Generator().manual_seed(int(entropy))
+    order = torch.randperm(len(absent), generator=draw)
     added = absent[order[: max(0, most - len(shown))]]
     return torch.cat([shown, added]).sort().values
 
@@ -33,9 +36,3 @@ def relabel(target: Int[Tensor, "b H W"], chosen: Int[Tensor, " m"]) -> Int[Tens
     chosen = chosen.to(target.device)
     places = torch.searchsorted(chosen, target).clamp(max=len(chosen) - 1)
     return torch.where(chosen[places] == target, places, IGNORED)
-
-
-def step_generator(step: int, seed: int) -> torch.Generator:
-    """Return the source of a step's random choices: the same in a resumed run."""
-    entropy = np.random.SeedSequence((seed, step)).generate_state(1)[0]
-    return torch.Generator().manual_seed(int(entropy))

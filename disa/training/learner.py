@@ -72,7 +72,7 @@ class Learner:
         if settings.recompute:
             checkpoint_activations(self.model)
         self.adam = optimizer(self.model, self.model.parameter_groups(), settings)
-        self.prompts = Prompts(self.model, self.encoder, data.labels, settings)
+        self.prompts = Prompts(self.model, self.encoder, data.labels)
         if settings.compile:
             self.model.compile()
 
@@ -128,7 +128,7 @@ class Learner:
         chosen = choose_labels(present, settings.categories, step, settings.seed)
         target = relabel(target, chosen)
         counts = engine.summed(loss_counts(target, self.config))
-        embeddings, ids = self.prompts.at(step, chosen)
+        embeddings, ids = self.prompts.of(chosen)
 
         self.adam.zero_grad(set_to_none=True)
         size = settings.micro_batch or len(pixels)

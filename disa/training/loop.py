@@ -67,11 +67,9 @@ class _Training:
         self.engine: Engine = learner.engine
         self.settings = learner.settings
         self.data = learner.data
-        network_size = learner.config.backbone_image_size
-        self.samples = self.data.samples(self.settings, self.settings.image_size or network_size)
-        self.evaluation = Evaluation(
-            self.data, self.settings, network_size, self.engine, folder.evaluation
-        )
+        size = learner.config.backbone_image_size
+        self.samples = self.data.samples(self.settings, size)
+        self.evaluation = Evaluation(self.data, self.settings, size, self.engine, folder.evaluation)
         self.identity: dict[str, Any] = {}
         self.start = 0
         self.seconds = 0.0  # of training before this start

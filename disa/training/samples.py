@@ -16,7 +16,7 @@ from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.errors import DisaError
 from disa.picturebook import LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
-from disa.training.augment import Target, crop, jitter_colours, pad, scaled_to
+from disa.training.augment import Target, crop, jitter_colours, scaled_to
 from disa.training.settings import TrainConfig
 
 Sample = tuple[Pixels, Target]  # (size, size, 3) and (size, size)
@@ -82,13 +82,12 @@ class CroppedImages:
 
         # The order of these draws is part of every recipe's numbers.
         draw = np.random.default_rng((settings.seed, index))
-        scale = 1 + draw.uniform(-settings.scale_shrink, settings.scale_jitter)
-        short_side = max(1, round(self.size * scale))
+        short_side = round(self.size * (1 + draw.uniform(0, settings.scale_jitter)))
         scaled = scaled_to(image, labels, self.dataset.ignored, short_side)
-        image, target = crop(scaled, self.size, settings.largest_share, draw)
+        image, target = crop(scaled, self.size, draw)
         if settings.colour_jitter:
             image = jitter_colours(image, draw)
-        return _mirrored_and_padded(image, target, self.size, settings.flip, draw)
+        return _mirrored(image, target, settings.flip, draw)
 
 
 class DrawnScenes:
@@ -99,12 +98,11 @@ class DrawnScenes:
 
     def __init__(self, settings: TrainConfig, size: int) -> None:
         """Make crops of `size` pixels a side. Raises `DisaError` for sizes that cannot be drawn."""
-        smallest = size * (1 - settings.scale_shrink)
         largest = size * (1 + settings.scale_jitter)
-        if not SMALLEST <= round(smallest) <= largest <= LARGEST:
+        if not SMALLEST <= size <= largest <= LARGEST:
             raise DisaError(
-                f"scenes of {smallest:.0f} to {largest:.0f} pixels a side (image_size, "
-                f"scale_shrink, scale_jitter): {SMALLEST} to {LARGEST} can be drawn"
+                f"scenes of {size} to {largest:.0f} pixels a side (backbone_image_size, "
+                f"scale_jitter): {SMALLEST} to {LARGEST} can be drawn"
             )
         self.settings = settings
         self.size = size
@@ -116,23 +114,19 @@ class DrawnScenes:
         """Draw one scene and return a crop of it."""
         settings = self.settings
         draw = np.random.default_rng((settings.seed, index))
-        scale = 1 + draw.uniform(-settings.scale_shrink, settings.scale_jitter)
-        side = round(self.size * scale)
+        side = round(self.size * (1 + draw.uniform(0, settings.scale_jitter)))
         scene = render(TRAIN_SEED, settings.seed * SEED_STRIDE + index, side)
 
-        top, left = draw.integers(0, max(0, side - self.size) + 1, size=2)
+        top, left = draw.integers(0, side - self.size + 1, size=2)
         window = np.s_[top : top + self.size, left : left + self.size]
         target = self.target_of_word[scene.labels[window]]
-        return _mirrored_and_padded(scene.image[window], target, self.size, settings.flip, draw)
+        return _mirrored(scene.image[window], target, settings.flip, draw)
 
 
-def _mirrored_and_padded(
-    image: Pixels, target: Target, size: int, flip: bool, draw: np.random.Generator
-) -> Sample:
+def _mirrored(image: Pixels, target: Target, flip: bool, draw: np.random.Generator) -> Sample:
     if flip and draw.random() < 0.5:
-        image = image[:, ::-1]
-        target = target[:, ::-1]
-    return pad(image, target, size)
+        return image[:, ::-1], target[:, ::-1]
+    return image, target
 
 
 @lru_cache(maxsize=4)

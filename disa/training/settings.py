@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from tyro.conf import UseAppendAction
-
 from disa.errors import DisaError
 
 # A resumed run may change these: they change no number, or only its last digits.
@@ -31,10 +29,7 @@ RANGES: Mapping[str, Range] = {
     **dict.fromkeys(("micro_batch", "workers", "evaluate_every", "evaluate_images"), (0, LARGEST)),
     "batch": (1, 4096),
     "seed": (0, 2**31 - 1),  # more than that no random generator takes
-    "image_size": (0, 8192),
     "scale_jitter": (0, 9),
-    "scale_shrink": (0, 0.99),
-    "largest_share": (SMALLEST, 1),
     "ema": (0, 0.999999),
 }
 
@@ -43,72 +38,41 @@ RANGES: Mapping[str, Range] = {
 class TrainConfig:
     """Settings of one run. Raises `DisaError` for values that are out of range or contradictory."""
 
-    # Optimizer steps.
-    steps: int = 80_000
-    # Images per step, of all processes together.
-    batch: int = 4
-    # Peak learning rate of the head [B].
-    lr: float = 2e-4
+    steps: int = 80_000  # Optimizer steps.
+    batch: int = 4  # Images per step, of all processes together.
+    lr: float = 2e-4  # Peak learning rate of the head [B].
     # CLIP's learning rate as a share of the head's [B]; a tiny CLIP needs 0.05 to 0.1 [D].
     clip_lr_scale: float = 0.01
-    # Weight decay of matrices; norms and biases have none [B].
-    weight_decay: float = 1e-4
-    # Steps of linear warm-up before the cosine schedule [D].
-    warmup: int = 0
-    # Largest norm of the gradient over all parameters [B].
-    clip_norm: float = 0.01
-    # Seed of weights, order of samples, augmentation and sampled labels.
-    seed: int = 0
+    weight_decay: float = 1e-4  # Weight decay of matrices; norms and biases have none [B].
+    warmup: int = 0  # Steps of linear warm-up before the cosine schedule [D].
+    clip_norm: float = 0.01  # Largest norm of the gradient over all parameters [B].
+    seed: int = 0  # Seed of weights, order of samples, augmentation and sampled labels.
 
-    # Side of a training crop in pixels; 0: the network's own `backbone_image_size`.
-    image_size: int = 0
-    # Mirror every other image.
-    flip: bool = True
-    # Enlarge images by up to this share before they are cropped; 0: never.
-    scale_jitter: float = 0.0
-    # Shrink images by up to this share and pad them with grey that is ignored; 0: never.
-    scale_shrink: float = 0.0
-    # Change brightness, contrast, saturation and hue of photographs [B].
-    colour_jitter: bool = True
-    # Draw a crop again in which one label has more than this share of the pixels; 1: never [B].
-    largest_share: float = 1.0
+    flip: bool = True  # Mirror every other image.
+    scale_jitter: float = 0.0  # Enlarge images by up to this share before they are cropped.
+    colour_jitter: bool = True  # Change the colours of photographs [B].
     # Labels per step: those in the batch, filled up with absent ones at random; 0: all labels.
     categories: int = 0
-    # Prompts to draw from at each step, such as "a photo of a {}"; none: always the network's own.
-    templates: UseAppendAction[tuple[str, ...]] = ()
 
     # Precision of the forward pass; weights and losses always have 32 bits.
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    # Decay per step of the averaged weights that become the model; 0: no averaging.
-    ema: float = 0.0
+    ema: float = 0.0  # Decay per step of the averaged weights that become the model; 0: none.
     # Images that a process computes at a time, adding up gradients; 0: its whole share of a batch.
     micro_batch: int = 0
-    # Compute activations again for the gradient: less memory, slower.
-    recompute: bool = False
-    # Use torch.compile: minutes before the first step, then faster.
-    compile: bool = False
+    recompute: bool = False  # Compute activations again for the gradient: less memory, slower.
+    compile: bool = False  # Use torch.compile: minutes before the first step, then faster.
 
     # Processes that prepare samples, for each training process; 0: the training process does it.
     workers: int = 1
-    # Steps between lines of log.jsonl.
-    log_every: int = 10
-    # Steps between checkpoints.
-    checkpoint_every: int = 100
-    # Number of checkpoints to keep.
-    checkpoints: int = 2
-    # Steps between evaluations; 0: only after the last step.
-    evaluate_every: int = 0
-    # Images per evaluation, the first ones of the split val; 0: never evaluate.
-    evaluate_images: int = 100
+    log_every: int = 10  # Steps between lines of log.jsonl.
+    checkpoint_every: int = 100  # Steps between checkpoints.
+    checkpoints: int = 2  # Number of checkpoints to keep.
+    evaluate_every: int = 0  # Steps between evaluations; 0: only after the last step.
+    evaluate_images: int = 100  # Images per evaluation, the first ones of the split val; 0: never.
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is computed."""
         check_ranges(self, RANGES)
-        for template in self.templates:
-            if template.count("{}") != 1:
-                raise DisaError(
-                    f'templates: "{template}" must have {{}} once, as in "a picture of a {{}}"'
-                )
         if self.evaluate_every and not self.evaluate_images:
             raise DisaError(
                 f"evaluate_every={self.evaluate_every}, evaluate_images=0: leave out one of them"

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.data.drawn import PICTUREBOOK, DrawnDataset
@@ -13,60 +13,8 @@ from disa.training.samples import TRAINED_WORDS, CroppedImages, DrawnScenes, Sam
 from disa.training.settings import TrainConfig
 
 
-@runtime_checkable
-class TrainingData(Protocol):
-    """Labels, samples, and the images to measure on."""
-
-    name: str
-    labels: tuple[str, ...]  # in the order of the targets
-
-    def samples(self, settings: TrainConfig, size: int) -> Samples:
-        """Return the samples, `size` pixels a side."""
-        ...
-
-    def validation(self, images: int, size: int) -> Dataset:
-        """Open at least `images` images to measure on; drawn ones have sides of `size` pixels.
-
-        A smaller data set is returned whole. Raises `DisaError` if there is none.
-        """
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """Return what tells these data from others: a resumed run must find them unchanged."""
-        ...
-
-    def check(self, measured: int) -> None:
-        """Read the masks that training, and measuring on `measured` images, will need.
-
-        Raises `DisaError` that names the first bad one.
-        """
-        ...
-
-
-class Picturebook:
-    """The drawn world; every other data set is a `DatasetOnDisk`."""
-
-    name = PICTUREBOOK
-    labels = TRAINED_WORDS
-
-    def samples(self, settings: TrainConfig, size: int) -> Samples:
-        """Return scenes without end. Raises `DisaError` for sizes that cannot be drawn."""
-        return DrawnScenes(settings, size)
-
-    def validation(self, images: int, size: int) -> Dataset:
-        """Return the first scenes of the held-out world."""
-        return DrawnDataset("val", images, size)
-
-    def facts(self) -> dict[str, Any]:
-        """Return the name: the drawn world is always the same."""
-        return {"name": self.name}
-
-    def check(self, measured: int) -> None:
-        """Check nothing: drawn masks are right."""
-
-
-class DatasetOnDisk:
-    """The images of one split of a data set, measured on its split val."""
+class TrainingData:
+    """Labels and samples of one split of a data set, and the images to measure on."""
 
     def __init__(self, name: str, root: Path | None, split: str) -> None:
         """Open the images.
@@ -75,12 +23,11 @@ class DatasetOnDisk:
         prompts other labels than it scores.
         """
         self.dataset = open_dataset(name, root, split)
-        assert root is not None
-        self.name = self.dataset.name
-        self.labels = self.dataset.vocabulary.prompts()
         self.kind = name
         self.root = root
         self.split = split
+        self.name = self.dataset.name
+        self.labels = self.dataset.vocabulary.prompts()  # in the order of the targets
         if not self.dataset.ids:
             raise DisaError(
                 f"{root}: {name} holds no images of the split {split}; see disa data check"
@@ -92,17 +39,21 @@ class DatasetOnDisk:
             )
 
     def samples(self, settings: TrainConfig, size: int) -> Samples:
-        """Return crops of the images."""
+        """Return crops of the images, `size` pixels a side."""
         return CroppedImages(self.dataset, settings, size)
 
     def validation(self, images: int, size: int) -> Dataset:
-        """Open the split val. Raises `DisaError` if there is none."""
+        """Open the images to measure on: the split val. Raises `DisaError` if there is none.
+
+        `images` and `size` (pixels a side) are for data sets that are drawn.
+        """
         return open_dataset(self.kind, self.root, "val")
 
     def facts(self) -> dict[str, Any]:
-        """Return labels, ids and, of a folder of your own, the content of images and masks.
+        """Return what tells these data from others: a resumed run must find them unchanged.
 
-        Published data sets do not change, and reading one would take minutes.
+        Of a folder of your own this includes the content of all images and masks. Published data
+        sets do not change, and reading one would take minutes.
         """
         dataset = self.dataset
         facts: dict[str, Any] = {
@@ -118,7 +69,7 @@ class DatasetOnDisk:
         return facts
 
     def check(self, measured: int) -> None:
-        """Read every mask of a folder of your own once (decision D84).
+        """Read the masks in a folder of your own: all of them, and `measured` of val (D84).
 
         Raises `DisaError` for the first that is damaged, of another size than its picture, or holds
         a value that no category has.
@@ -126,7 +77,7 @@ class DatasetOnDisk:
         if self.kind != FOLDER:
             return
         self._check_masks(self.dataset, self.split, len(self.dataset.ids))
-        if measured and self.split != "val" and (self.root / "val.txt").exists():
+        if measured and self.split != "val" and self._lists("val"):
             self._check_masks(open_dataset(FOLDER, self.root, "val"), "val", measured)
 
     def _check_masks(self, dataset: Dataset, split: str, most: int) -> None:
@@ -137,10 +88,33 @@ class DatasetOnDisk:
                     dataset.labels(index)
                 except DisaError as error:
                     command = f"disa data check {FOLDER} {shlex.quote(str(self.root))}"
-                    if (self.root / f"{split}.txt").exists():
+                    if self._lists(split):
                         command += f" --split {split}"
                     raise DisaError(f"{error}; `{command}` lists all that is wrong") from None
                 report(index + 1, total)
+
+    def _lists(self, split: str) -> bool:
+        return self.root is not None and (self.root / f"{split}.txt").exists()
+
+
+class Picturebook(TrainingData):
+    """The drawn world: scenes without end, and masks of only some of its nouns."""
+
+    def __init__(self) -> None:
+        super().__init__(PICTUREBOOK, None, "train")
+        self.labels = TRAINED_WORDS
+
+    def samples(self, settings: TrainConfig, size: int) -> Samples:
+        """Return scenes drawn for this size. Raises `DisaError` if they cannot be."""
+        return DrawnScenes(settings, size)
+
+    def validation(self, images: int, size: int) -> Dataset:
+        """Return the first scenes of the held-out world."""
+        return DrawnDataset("val", images, size)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the name: the drawn world is always the same."""
+        return {"name": self.name}
 
 
 def open_training_data(name: str, root: Path | None, split: str | None) -> TrainingData:
@@ -155,4 +129,4 @@ def open_training_data(name: str, root: Path | None, split: str | None) -> Train
                 "--dataset"
             )
         return Picturebook()
-    return DatasetOnDisk(name, root, split or "train")
+    return TrainingData(name, root, split or "train")

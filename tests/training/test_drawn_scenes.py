@@ -9,7 +9,6 @@ from small_run import small_settings
 from disa.config import IGNORED
 from disa.errors import DisaError
 from disa.picturebook import SEEN, SMALLEST, TRAIN_SEED, WORDS, render
-from disa.training.augment import PADDING
 from disa.training.samples import TRAINED_WORDS, DrawnScenes
 
 SETTINGS = small_settings(steps=3, batch=3)
@@ -56,22 +55,6 @@ def test_jitter_crops_larger_scenes_and_keeps_image_and_target_together() -> Non
     assert found
 
 
-def test_shrinking_shows_whole_scenes_smaller_and_pads_them() -> None:
-    settings = replace(SETTINGS, scale_shrink=0.5, flip=False)
-    sizes = set()
-    for index in range(8):
-        pixels, target = DrawnScenes(settings, 64)[index]
-        assert pixels.shape == (64, 64, 3)
-        size = next(size for size in range(64, 31, -1) if _is(index, size, pixels))
-        assert (pixels[size:] == PADDING).all() and (pixels[:, size:] == PADDING).all()
-        assert (target[size:] == IGNORED).all() and (target[:, size:] == IGNORED).all()
-        sizes.add(size)
-    assert len(sizes) > 4
-    with pytest.raises(DisaError, match=f"scenes of 4 to 40 .* {SMALLEST} to"):
-        DrawnScenes(replace(SETTINGS, scale_shrink=0.9), 40)
-
-
-def _is(index: int, size: int, pixels: np.ndarray) -> bool:
-    """Tell whether a sample's upper left part is the whole scene drawn at this size."""
-    scene = render(TRAIN_SEED, index, size).image
-    return np.array_equal(pixels[:size, :size], scene)
+def test_sizes_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(DisaError, match=f"{SMALLEST - 1} to .* {SMALLEST} to"):
+        DrawnScenes(SETTINGS, SMALLEST - 1)

@@ -61,7 +61,6 @@ def command(
     script.write_text(before + COMMAND)
     words = [sys.executable, *launcher, str(script), "train", "mini", "--clip", str(clip)]
     given = plain_data(replace(SETTINGS, evaluate_images=2))
-    del given["templates"]
     words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     words += [word for change in changes for word in ("--set", change)]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

@@ -16,16 +16,15 @@ from small_run import small_config, small_settings, train
 from disa.config import IGNORED
 from disa.data.dataset import open_dataset
 from disa.errors import DisaError
-from disa.training.augment import PADDING
 from disa.training.batches import Batch, training_batches
 from disa.training.run_log import read_log
 from disa.training.samples import CroppedImages
 from disa.training.settings import TrainConfig
-from disa.training.training_data import DatasetOnDisk
+from disa.training.training_data import TrainingData
 
 SETTINGS = small_settings(steps=4, batch=3)
 COLOURS = np.array(
-    [[250, 10, 10], [10, 250, 10], [10, 10, 250], [PADDING] * 3], np.uint8
+    [[250, 10, 10], [10, 250, 10], [10, 10, 250], [128] * 3], np.uint8
 )  # of labels 0, 1, 2, none
 
 
@@ -54,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def batches(data: DatasetOnDisk, settings: TrainConfig, start: int) -> list[Batch]:
+def batches(data: TrainingData, settings: TrainConfig, start: int) -> list[Batch]:
     with training_batches(data.samples(settings, 32), settings, start) as prepared:
         return list(prepared)
 
@@ -75,13 +74,10 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(
     assert len(set(epochs)) > 1
 
 
-@pytest.mark.parametrize("shrink", [0.0, 0.5])
-def test_labels_are_those_of_their_pixels(folder: Path, shrink: float):
-    """Scaled, cropped, mirrored, padded: away from borders between labels a pixel's colour says its target."""
-    samples = CroppedImages(
-        open_dataset("folder", folder, "train"), replace(SETTINGS, scale_shrink=shrink), 32
-    )
-    padded = 0
+def test_labels_are_those_of_their_pixels(folder: Path):
+    """Scaled, cropped, mirrored: away from borders between labels the colour says the target."""
+    settings = replace(SETTINGS, scale_jitter=0.5)
+    samples = CroppedImages(open_dataset("folder", folder, "train"), settings, 32)
     for index in range(24):
         pixels, target = samples[index]
         assert pixels.shape == (32, 32, 3)
@@ -89,9 +85,6 @@ def test_labels_are_those_of_their_pixels(folder: Path, shrink: float):
         assert set(np.unique(target)) <= {IGNORED, 0, 1, 2}
         agree = (pixels == COLOURS[target]).all(-1)  # -1 is the last colour: none
         assert agree.mean() > 0.55
-        edge = (pixels[-1] == PADDING).all() and (target[-1] == IGNORED).all()
-        padded += bool(edge)
-    assert (padded > 6) == (shrink > 0)
 
 
 def test_more_categories_than_a_byte_can_be_trained_on(
@@ -103,7 +96,7 @@ def test_more_categories_than_a_byte_can_be_trained_on(
     for number, (height, width) in enumerate([(40, 60), (64, 50), (33, 90), (80, 80), (20, 24)]):
         mask = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
         mask.save(folder / "masks" / f"p{number}.png")
-    data = DatasetOnDisk("folder", folder, "train")
+    data = TrainingData("folder", folder, "train")
     targets = [data.samples(SETTINGS, 32)[index][1] for index in range(8)]
     seen = set(np.unique(np.stack(targets)).tolist())
     assert seen == {IGNORED, 255, 846}
@@ -116,7 +109,7 @@ def test_more_categories_than_a_byte_can_be_trained_on(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_and_starting_later_change_nothing(folder: Path, workers: int):
-    data = DatasetOnDisk("folder", folder, "train")
+    data = TrainingData("folder", folder, "train")
     assert data.labels == ("house", "sea", "grass")
     jittered = replace(SETTINGS, colour_jitter=True, scale_jitter=0.5)
     alone = batches(data, jittered, 0)
@@ -130,7 +123,7 @@ def test_workers_and_starting_later_change_nothing(folder: Path, workers: int):
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(folder: Path, clip_folder: Path, tmp_path: Path):
-    data = DatasetOnDisk("folder", folder, "train")
+    data = TrainingData("folder", folder, "train")
     whole = small_settings(steps=4, colour_jitter=True, categories=0)
 
     def losses(out: Path) -> list[float]:
@@ -187,7 +180,7 @@ def test_data_that_changed_are_refused_and_what_changed_is_named(
     out = tmp_path / "out"
 
     def run() -> object:
-        data = DatasetOnDisk("folder", folder, "train")
+        data = TrainingData("folder", folder, "train")
         return train(small_config(), settings, out, clip_folder, data=data, resume=True)
 
     assert run() == out / "model"
@@ -302,7 +295,6 @@ def test_coco_stuff_from_its_official_files(tmp_path: Path, model_folder: Path) 
         tmp_path / "datasets",
         tmp_path / "out",
         *fields,
-        "largest_share=0.75",
     )
     assert "20 of 171 labels a step" in done.output
     records = read_log(tmp_path / "out" / "log.jsonl")
@@ -378,7 +370,7 @@ def test_masks_are_read_once_and_not_again_on_resuming(
         dataset, "labels", lambda self, index: read.append(index) or real(self, index)
     )
     some = small_settings(steps=2, batch=1, checkpoint_every=1)
-    data = DatasetOnDisk("folder", folder, "train")
+    data = TrainingData("folder", folder, "train")
     train(small_config(), some, tmp_path / "out", clip_folder, data=data)
     assert read[:4] == [0, 1, 2, 3] and len(read) == 4 + 2
     read.clear()
@@ -391,7 +383,7 @@ def test_masks_are_read_once_and_not_again_on_resuming(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named_in_one_line(folder: Path, workers: int):
-    data = DatasetOnDisk("folder", folder, "train")
+    data = TrainingData("folder", folder, "train")
     (folder / "images" / "p1.png").write_bytes(b"no picture")
     some = replace(SETTINGS, workers=workers)
     with pytest.raises(DisaError, match=r"p1\.png") as caught:

@@ -272,10 +272,8 @@ def test_averaged_weights_are_what_is_kept(
     assert not torch.equal(model[name], final[f"model.{name}"])
 
 
-def test_bf16_and_sampled_templates_train(
-    reference: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = replace(SETTINGS, precision="bf16", templates=("a {}", "the {}", "one {}"), steps=2)
+def test_bf16_trains(reference: Path, clip_folder: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, precision="bf16", steps=2)
     train(CONFIG, settings, tmp_path, clip_folder)
     first, plain = losses(tmp_path)[0][1], losses(reference)[0][1]
     assert first == pytest.approx(plain, rel=0.1)
@@ -283,18 +281,6 @@ def test_bf16_and_sampled_templates_train(
     assert (
         torch.tensor(first).bfloat16().item() != first
     )  # the loss itself is computed in full precision
-
-
-def test_templates_are_drawn_at_each_step(clip_folder: Path) -> None:
-    config, settings = (
-        small_config(backbone_finetune="frozen"),
-        replace(SETTINGS, templates=("a {}", "the {}", "one {}")),
-    )
-    with open_engine(settings, "cpu") as engine:
-        learner = new_learner(config, settings, clip_folder, engine)
-    drawn = [learner.prompts.at(step, torch.tensor([3, 5]))[0] for step in range(20)]
-    assert all(text is not None and text.shape[:2] == (2, 1) for text in drawn)
-    assert len({tuple(text.flatten().tolist()) for text in drawn if text is not None}) == 3
 
 
 def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
@@ -482,7 +468,18 @@ def test_too_little_memory_in_a_step_says_what_to_change(
             "no network has these settings",
         ),
         (["mini", "--init", "mini", "--set", "max_categories=0"], "no network has these settings"),
-        (["mini", "--init", "mini", "--set", "image_size=5000"], "can be drawn"),
+        (
+            [
+                "mini",
+                "--init",
+                "mini",
+                "--set",
+                "scale_jitter=9",
+                "--set",
+                "backbone_image_size=480",
+            ],
+            "can be drawn",
+        ),
         (
             ["mini", "--init", "mini", "--batch", "1000000000"],
             "batch=1000000000: ",
