@@ -46,11 +46,11 @@ def test_category_attention_as_published_with_256_tokens_computed(labels):
     torch.nn.init.normal_(layer.padding_guidance)
     x, guidance = torch.randn(1, 3, labels, 8), torch.randn(1, labels, 4)
     refined, missing = layer(x, guidance), max(0, 10 - labels)
-    words = torch.cat([guidance[0], layer.padding_guidance.expand(missing, 4)])
+    padded = torch.cat([guidance[0], layer.padding_guidance.expand(missing, 4)])
     for position in range(3):
         tokens = torch.cat([x[0, position], layer.padding_token.expand(missing, 8)])
         normed = layer.norm1(tokens)
-        joined = torch.cat([normed, words], -1)
+        joined = torch.cat([normed, padded], -1)
         query, key, value = layer.query(joined), layer.key(joined), layer.value(normed)
         heads = [
             naive(query[:, part], key[:, part], value[:, part])

@@ -20,16 +20,16 @@ torch.manual_seed(0)
 model = Disa(small_config("mini", refine_levels=1, **{changes}))
 stir(model)
 model.eval()
-pixels, words = torch.rand(1, 3, 48, 40) * 255, unit_text({labels})
+pixels, embeddings = torch.rand(1, 3, 48, 40) * 255, unit_text({labels})
 with torch.no_grad():
-    expected = model(pixels, words)
+    expected = model(pixels, embeddings)
     {run}
     for name, ours, theirs in zip(expected._fields, found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4, msg=name)
 print("equal")
 """
-COMPILE = 'found = torch.compile(model, fullgraph=True, backend="aot_eager")(pixels, words)'
-EXPORT = "found = torch.export.export(model, (pixels, words)).module()(pixels, words)"
+COMPILE = 'found = torch.compile(model, fullgraph=True, backend="aot_eager")(pixels, embeddings)'
+EXPORT = "found = torch.export.export(model, (pixels, embeddings)).module()(pixels, embeddings)"
 
 
 def run(command: str, labels: int, **changes: object) -> None:
@@ -52,5 +52,5 @@ def test_export():
 
 
 @pytest.mark.slow
-def test_export_beyond_the_most_categories():
+def test_export_beyond_the_most_labels():
     run(EXPORT, labels=5, max_categories=3)

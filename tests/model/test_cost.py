@@ -8,20 +8,20 @@ from disa.model.cost import Cost, correlate
 
 def test_correlation_is_the_cosine_of_every_pair(text):
     tokens = torch.randn(2, 16, 3, 4)
-    words = text(3, 2) * 5  # lengths do not matter
-    correlation = correlate(tokens, words)
+    embeddings = text(3, 2) * 5  # lengths do not matter
+    correlation = correlate(tokens, embeddings)
     assert correlation.shape == (2, 3, 2, 3, 4)
     for b in range(2):
         for t in range(3):
             for p in range(2):
                 for y in range(3):
                     for x in range(4):
-                        expected = F.cosine_similarity(tokens[b, :, y, x], words[t, p], dim=0)
+                        expected = F.cosine_similarity(tokens[b, :, y, x], embeddings[t, p], dim=0)
                         torch.testing.assert_close(correlation[b, t, p, y, x], expected)
 
 
 @torch.no_grad()
-def test_embedding_is_one_convolution_for_all_categories(small):
+def test_embedding_is_one_convolution_for_all_labels(small):
     cost = Cost(small(backbone_templates=("a {}", "the {}"), cost_kernel=3))
     correlation = torch.randn(2, 3, 2, 4, 5)
     volume = cost(correlation)

@@ -37,8 +37,8 @@ def test_any_number_of_labels(model, text, pixels, labels):
 
 @torch.no_grad()
 def test_permuting_labels_permutes_everything(model, text, pixels):
-    words, order = text(5), torch.tensor([3, 0, 4, 2, 1])
-    plain, permuted = model(pixels, words), model(pixels, words[order])
+    embeddings, order = text(5), torch.tensor([3, 0, 4, 2, 1])
+    plain, permuted = model(pixels, embeddings), model(pixels, embeddings[order])
     for before, after in zip(plain, permuted, strict=True):
         if before is not None:
             torch.testing.assert_close(before[:, order], after, **EXACT)
@@ -46,8 +46,8 @@ def test_permuting_labels_permutes_everything(model, text, pixels):
 
 @torch.no_grad()
 def test_an_image_does_not_depend_on_its_batch(model, text, pixels):
-    words = text(5)
-    both, alone = model(pixels, words), model(pixels[1:], words)
+    embeddings = text(5)
+    both, alone = model(pixels, embeddings), model(pixels[1:], embeddings)
     for together, single in zip(both, alone, strict=True):
         if together is not None:
             torch.testing.assert_close(together[1:], single, **EXACT)
@@ -81,13 +81,13 @@ def test_a_fresh_disa_gives_the_logits_of_its_baseline(small, text, pixels, reci
     assert not left_over.missing_keys
     assert len(full.state_dict()) > len(baseline.state_dict())
     full.train(training), baseline.train(training)
-    words = text(5)
-    assert torch.equal(full(pixels, words).logits, baseline(pixels, words).logits)
+    embeddings = text(5)
+    assert torch.equal(full(pixels, embeddings).logits, baseline(pixels, embeddings).logits)
 
 
 @torch.no_grad()
 def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pixels):
-    words, full = text(5), make()
+    embeddings, full = text(5), make()
     for off in (
         {"disentangle": False},
         {"refine_category_reweight": False},
@@ -96,7 +96,7 @@ def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pix
         part = make(**off)
         part.load_state_dict({k: v for k, v in full.state_dict().items() if k in part.state_dict()})
         assert not torch.allclose(
-            part(pixels, words).logits, full(pixels, words).logits, atol=1e-3
+            part(pixels, embeddings).logits, full(pixels, embeddings).logits, atol=1e-3
         ), off
 
 
@@ -155,19 +155,17 @@ def test_gradients_reach_exactly_what_the_mode_lists(make, pixels, recipe, mode)
 
 
 @torch.no_grad()
-def test_beyond_the_most_categories_only_the_likeliest_of_each_image_are_computed(
-    make, text, pixels
-):
-    model, words = make(max_categories=3), text(7)
-    out = model(pixels, words)
+def test_beyond_the_most_labels_only_the_likeliest_of_each_image_are_computed(make, text, pixels):
+    model, embeddings = make(max_categories=3), text(7)
+    out = model(pixels, embeddings)
     tokens = F.normalize(model.backbone(pixels).tokens.flatten(2), dim=1)
-    score = torch.einsum("t d, b d n -> b t n", words[:, 0], tokens).amax(-1)
+    score = torch.einsum("t d, b d n -> b t n", embeddings[:, 0], tokens).amax(-1)
     for image in range(2):
         kept = sorted(score[image].argsort(descending=True)[:3].tolist())
         others = [index for index in range(7) if index not in kept]
         assert (out.logits[image, others] == -100).all()
         assert (out.foreground[image, others] == 0).all()
-        alone = model(pixels[image : image + 1], words[kept])
+        alone = model(pixels[image : image + 1], embeddings[kept])
         torch.testing.assert_close(out.logits[image, kept], alone.logits[0], **EXACT)
         torch.testing.assert_close(out.foreground[image, kept], alone.foreground[0], **EXACT)
 
@@ -181,16 +179,16 @@ def test_foreground_is_the_split_of_the_saliency(make, text, pixels):
 
 @torch.no_grad()
 def test_saliency_of_a_label_does_not_depend_on_the_others(make, text, pixels):
-    model, words = make(), text(5)
-    together, alone = model(pixels, words), model(pixels, words[2:3])
+    model, embeddings = make(), text(5)
+    together, alone = model(pixels, embeddings), model(pixels, embeddings[2:3])
     torch.testing.assert_close(together.saliency[:, 2:3], alone.saliency, **EXACT)
     torch.testing.assert_close(together.matched[:, 2:3], alone.matched, **EXACT)
 
 
 def test_matching_does_not_train_clip(make, pixels):
     model = make()
-    words = model.encode_text(torch.tensor([[38, 3, 39], [38, 4, 39]]))[:, None]
-    model(pixels, words).matched.sum().backward()
+    embeddings = model.encode_text(torch.tensor([[38, 3, 39], [38, 4, 39]]))[:, None]
+    model(pixels, embeddings).matched.sum().backward()
     reached = [
         name
         for name, p in model.named_parameters()
@@ -205,9 +203,9 @@ def test_matching_does_not_train_clip(make, pixels):
 @pytest.mark.parametrize("head", ["compare", "product"])
 def test_sixteen_bits_stay_finite_and_near(make, text, pixels, dtype, split, head):
     """Labels without any saliency are the hard case: their peaks and weights are zero."""
-    model, words = make(saliency_split=split, saliency_itm_head=head), text(6)
+    model, embeddings = make(saliency_split=split, saliency_itm_head=head), text(6)
     model.saliency.head.residual.zero_()
-    whole, half = model(pixels, words), model.to(dtype)(pixels.to(dtype), words.to(dtype))
+    whole, half = model(pixels, embeddings), model.to(dtype)(pixels.to(dtype), embeddings.to(dtype))
     assert all(value.isfinite().all() for value in half)
     assert (half.logits - whole.logits).abs().mean() < 0.2 * whole.logits.std()
 

@@ -72,7 +72,7 @@ def naive_aggregate(aggregation, own, other, saliency):
 
 
 def naive_change(module, cost, saliency, tokens, foreground):
-    """What the module adds to one category of one image: lists `n c`, `n`, `n g`, `n`."""
+    """What the module adds to one label of one image: lists `n c`, `n`, `n g`, `n`."""
     strength = saliency / saliency.max()
     sides = []
     for branch, side, pool in (
@@ -164,7 +164,7 @@ def test_a_token_starts_near_its_own_side(aggregation):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_category_does_not_depend_on_the_others_nor_an_image_on_its_batch(split):
+def test_a_label_does_not_depend_on_the_others_nor_an_image_on_its_batch(split):
     module, (cost, saliency, tokens) = build(saliency_split=split), inputs()
     whole = module(cost, saliency, tokens)
     order = torch.tensor([2, 0, 1])
@@ -180,7 +180,7 @@ def test_a_category_does_not_depend_on_the_others_nor_an_image_on_its_batch(spli
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 5)])
-def test_any_grid_and_categories_without_saliency(split, size):
+def test_any_grid_and_labels_without_saliency(split, size):
     module, (cost, saliency, tokens) = build(saliency_split=split), inputs(h=size[0], w=size[1])
     saliency[:, 0] = 0
     cost.requires_grad_()
@@ -196,7 +196,7 @@ def test_any_grid_and_categories_without_saliency(split, size):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_category_without_any_saliency_leaves_gradients_finite(split):
+def test_a_label_without_any_saliency_leaves_gradients_finite(split):
     """Seen in training: a label's gradients were all negative, and one over its peak overflowed."""
     module, (cost, saliency, tokens) = build(saliency_split=split), inputs()
     saliency = saliency.clone()

@@ -27,7 +27,7 @@ def logits() -> torch.Tensor:
 
 @pytest.fixture
 def target() -> torch.Tensor:
-    """Two of three categories, a third of the pixels ignored."""
+    """Two of three labels, a third of the pixels ignored."""
     target = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
     return torch.where(target == 1, IGNORED, target)
 
@@ -91,7 +91,7 @@ def test_a_crop_without_any_labelled_pixel_is_finite(small, ignored):
     assert (prediction.logits.grad.abs().sum() == 0) == (ignored == "masked")
 
 
-def test_counts_are_those_of_a_loop_and_hold_more_categories_than_a_byte():
+def test_counts_are_those_of_a_loop_and_hold_more_labels_than_a_byte():
     target = torch.tensor(
         [[[846, 846, IGNORED, 255]], [[IGNORED, IGNORED, IGNORED, IGNORED]], [[255, 0, 1, 2]]]
     )

@@ -56,7 +56,7 @@ def test_operations_of_the_text_tower_are_those_measured_on_the_published_code()
     assert sum(counts.values()) == 2 * counts["total"]
 
 
-def test_operations_grow_with_labels_and_size_and_stop_at_the_most_categories():
+def test_operations_grow_with_labels_and_size_and_stop_at_the_most_labels():
     few, many = operations(on_meta(mini()), 10), operations(on_meta(mini()), 20)
     assert many["decode"] < 2 * few["decode"] and many["refine"] > 1.8 * few["refine"]
     assert many["CLIP visual"] == few["CLIP visual"]

@@ -14,7 +14,7 @@ def randomise(module: torch.nn.Module) -> None:
 
 
 @torch.no_grad()
-def test_category_reweighting_scales_each_category_by_its_own_pooled_feature():
+def test_category_reweighting_scales_each_label_by_its_own_pooled_feature():
     reweight, x = CategoryReweight(8), torch.randn(2, 3, 4, 5, 8)
     assert torch.equal(reweight(x), x)  # the identity at the start
     randomise(reweight)
@@ -30,7 +30,7 @@ def test_category_reweighting_scales_each_category_by_its_own_pooled_feature():
 
 
 @torch.no_grad()
-def test_semantic_reweighting_scales_channels_by_what_space_and_categories_hold():
+def test_semantic_reweighting_scales_channels_by_what_space_and_labels_hold():
     reweight, x = SemanticReweight(8), torch.randn(2, 3, 4, 5, 8)
     assert torch.equal(reweight(x), x)
     randomise(reweight)
@@ -50,28 +50,28 @@ def test_semantic_reweighting_scales_channels_by_what_space_and_categories_hold(
 @pytest.mark.parametrize("pool", [1, 2])
 def test_category_refinement_pools_in_training_only_and_counts_its_input_twice(small, grid, pool):
     refine = CategoryRefine(small(refine_pool_train=pool, refine_pool_test=1))
-    x, words = torch.randn(2, 3, *grid, 8), torch.randn(1, 3, 8)
+    x, guidance = torch.randn(2, 3, *grid, 8), torch.randn(1, 3, 8)
     coarse = torch.empty(2, 3, -(-grid[0] // pool), -(-grid[1] // pool), 8)
     for row in range(coarse.shape[2]):
         for column in range(coarse.shape[3]):
             cell = x[:, :, row * pool : (row + 1) * pool, column * pool : (column + 1) * pool]
             coarse[:, :, row, column] = cell.mean((2, 3))
-    attended = refine.attention(rearrange(coarse, "b t h w c -> b (h w) t c"), words)
+    attended = refine.attention(rearrange(coarse, "b t h w c -> b (h w) t c"), guidance)
     attended = rearrange(attended, "b (h w) t c -> (b t) c h w", h=coarse.shape[2])
     resized = F.interpolate(attended, grid, mode="bilinear", align_corners=True)
     expected = x + rearrange(resized, "(b t) c h w -> b t h w c", b=2)
-    torch.testing.assert_close(refine.train()(x, words), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(refine.train()(x, guidance), expected, rtol=1e-4, atol=1e-5)
     if pool == 2 and grid != (1, 3):
-        assert not torch.allclose(refine.eval()(x, words), expected, atol=1e-3)
+        assert not torch.allclose(refine.eval()(x, guidance), expected, atol=1e-3)
 
 
 @torch.no_grad()
 def test_text_of_each_image_or_of_all(small, text):
     """Where an image keeps its own categories, its text is its own."""
     refine = Refine(small(), 16).eval()
-    cost, tokens, words = torch.randn(2, 3, 8, 6, 6), torch.randn(2, 16, 6, 6), text(3)[:, 0]
-    shared = refine(cost, tokens, words[None])
-    torch.testing.assert_close(refine(cost, tokens, words.expand(2, -1, -1)), shared)
-    other = refine(cost, tokens, torch.stack([words, words.flip(0)]))
+    cost, tokens, guidance = torch.randn(2, 3, 8, 6, 6), torch.randn(2, 16, 6, 6), text(3)[:, 0]
+    shared = refine(cost, tokens, guidance[None])
+    torch.testing.assert_close(refine(cost, tokens, guidance.expand(2, -1, -1)), shared)
+    other = refine(cost, tokens, torch.stack([guidance, guidance.flip(0)]))
     torch.testing.assert_close(other[0], shared[0])
     assert not torch.allclose(other[1], shared[1], atol=1e-4)

@@ -157,7 +157,7 @@ def test_lengths_do_not_matter():
 
 
 @pytest.mark.parametrize("source", ["gradcam", "attention", "loss_gradient"])
-def test_a_category_does_not_depend_on_the_others_nor_an_image_on_its_batch(source):
+def test_a_label_does_not_depend_on_the_others_nor_an_image_on_its_batch(source):
     module, (tokens, text) = build(saliency_source=source), inputs()
     whole = module(tokens, text)
     order = torch.tensor([3, 0, 4, 1, 2])
