@@ -1,4 +1,4 @@
-"""The command line: `disa COMMAND OPTIONS`. Every command is a frozen record; its fields are the options.
+"""The command line: `disa COMMAND OPTIONS`. Every command is a frozen record; fields are options.
 
 The help of an option is the comment beside its field, and the help of a command is its docstring.
 Nothing heavy is imported here or by the modules of the commands, so that help answers at once.

@@ -1,9 +1,8 @@
-"""Make the small tokenizer of a CLIP trained from scratch: byte-level BPE in the style of CLIP's own.
+"""The small tokenizer of a CLIP trained from scratch: byte-level BPE in the style of CLIP's own.
 
-Any text can be encoded: words that no caption held fall apart into bytes.
+Any text can be encoded: words that no caption holds fall apart into bytes.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -15,31 +14,36 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import Tensor
 
 from disa.errors import DisaError
+from disa.running.files import prepare_folder, write_json, write_whole
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _LAST = "</w>"  # ends the last piece of a word
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # words, single digits, runs of signs
+# Words, single digits, runs of signs.
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
-    """Return a tokenizer with at most `size` entries, 514 at least; ids 0 and 1 are start and end of text."""
+    """Return a tokenizer with at most `size` entries, 514 at least.
+
+    Ids 0 and 1 are the start and the end of a text.
+    """
     normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    splitter = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    words_of = pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True)
+    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    splitter = pre_tokenizers.Sequence([words_of, bytes_of])
+
+    # BPE silently drops what it does not know: every byte is an entry, also as the end of a word.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # BPE drops what it does not know, without a word: every byte is known, also as the last of a word
     entries = [START, END, *alphabet, *(byte + _LAST for byte in alphabet)]
     texts = (normalizer.normalize_str(caption) for caption in captions)
     words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     merges = learn_merges(words, size - len(entries))
     entries += [left + right for left, right in merges]
+
     vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix=_LAST))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(START, 0), (END, 1)]
     )
@@ -48,10 +52,11 @@ def train_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
 
 
 def learn_merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
-    """Return at most `most` merges of byte-pair encoding: the commonest pair first, until none occurs twice.
+    """Return at most `most` merges of byte-pair encoding, for words with their counts.
 
-    The library's own trainer breaks ties, and numbers the entries, in a different order in every process (tokenizers
-    0.23), so that no seed would make a CLIP again.
+    The commonest pair comes first, until none occurs twice; of equally common ones, the first in
+    the alphabet. The library's own trainer breaks ties differently in every process (tokenizers
+    0.23), so that no seed would reproduce a CLIP.
     """
     pieces = {word: (*word[:-1], word[-1] + _LAST) for word in words}
     merges: list[tuple[str, str]] = []
@@ -79,9 +84,13 @@ def _merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def caption_ids(tokenizer: Tokenizer, captions: list[str], context: int) -> Int[Tensor, "m l"]:
-    """Return the captions' token ids, padded with 0 to `context`. Raises `DisaError` for one that is longer."""
+    """Return the captions' token ids, padded with 0 to `context`.
+
+    Raises `DisaError` for a caption that is longer.
+    """
     rows = [encoding.ids for encoding in tokenizer.encode_batch(captions)]
-    if (longest := max(map(len, rows))) > context:
+    longest = max(len(row) for row in rows)
+    if longest > context:
         raise DisaError(
             f"context={context}: a caption has {longest} tokens; choose a longer context"
         )
@@ -89,14 +98,18 @@ def caption_ids(tokenizer: Tokenizer, captions: list[str], context: int) -> Int[
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
-    """Write `tokenizer.json`, and the `tokenizer_config.json` that transformers reads. Raises `DisaError`."""
+    """Write `tokenizer.json`, and the `tokenizer_config.json` that transformers reads.
+
+    Raises `DisaError` if the disk refuses.
+    """
+    prepare_folder(folder)
+    text = tokenizer.to_str(pretty=True).encode()
+    write_whole(folder / "tokenizer.json", lambda file: file.write(text))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": START, "eos_token": END, "pad_token": END,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": END,
         "model_max_length": context,
-    }  # fmt: skip
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(str(folder / "tokenizer.json"))
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    except OSError as error:
-        raise DisaError(f"{folder}: cannot be written ({error.strerror})") from error
+    }
+    write_json(folder / "tokenizer_config.json", settings)

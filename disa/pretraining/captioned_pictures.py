@@ -1,7 +1,4 @@
-"""The captioned pictures of contrastive training: rendered once by all cores, kept in memory as bytes.
-
-`(seed, counts) -> cards m 3 S/2 S/2, scenes n 3 S S`, uint8, with one caption each.
-"""
+"""The captioned pictures of contrastive training: drawn once by all cores, kept in memory."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -10,13 +7,14 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import UInt8
-from rich.progress import track
 from torch import Tensor
 
 from disa.data.parallel import process_pool
 from disa.picturebook import SIZE, TRAIN_SEED, render, render_card
+from disa.running.terminal import counted
 
-_CHUNK = 250  # pictures that one worker renders at a time
+CHUNK = 250  # pictures that one process draws at a time
+SEED_STRIDE = 10_000_000  # pictures between those of two seeds
 
 
 class Pictures(NamedTuple):
@@ -27,21 +25,21 @@ class Pictures(NamedTuple):
 
 
 def render_pictures(kind: str, count: int, seed: int) -> Pictures:
-    """Render `count` "cards" or "scenes" of the training world; `seed` chooses which."""
+    """Draw `count` "cards" or "scenes" of the training world; `seed` chooses which."""
     side = SIZE // 2 if kind == "cards" else SIZE
+    first_of_all = seed * SEED_STRIDE
+    chunks = [
+        (kind, first_of_all + first, min(CHUNK, count - first)) for first in range(0, count, CHUNK)
+    ]
     pixels = torch.empty(count, 3, side, side, dtype=torch.uint8)
     captions: list[str] = []
-    chunks = [
-        (kind, seed * 10_000_000 + first, min(_CHUNK, count - first))
-        for first in range(0, count, _CHUNK)
-    ]
-    with _workers(len(chunks)) as workers:
-        rendered = workers.map(_render_chunk, chunks) if workers else map(_render_chunk, chunks)
-        for number, part in enumerate(
-            track(rendered, f"drawing {count:,} {kind}", len(chunks), disable=not workers)
-        ):
-            pixels[number * _CHUNK : number * _CHUNK + len(part.captions)] = part.pixels
-            captions += part.captions
+    with _workers(len(chunks)) as workers, counted(f"drawing {kind}") as report:
+        drawn = workers.map(_draw_chunk, chunks) if workers else map(_draw_chunk, chunks)
+        for chunk in drawn:
+            done = len(captions) + len(chunk.captions)
+            pixels[len(captions) : done] = chunk.pixels
+            captions += chunk.captions
+            report(done, count)
     return Pictures(pixels, captions)
 
 
@@ -52,9 +50,11 @@ def _workers(chunks: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
     return process_pool(os.cpu_count() or 1, "close other programs, or draw fewer pictures")
 
 
-def _render_chunk(chunk: tuple[str, int, int]) -> Pictures:
+def _draw_chunk(chunk: tuple[str, int, int]) -> Pictures:
     kind, first, count = chunk
-    draw, side = (render_card, SIZE // 2) if kind == "cards" else (render, SIZE)
-    drawn = [draw(TRAIN_SEED, first + index, side) for index in range(count)]
+    if kind == "cards":
+        drawn = [render_card(TRAIN_SEED, index, SIZE // 2) for index in range(first, first + count)]
+    else:
+        drawn = [render(TRAIN_SEED, index, SIZE) for index in range(first, first + count)]
     pixels = torch.stack([torch.from_numpy(picture.image).permute(2, 0, 1) for picture in drawn])
     return Pictures(pixels, [picture.caption for picture in drawn])

@@ -25,7 +25,7 @@ from disa.training.checkpoint import Checkpoint, restore_run, run_tensors, write
 from disa.training.engine import check_precision
 from disa.training.optimizer import optimizer, set_learning_rate
 from disa.training.run_folder import RunFolder
-from disa.training.run_log import RunLog
+from disa.training.run_log import open_log
 from disa.training.settings import plain_data
 
 LARGEST_LOGIT_SCALE = 4.6052  # log 100, as in CLIP
@@ -68,7 +68,7 @@ def _run_steps(
 ) -> bool:
     """Do the steps from `start` on, and write checkpoints; False if interrupted."""
     settings = training.settings
-    with Interruption() as interruption, RunLog(folder.log, settings.steps, start) as log:
+    with Interruption() as interruption, open_log(folder.log, settings.steps, start) as log:
         for step in range(start, settings.steps):
             numbers = training.step(step)
             if not math.isfinite(numbers["loss"]):

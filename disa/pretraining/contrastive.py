@@ -1,16 +1,14 @@
-"""Contrastive learning of a small CLIP: what a picture, and each quarter of a picture, has to do with which caption.
+"""Contrastive learning of a small CLIP, whose dense tokens must stay local (decision D3).
 
-`pixels b 3 H W, token ids m l -> loss`
-
-Two kinds of batches alternate. *Scenes* pair a picture with its caption, by the class token and by the mean of the
-dense tokens. *Mosaics* put four cards into one picture and pair each quarter's dense tokens with its card's caption:
-the captions of the other quarters are negatives within the same picture, so dense features learn to stay local
-(decision D3).
+Two kinds of batches alternate. *Scenes* pair a picture with its caption, by the class token and by
+the mean of the dense tokens. *Mosaics* put four cards into one picture and pair the dense tokens of
+each quarter with its card's caption: the captions of the other quarters are negatives within the
+same picture.
 """
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -26,7 +24,7 @@ def mosaics(
 
 
 def quarters(grid: int, shift: tuple[int, int]) -> Int[Tensor, " n"]:
-    """Return for each token of a rolled mosaic the quarter, 0 to 3, that it shows."""
+    """Return the quarter, 0 to 3, that each token of a rolled mosaic shows."""
     half = (torch.arange(grid) >= grid // 2).long()
     return torch.roll(2 * half[:, None] + half[None], shift, (0, 1)).flatten()
 
@@ -34,18 +32,22 @@ def quarters(grid: int, shift: tuple[int, int]) -> Int[Tensor, " n"]:
 def image_features(
     backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], kept: Int[Tensor, " k"] | None
 ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k d"]]:
-    """Return the class token's embedding and the dense tokens', neither normalised; `kept` drops the other tokens.
+    """Return the embeddings of the class token and of the dense tokens, neither normalised.
 
-    Dense tokens come by the value path, as in segmentation.
+    `kept` are the tokens that the network sees, None for all. Dense tokens come by the value path,
+    as in segmentation.
     """
-    tokens = backbone.embed(pixels)
+    vision = backbone.clip.vision_model
+    tokens = backbone.embed(pixels)  # b, 1 + n, width
     if kept is not None:
         tokens = torch.cat([tokens[:, :1], tokens[:, 1:][:, kept]], 1)
-    for block in backbone.clip.vision_model.encoder.layers[:-1]:
+    for block in vision.encoder.layers[:-1]:
         tokens = block(tokens, attention_mask=None)
+
+    # The last block gives dense tokens by its values, and the class token by its attention.
     dense = backbone.dense(tokens)
-    whole = backbone.clip.vision_model.encoder.layers[-1](tokens, attention_mask=None)[:, 0]
-    return backbone.clip.visual_projection(backbone.clip.vision_model.post_layernorm(whole)), dense
+    whole = vision.encoder.layers[-1](tokens, attention_mask=None)[:, 0]
+    return backbone.clip.visual_projection(vision.post_layernorm(whole)), dense
 
 
 def scene_loss(
@@ -59,43 +61,57 @@ def scene_loss(
     text = backbone.encode_text(ids)
     same = same_caption(ids)
     scale = backbone.clip.logit_scale.exp()
+    mean_dense = F.normalize(dense, dim=-1).mean(1)
     losses = [
         contrastive(scale * F.normalize(image, dim=-1) @ text.T, same)
-        for image in (whole, F.normalize(dense, dim=-1).mean(1))
+        for image in (whole, mean_dense)
     ]
     return torch.stack(losses).mean()
 
 
 def mosaic_loss(
-    backbone: Backbone, cards: Float[Tensor, "m 3 S S"], ids: Int[Tensor, "m l"], shift: tuple[int, int],
-    kept: Int[Tensor, " k"] | None, sharpness: float,
-) -> Float[Tensor, ""]:  # fmt: skip
-    """Return the contrastive loss of the quarters of mosaics against the captions of their cards."""
+    backbone: Backbone,
+    cards: Float[Tensor, "m 3 S S"],
+    ids: Int[Tensor, "m l"],
+    shift: tuple[int, int],
+    kept: Int[Tensor, " k"] | None,
+    sharpness: float,
+) -> Float[Tensor, ""]:
+    """Return the contrastive loss of the quarters of mosaics against the captions of their cards.
+
+    `shift` (down, right) counts patches.
+    """
     pictures = mosaics(cards, shift, backbone.patch_size)
     _, dense = image_features(backbone, pictures, kept)
-    shown = quarters(pictures.shape[-1] // backbone.patch_size, shift).to(dense.device)
-    shown = shown if kept is None else shown[kept]
+    quarter_of_token = quarters(pictures.shape[-1] // backbone.patch_size, shift).to(dense.device)
+    if kept is not None:
+        quarter_of_token = quarter_of_token[kept]
+
     similarity = F.normalize(dense, dim=-1) @ backbone.encode_text(ids).T  # b k m
-    pooled = pool_quarters(similarity, shown, sharpness)
+    pooled = pool_quarters(similarity, quarter_of_token, sharpness)  # q m
     return contrastive(backbone.clip.logit_scale.exp() * pooled, same_caption(ids))
 
 
 def pool_quarters(
-    similarity: Float[Tensor, "b k m"], shown: Int[Tensor, " k"], sharpness: float
+    similarity: Float[Tensor, "b k m"], quarter_of_token: Int[Tensor, " k"], sharpness: float
 ) -> Float[Tensor, "q m"]:
-    """Return each quarter's similarity to each caption (q = 4 b): tokens weighted by how well they fit the caption.
+    """Return the similarity of each quarter (q = 4 b) to each caption.
 
-    `sharpness` 0 is the plain mean over the quarter's tokens, infinity the best token.
+    Tokens are weighted by how well they fit the caption: a `sharpness` of 0 is the plain mean over
+    the quarter's tokens, infinity the best token alone.
     """
-    outside = (
-        repeat(shown, "k -> q k 1", q=4) != torch.arange(4, device=shown.device)[:, None, None]
-    )
-    spread = (sharpness * similarity)[:, None].masked_fill(outside, float("-inf"))
-    return rearrange((spread.softmax(2) * similarity[:, None]).sum(2), "b q m -> (b q) m")
+    numbers = torch.arange(4, device=similarity.device)
+    is_outside = quarter_of_token[None, :, None] != numbers[:, None, None]  # 4 k 1
+    logits = (sharpness * similarity)[:, None].masked_fill(is_outside, float("-inf"))
+    pooled = (logits.softmax(2) * similarity[:, None]).sum(2)
+    return rearrange(pooled, "b q m -> (b q) m")
 
 
 def contrastive(logits: Float[Tensor, "m m"], same: Bool[Tensor, "m m"]) -> Float[Tensor, ""]:
-    """Return the symmetric cross-entropy of a matrix of similarities; equal captions share the right answer."""
+    """Return the symmetric cross-entropy of a matrix of similarities.
+
+    Equal captions share the right answer.
+    """
     target = same / same.sum(1, keepdim=True)
     rows = -(target * logits.log_softmax(1)).sum(1).mean()
     columns = -(target * logits.log_softmax(0)).sum(0).mean()

@@ -35,7 +35,7 @@ def options(record_type: type, defaults: Mapping[str, Any] | None = None) -> dic
 
 
 def values(record: Any) -> dict[str, Any]:
-    """Return a record's options as plain data for JSON or YAML; those that are None are left out."""
+    """Return a record's options as plain data for JSON or YAML, without those that are None."""
     flat: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)

@@ -1,4 +1,4 @@
-"""Where and how a step is computed: the device, the precision, and the processes that share a batch.
+"""Where and how a step is computed: device, precision, and the processes that share a batch.
 
 The engine knows nothing of segmentation. One process is the same code with sums over one.
 """

@@ -19,7 +19,7 @@ from disa.training.engine import Engine, open_engine
 from disa.training.initial_weights import InitialWeights
 from disa.training.learner import Learner
 from disa.training.run_folder import RunFolder
-from disa.training.run_log import RunLog
+from disa.training.run_log import RunLog, open_log
 from disa.training.settings import TrainConfig, plain_data
 from disa.training.training_data import TrainingData
 from disa.training.validation import Evaluation
@@ -82,7 +82,7 @@ class _Training:
         log_file = self.folder.log if engine.writes else None
         with (
             Interruption() as interruption,
-            RunLog(log_file, settings.steps, self.start, settings.log_every) as log,
+            open_log(log_file, settings.steps, self.start, settings.log_every) as log,
             training_batches(self.samples, settings, self.start, engine.processes) as batches,
         ):
             self._announce(log)

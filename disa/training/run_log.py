@@ -4,61 +4,50 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from disa.errors import DisaError
 from disa.running.files import write_whole
-from disa.running.terminal import counted, warn
+from disa.running.terminal import Report, counted, warn
 
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal to show a bar
 
 
-class RunLog:
-    """Shows and logs the steps of one run; a context manager.
+@contextmanager
+def open_log(path: Path | None, steps: int, start: int = 0, every: int = 10) -> Iterator["RunLog"]:
+    """Open the log of a run that does the steps from `start` on, and show a bar.
 
-    `path` gets one JSON object per line. Lines of step `start` and later belong to steps that will
-    be repeated; they are removed first, so that the log of a resumed run equals that of an
-    uninterrupted one.
+    `path` gets one JSON object per line; without it, nothing is written or shown. Lines of step
+    `start` and later belong to steps that will be repeated; they are removed first, so that the log
+    of a resumed run equals that of an uninterrupted one. Raises `DisaError` if the log cannot be
+    written.
     """
+    if path is not None:
+        _keep_before(path, start)
+    with counted("training", visible=path is not None) as report:
+        yield RunLog(path, steps, start, every, report)
 
-    def __init__(self, path: Path | None, steps: int, start: int = 0, every: int = 10) -> None:
-        """Report on the steps from `start` on; without a path, in silence and in no file."""
+
+class RunLog:
+    """Shows and logs the steps of one run."""
+
+    def __init__(
+        self, path: Path | None, steps: int, start: int, every: int, report: Report
+    ) -> None:
+        """Start the clock; `open_log` says what the arguments mean."""
         self.path = path
         self.steps = steps
         self.start = start
         self.every = every
-        self.file: TextIO | None = None
+        self.report = report
         self.smooth_loss: float | None = None
-        self.resources = ExitStack()
-
-    def __enter__(self) -> "RunLog":
-        """Open the log and show the bar. Raises `DisaError` if the log cannot be written."""
-        if self.path is not None:
-            _keep_before(self.path, self.start)
-            try:
-                self.file = self.path.open("a", buffering=1)
-            except OSError as error:
-                raise self._refused(error) from error
-            self.resources.callback(self._close)
-        self.report = self.resources.enter_context(counted("training", self.path is not None))
         self.begun = time.monotonic()
         self.spoken = self.begun
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was."""
-        self.resources.close()
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
@@ -92,23 +81,16 @@ class RunLog:
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one line to the log. Raises `DisaError` when the disk is full."""
-        if self.file is None:
+        if self.path is None:
             return
         try:
-            self.file.write(json.dumps(record) + "\n")
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise self._refused(error) from error
-
-    def _close(self) -> None:
-        assert self.file is not None
-        with suppress(OSError):  # a full disk, which `write` has reported
-            self.file.close()
-
-    def _refused(self, error: OSError) -> DisaError:
-        return DisaError(
-            f"{self.path}: cannot be written ({error.strerror}); free space, then run the same "
-            "command again"
-        )
+            raise DisaError(
+                f"{self.path}: cannot be written ({error.strerror}); free space, then run the same "
+                "command again"
+            ) from error
 
 
 def peak_memory() -> float:

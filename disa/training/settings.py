@@ -1,4 +1,4 @@
-"""Every number of a training run, named once. The comment of a field is its help on the command line.
+"""Every number of a training run, named once. The comment of a field is its help.
 
 The network's own numbers are in `disa.config.ModelConfig`. [B] marks what the published baseline
 does (docs/baseline.md), [D] a decision of this project (docs/decisions.md).
@@ -103,7 +103,7 @@ def recipe_settings(recipe: str) -> TrainConfig:
 
 
 def check_ranges(record: object, ranges: Mapping[str, Range]) -> None:
-    """Raise `DisaError` naming the first field of a record that is out of its range or no number."""
+    """Raise `DisaError` naming the first field that is out of its range or not a number."""
     for name, (least, most) in ranges.items():
         value = getattr(record, name)
         if least <= value <= most:

@@ -1,4 +1,4 @@
-"""How good a model is while it trains: the evaluator of `disa evaluate`, shared by the processes."""
+"""How good a model is while it trains, by the evaluator of `disa evaluate`."""
 
 import shutil
 from collections.abc import Callable

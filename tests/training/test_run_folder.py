@@ -21,7 +21,7 @@ from disa.training import validation
 from disa.training.checkpoint import checkpoints
 from disa.training.learner import Learner
 from disa.training.run_folder import RunFolder
-from disa.training.run_log import RunLog, read_log
+from disa.training.run_log import open_log, read_log
 from disa.training.validation import Evaluation
 
 CONFIG, SETTINGS = small_config(), replace(small_settings(), evaluate_every=2, evaluate_images=2)
@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_error(
 
 
 def test_the_norm_of_a_step_that_was_left_out_is_valid_json(tmp_path: Path) -> None:
-    with RunLog(tmp_path / "log.jsonl", 1, every=1) as log:
+    with open_log(tmp_path / "log.jsonl", 1, every=1) as log:
         log.step(0, {"loss": 1.0, "norm": float("inf")})
     assert read_log(tmp_path / "log.jsonl") == [{"step": 0, "loss": 1.0, "norm": None}]
     assert "Infinity" not in (tmp_path / "log.jsonl").read_text()
