@@ -1,7 +1,7 @@
-"""ADE20K twice: the scene parsing benchmark (`a150`) and the full data set (`a847`) -> pairs.
+"""ADE20K twice: the scene parsing benchmark (`a150`) and the full data set (`a847`).
 
-The full data set's pictures are shrunk to a short side of 512 as the published results' were (D64). Its pickled index
-is never opened: the tree holds the same files (D63).
+Pictures of the full data set are shrunk as those of the published results were (decision D64). Its
+pickled index is never opened, because the tree holds the same files (decision D63).
 """
 
 import os
@@ -10,86 +10,131 @@ from pathlib import Path
 
 import numpy as np
 
+from disa.data.benchmark_record import PREPARED, Benchmark
 from disa.data.images import Pixels
 from disa.data.masks import Labels, Values, read_indices, read_rgb
 from disa.data.pairs import Pair, PairedDataset, pair_folders
 from disa.data.resize import bilinear, nearest
-from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
 
 FOLDERS = {"train": "training", "val": "validation"}
 SHORT_SIDE = 512
-OBJECT_IDS = (
-    26 * 256
-)  # what a `_seg.png` can express; most objects of the data set are none of the 847
+# A `_seg.png` can express so many object ids; most objects of the data set are none of the 847.
+OBJECT_IDS = 26 * 256
 REMEDY_150 = "unpack ADEChallengeData2016.zip (`disa data list a150`)"
 REMEDY_847 = "unpack ADE20K_2021_17_01.zip (`disa data list a847`)"
-
-
-def open_a150(root: Path, split: str) -> PairedDataset:
-    """Open the benchmark's 150 categories. Raises `DisaError` for a tree that is not whole."""
-    folder, part = root / "ADEChallengeData2016", FOLDERS[split]
-    pairs = pair_folders(folder / "images" / part, folder / "annotations" / part, REMEDY_150)
-    return PairedDataset("a150", load_vocabulary("a150"), pairs, read_indices, unlabelled=(0,))
-
-
-def open_a847(root: Path, split: str) -> PairedDataset:
-    """Open the full data set's 847 categories, in 16 bits. Raises `DisaError` for a tree that is not whole."""
-    folder = root / "ADE20K_2021_17_01" / "images" / "ADE" / FOLDERS[split]
-    if not folder.is_dir():
-        raise DisaError(f"{folder}: no such folder; {REMEDY_847}")
-    pairs = sorted(_full_pairs(folder), key=lambda pair: pair.id)
-    if not pairs:
-        raise DisaError(f"{folder}: holds no .jpg file with its _seg.png; {REMEDY_847}")
-    return ShrunkDataset(
-        "a847",
-        load_vocabulary("a847"),
-        pairs,
-        read_object_ids,
-        ignored=65535,
-        unlabelled=range(OBJECT_IDS),
-    )
+TERMS = "non-commercial research and education; see the page's terms of use"
+TREE_150 = """\
+ADEChallengeData2016/               from ADEChallengeData2016.zip
+  images/
+    validation/ADE_val_00000001.jpg ...
+  annotations/
+    validation/ADE_val_00000001.png ..."""
+TREE_847 = """\
+ADE20K_2021_17_01/                  from ADE20K_2021_17_01.zip
+  images/
+    ADE/
+      validation/SCENE/PLACE/ADE_val_00000001.jpg, ADE_val_00000001_seg.png ..."""
 
 
 class ShrunkDataset(PairedDataset):
     """Pictures and labels with a short side of at most 512 pixels."""
 
     def image(self, index: int) -> Pixels:
-        """Return the picture, shrunk bilinearly. Raises `DisaError`."""
+        """Return the picture (H, W, 3), shrunk bilinearly. Raises `DisaError`."""
         picture = super().image(index)
-        return bilinear(picture, shrunk_size(*picture.shape[:2]))
+        height, width, _ = picture.shape
+        return bilinear(picture, shrunk_size(height, width))
 
     def labels(self, index: int) -> Labels:
-        """Return the label map, shrunk by OpenCV's nearest rule. Raises `DisaError`."""
+        """Return the label map (H, W), shrunk by OpenCV's nearest rule. Raises `DisaError`."""
         labels = super().labels(index)
-        return nearest(labels, shrunk_size(*labels.shape))
+        height, width = labels.shape
+        return nearest(labels, shrunk_size(height, width))
 
 
 def shrunk_size(height: int, width: int) -> tuple[int, int]:
-    """Return the (H, W) to which the benchmark shrinks a picture whose short side is above 512."""
+    """Return the (H, W) of a picture as the benchmark shrinks it: short side at most 512."""
     short = min(height, width)
     if short <= SHORT_SIDE:
         return height, width
     return round(height / short * SHORT_SIDE), round(width / short * SHORT_SIDE)
 
 
+def find_pairs_150(root: Path, split: str) -> list[Pair]:
+    """Return the images of the benchmark. Raises `DisaError` for a tree that is not whole."""
+    folder = root / "ADEChallengeData2016"
+    name = FOLDERS[split]
+    return pair_folders(folder / "images" / name, folder / "annotations" / name, REMEDY_150)
+
+
+def find_pairs_847(root: Path, split: str) -> list[Pair]:
+    """Return the images of the full data set. Raises `DisaError` for a tree that is not whole."""
+    folder = root / "ADE20K_2021_17_01" / "images" / "ADE" / FOLDERS[split]
+    if not folder.is_dir():
+        raise DisaError(f"{folder}: no such folder; {REMEDY_847}")
+    pairs = sorted(_pairs_below(folder), key=lambda pair: pair.id)
+    if not pairs:
+        raise DisaError(f"{folder}: holds no .jpg file with its _seg.png; {REMEDY_847}")
+    return pairs
+
+
 def read_object_ids(path: Path) -> Values:
-    """Return the object ids of a `_seg.png`: tens of red times 256, plus green (blue tells instances apart)."""
-    red, green = np.moveaxis(read_rgb(path)[..., :2].astype(np.uint16), -1, 0)
+    """Return the object ids (H, W) in a `_seg.png`: tens of red times 256, plus green.
+
+    Blue tells the instances of an object apart. Raises `DisaError`.
+    """
+    colours = read_rgb(path).astype(np.uint16)
+    red = colours[..., 0]
+    green = colours[..., 1]
     return red // 10 * 256 + green
 
 
-def _full_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield the pictures below a folder with their masks. An image's folder of instance masks is not entered."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("ADE_"))
-        there = set(names)
+def _pairs_below(folder: Path) -> Iterator[Pair]:
+    """Yield the pictures in a folder and the folders in it, each with its mask."""
+    for place, subfolders, names in os.walk(folder):
+        # A folder named like an image holds the masks of its instances: it is not entered.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("ADE_"))
+        present = set(names)
         for name in names:
             picture = name.replace("_seg.png", ".jpg")
-            if picture not in there and picture != name:
+            if name.endswith("_seg.png") and picture not in present:
                 raise DisaError(f"{Path(place, picture)}: no such picture for {name}; {REMEDY_847}")
             if name.endswith(".jpg"):
-                mask = f"{name.removesuffix('.jpg')}_seg.png"
-                if mask not in there:
+                stem = name.removesuffix(".jpg")
+                mask = f"{stem}_seg.png"
+                if mask not in present:
                     raise DisaError(f"{Path(place, mask)}: no such mask; {REMEDY_847}")
-                yield Pair(name.removesuffix(".jpg"), Path(place, name), Path(place, mask))
+                yield Pair(stem, Path(place, name), Path(place, mask))
+
+
+A150 = Benchmark(
+    name="a150",
+    title="ADE20K, scene parsing benchmark of 2016, 150 categories",
+    images={"train": 20_210, "val": 2_000},
+    page="http://sceneparsing.csail.mit.edu",
+    terms=TERMS,
+    tree=TREE_150,
+    disk="1 GB",
+    find_pairs=find_pairs_150,
+    read_mask=read_indices,
+    unlabelled=(0,),
+    paper_column=3,
+)
+
+A847 = Benchmark(
+    name="a847",
+    title="ADE20K, full annotation of 2021, its 847 most frequent categories",
+    images={"train": 25_574, "val": 2_000},
+    page="https://groups.csail.mit.edu/vision/datasets/ADE20K",
+    terms=f"registration; {TERMS}",
+    tree=TREE_847,
+    disk="5 GB, prepared val: 0.2 GB",
+    find_pairs=find_pairs_847,
+    read_mask=read_object_ids,
+    unlabelled=range(OBJECT_IDS),
+    ignored=65535,
+    dataset_type=ShrunkDataset,
+    pictures=f"{PREPARED}/a847/{{split}}/images",
+    paper_column=1,
+)

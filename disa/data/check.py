@@ -1,4 +1,4 @@
-"""What a data set holds and what is wrong with it: every picture and mask is read -> counts, histogram, problems."""
+"""What a data set holds and what is wrong with it, found by reading every picture and mask."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,20 +13,15 @@ from disa.errors import DisaError
 
 @dataclass
 class Findings:
-    """Sums over the images that were read; `+=` adds those of other images.
+    """Sums over the images that were read; `+=` adds those of other images."""
 
-    `pixels` and `images` count by the masks' own values: pixels, and images in which the value occurs.
-    """
-
-    pixels: Counter[int] = field(default_factory=Counter)
-    images: Counter[int] = field(default_factory=Counter)
-    empty: list[str] = field(default_factory=list)
-    """Ids of images in which every pixel is ignored."""
-    problems: list[str] = field(default_factory=list)
-    """What is wrong, a line each, naming the file."""
+    pixels: Counter[int] = field(default_factory=Counter)  # by value in the masks
+    images: Counter[int] = field(default_factory=Counter)  # in which that value occurs
+    empty: list[str] = field(default_factory=list)  # ids of images whose pixels are all ignored
+    problems: list[str] = field(default_factory=list)  # a line each, naming the file
 
     def __iadd__(self, other: "Findings") -> "Findings":
-        """Add what was found in other images."""
+        """Add the findings in other images."""
         self.pixels += other.pixels
         self.images += other.images
         self.empty += other.empty
@@ -35,39 +30,41 @@ class Findings:
 
 
 def check(
-    dataset: PairedDataset, workers: int | None, progress: Callable[[int, int], None]
+    dataset: PairedDataset, workers: int | None, report: Callable[[int, int], None]
 ) -> Findings:
-    """Read every picture and mask in parallel; `progress` is told (done, of how many)."""
-    total = Findings()
+    """Read every picture and mask in parallel; `report` is told (images done, images in all)."""
+    total = len(dataset.ids)
     done = 0
-    progress(0, len(dataset.ids))
-    for count, found in each_part(_check_part, dataset, range(len(dataset.ids)), workers):
-        total += found
+    findings = Findings()
+    report(done, total)
+    for count, part_findings in each_part(_check_part, dataset, range(total), workers):
+        findings += part_findings
         done += count
-        progress(done, len(dataset.ids))
-    total.empty.sort()
-    total.problems.sort()
-    return total
+        report(done, total)
+    findings.empty.sort()
+    findings.problems.sort()
+    return findings
 
 
 def _check_part(part: PairedDataset) -> Findings:
-    found = Findings()
+    findings = Findings()
     sources = set(part.vocabulary.source_ids)
     for index, name in enumerate(part.ids):
         try:
-            part.image(index)
+            part.image(index)  # read only to see whether it can be
             values, counts = np.unique(part.values(index), return_counts=True)
         except DisaError as error:
-            found.problems.append(str(error))
+            findings.problems.append(str(error))
             continue
+
         pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        found.pixels.update(pixels)
-        found.images.update(pixels.keys())
+        findings.pixels.update(pixels)
+        findings.images.update(pixels.keys())
         if not pixels.keys() & sources:
-            found.empty.append(name)
-        if strange := part.strange(pixels):
-            shown = ", ".join(f"{value} ({pixels[value]:,} pixels)" for value in strange[:5])
-            found.problems.append(
+            findings.empty.append(name)
+        if unknown := part.unknown_values(pixels):
+            shown = ", ".join(f"{value} ({pixels[value]:,} pixels)" for value in unknown[:5])
+            findings.problems.append(
                 f"{part.mask_name(index)}: holds {shown}, which stands for nothing; unpack it again"
             )
-    return found
+    return findings

@@ -1,8 +1,4 @@
-"""What every data set looks like to evaluation and training, and how one is opened: (name, DIR) -> Dataset.
-
-Free of torch. DIR holds the official trees side by side, as `disa data list` shows them; "folder" is a data set of
-one's own.
-"""
+"""What every data set looks like to evaluation and training, and how one is opened by its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +9,24 @@ from disa.data.drawn import PICTUREBOOK, DrawnDataset
 from disa.data.folder import open_folder
 from disa.data.images import Pixels
 from disa.data.masks import Labels
+from disa.data.pairs import PairedDataset
 from disa.data.prepared import open_prepared
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
 
-FOLDER = "folder"
+FOLDER = "folder"  # the name of a data set of your own
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images with label maps, read when asked for. An instance can be pickled, for loading in other processes."""
+    """Images with label maps, read when asked for.
+
+    An instance can be pickled, to be read in other processes.
+    """
 
     @property
     def name(self) -> str:
-        """One of `VOCABULARIES`, or the folder's name."""
+        """Name of the data set; for one of your own, that of its folder."""
         ...
 
     @property
@@ -45,18 +45,19 @@ class Dataset(Protocol):
         ...
 
     def image(self, index: int) -> Pixels:
-        """Return the picture as evaluated, uint8 (H, W, 3). Raises `DisaError` that names the file."""
+        """Return the picture, uint8 (H, W, 3). Raises `DisaError` that names the file."""
         ...
 
     def labels(self, index: int) -> Labels:
-        """Return the label map, (H, W) as the picture: a category's index in the vocabulary, or `ignored`.
+        """Return the label map (H, W): indices into the categories, or `ignored`.
 
-        Raises `DisaError` that names the file, for one that is missing, damaged or of another size than its picture.
+        Raises `DisaError` that names the file, for one that is missing, damaged or of another size
+        than its picture.
         """
         ...
 
     def image_content(self, index: int) -> str:
-        """Return what tells a picture from any other under its id: size and digest of its file."""
+        """Return size and digest of the picture's file, which differ for any other picture."""
         ...
 
     def mask_content(self, index: int) -> str:
@@ -67,26 +68,38 @@ class Dataset(Protocol):
 def open_dataset(name: str, root: str | Path | None, split: str = "val") -> Dataset:
     """Open picturebook, a published data set (`benchmarks.BENCHMARKS`), or `FOLDER`, your own.
 
-    Raises `DisaError` for an unknown name or split; a tree that is missing or half unpacked, naming
-    the first file that it lacks; and one that must be prepared first, naming the command.
+    Raises `DisaError` for an unknown name or split; for a tree that is missing or half unpacked,
+    with the first file that it lacks; and for a data set that must be prepared, with the command.
     """
     if name == PICTUREBOOK:
         if root is not None:
             raise DisaError(f"{PICTUREBOOK} is drawn, not read: leave out --data")
         return DrawnDataset(split)
-    if name != FOLDER:
-        find_benchmark(name).check_split(split)
+    return open_files(name, root, split)
+
+
+def open_files(
+    name: str, root: str | Path | None, split: str = "val", official: bool = False
+) -> PairedDataset:
+    """Open a data set that lies in files; `official` reads a benchmark's own files even if slow.
+
+    Raises `DisaError` as `open_dataset` does.
+    """
+    benchmark = None if name == FOLDER else find_benchmark(name)
+    if benchmark is not None:
+        benchmark.check_split(split)
     if root is None:
         raise DisaError(
             f"{name} needs --data DIR, the folder that holds it; disa data list shows what it "
             "looks like"
         )
     folder = Path(root)
-    if name == FOLDER:
+    if benchmark is None:
         return open_folder(folder, split)
     if not folder.is_dir():
-        raise DisaError(f"{folder}: no such folder; --data names the folder of the data sets")
-    benchmark = find_benchmark(name)
-    if benchmark.prepared:
+        raise DisaError(
+            f"{folder}: no such folder; it holds the data sets as `disa data list {name}` shows"
+        )
+    if benchmark.is_prepared and not official:
         return open_prepared(benchmark, folder, split)
-    return benchmark.open(folder, split)
+    return benchmark.open_official(folder, split)

@@ -6,20 +6,20 @@ import numpy as np
 
 from disa.data.images import Pixels
 from disa.data.masks import Labels
-from disa.data.vocabulary import Category, Vocabulary, vocabulary_of
+from disa.data.vocabulary import Category, Kind, Vocabulary, vocabulary_of
 from disa.errors import DisaError
 from disa.picturebook import SIZE, SYNONYMS, TEST_SEED, THINGS, TRAIN_SEED, WORDS, Scene, render
 
 PICTUREBOOK = "picturebook"
-SCENES = 500  # of the benchmark: the first ones of the held-out world
+SCENES = 500  # in the benchmark: the first ones of the held-out world
 SEEDS = {"val": TEST_SEED, "train": TRAIN_SEED}
 
 
 class DrawnDataset:
-    """The first scenes of one of the two worlds, drawn when they are asked for."""
+    """The first scenes of a world, drawn when they are asked for."""
 
     def __init__(self, split: str = "val", scenes: int = SCENES, size: int = SIZE) -> None:
-        """Open the held-out scenes (`val`) or those of training. `size` is a side in pixels.
+        """Open the held-out scenes (`val`) or those of training, `size` pixels a side.
 
         Raises `DisaError` for another split.
         """
@@ -33,7 +33,7 @@ class DrawnDataset:
         self.size = size
 
     def scene(self, index: int) -> Scene:
-        """Return the picture with all that is known of it."""
+        """Return a scene with its picture, label map and caption."""
         return render(self.seed, index, self.size)
 
     def image(self, index: int) -> Pixels:
@@ -45,7 +45,7 @@ class DrawnDataset:
         return self.scene(index).labels.astype(np.uint8)
 
     def image_content(self, index: int) -> str:
-        """Return what a scene depends on: it is the same whoever draws it."""
+        """Return what a scene depends on; whoever draws it gets the same one."""
         return f"{self.seed}:{index}:{self.size}"
 
     def mask_content(self, index: int) -> str:
@@ -54,14 +54,9 @@ class DrawnDataset:
 
 
 def drawn_vocabulary() -> Vocabulary:
-    """Return the nouns of the drawn world, things and stuff."""
-    categories = [
-        Category(
-            name=word,
-            synonyms=SYNONYMS.get(word, ()),
-            kind="thing" if word in THINGS else "stuff",
-            source_id=index,
-        )
-        for index, word in enumerate(WORDS)
-    ]
+    """Return the nouns of the drawn world, things and stuff; a noun's index is its label."""
+    categories = []
+    for index, noun in enumerate(WORDS):
+        kind: Kind = "thing" if noun in THINGS else "stuff"
+        categories.append(Category(noun, SYNONYMS.get(noun, ()), kind, source_id=index))
     return vocabulary_of(PICTUREBOOK, categories)

@@ -1,7 +1,7 @@
-"""Masks as integers: a file of indices, or of colours -> values (H, W); values and a vocabulary -> labels.
+"""Masks as integers: a file of indices or of colours becomes values (H, W), and values become labels.
 
-One rule covers every data set: a value's label is the place of the category that has it as its `source_id`; every
-other value is ignored (D62).
+One rule covers every data set: the label of a value is the place of the category that has it as
+its `source_id`; every other value is ignored (decision D62).
 """
 
 from pathlib import Path
@@ -19,15 +19,16 @@ Labels = NDArray[Any]  # (H, W), uint8 or uint16
 
 
 def read_indices(path: Path) -> Values:
-    """Read a mask that holds one index per pixel: grey with 1, 8, 16 or 32 bits, or a palette's indices.
+    """Read a mask that holds one index per pixel: grey with 1 to 32 bits, or a palette's indices.
 
     Raises `DisaError` for one with colours, a damaged one and one that is no image.
     """
     with opened(path) as image:
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise DisaError(
-                f"{path}: has {len(image.getbands())} channels ({image.mode}) where a mask of indices is expected; "
-                "save it as a grey or palette PNG, or list the categories' colours in classes.json"
+                f"{path}: has {len(image.getbands())} channels ({image.mode}) where a mask of "
+                "indices is expected; save it as a grey or palette PNG, or list the categories' "
+                "colours in classes.json"
             )
         values = np.array(image)
     if values.dtype == bool:
@@ -40,7 +41,7 @@ def read_indices(path: Path) -> Values:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read a mask of colours, RGB or with a palette, as uint8 (H, W, 3), value for value. Raises `DisaError`."""
+    """Read a mask of colours, RGB or with a palette, as uint8 (H, W, 3). Raises `DisaError`."""
     with opened(path) as image:
         if image.mode not in ("RGB", "P"):
             raise DisaError(
@@ -50,19 +51,24 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_colours(path: Path) -> Values:
-    """Read a mask of colours as packed numbers (`vocabulary.packed`). Raises `DisaError`."""
+    """Read a mask of colours as the numbers of `vocabulary.packed`. Raises `DisaError`."""
     colours = read_rgb(path).astype(np.uint32)
     return (colours[..., 0] << 16) + (colours[..., 1] << 8) + colours[..., 2]
 
 
+def label_type(ignored: int) -> type[np.integer[Any]]:
+    """Return the type of label maps with this value of ignored pixels."""
+    return np.uint8 if ignored < 256 else np.uint16
+
+
 def label_table(vocabulary: Vocabulary, ignored: int) -> Labels:
-    """Return the label of every value that a mask may hold; the last entry stands for all values beyond it."""
+    """Return the label of every value a mask may hold; the last entry stands for all beyond it."""
     known = {source: label for label, source in enumerate(vocabulary.source_ids) if source >= 0}
-    table = np.full(max(known) + 2, ignored, np.uint8 if ignored < 256 else np.uint16)
+    table = np.full(max(known) + 2, ignored, label_type(ignored))
     table[list(known)] = list(known.values())
     return table
 
 
 def to_labels(values: Values, table: Labels) -> Labels:
-    """Look every value up; values beyond the table are what its last entry says, which is ignored."""
+    """Look every value up in a `label_table`."""
     return table.take(values, mode="clip")

@@ -1,6 +1,7 @@
-"""Data sets of images with a mask each: (image file, mask) pairs -> a `Dataset` whose labels are looked up.
+"""Data sets of images with a mask each: how the files are found, and how masks become labels.
 
-The families' modules find the pairs and say how a mask is read; what a value means is the vocabulary's `source_id`.
+The files of the data sets say where the pairs are and how a mask is read; what a value in a mask
+means is the `source_id` of the vocabulary's categories.
 """
 
 import os
@@ -20,7 +21,7 @@ from disa.running.files import file_sha256, text_sha256
 
 @dataclass(frozen=True)
 class Pair:
-    """One image's id, its file, and what its mask is read from: a file, or annotations already in memory."""
+    """An image's id, its file, and what its mask is read from: a file, or data in memory."""
 
     id: str
     image: Path
@@ -28,26 +29,28 @@ class Pair:
 
 
 class PairedDataset:
-    """A `Dataset` that reads images and masks as they are; `read` turns a pair's mask into source ids (H, W).
-
-    `unlabelled` holds the values that rightly stand for no category; `disa data check` reports any other such value.
-    """
+    """A `Dataset` that reads images and masks when they are asked for."""
 
     def __init__(
         self,
         name: str,
         vocabulary: Vocabulary,
         pairs: Sequence[Pair],
-        read: Callable[[Any], Values],
+        read_mask: Callable[[Any], Values],
         ignored: int = 255,
         unlabelled: Container[int] = (),
     ) -> None:
+        """Describe the data set; nothing is read yet.
+
+        `read_mask` turns a pair's mask into source ids (H, W). `unlabelled` are the source ids that
+        rightly stand for no category; `disa data check` reports any other.
+        """
         self.name = name
         self.vocabulary = vocabulary
         self.ignored = ignored
         self.ids = tuple(pair.id for pair in pairs)
         self.pairs = tuple(pairs)
-        self.read = read
+        self.read_mask = read_mask
         self.unlabelled = unlabelled
 
     def image(self, index: int) -> Pixels:
@@ -63,35 +66,41 @@ class PairedDataset:
         return content(self.pairs[index].image)
 
     def mask_content(self, index: int) -> str:
-        """Return size and digest of the mask's file, or of its annotations."""
+        """Return size and digest of the mask's file, or the digest of its annotations."""
         mask = self.pairs[index].mask
-        return content(mask) if isinstance(mask, Path) else text_sha256([repr(mask)])
+        if isinstance(mask, Path):
+            return content(mask)
+        return text_sha256([repr(mask)])
 
     def labels(self, index: int) -> Labels:
         """Return the label map (H, W). Raises `DisaError`."""
         return to_labels(self.values(index), self._table)
 
     def values(self, index: int) -> Values:
-        """Return the mask's own values (H, W). Raises `DisaError`, also for a mask of another size than its picture."""
+        """Return the source ids (H, W) in the mask.
+
+        Raises `DisaError` for a damaged mask and for one that is not as large as its picture.
+        """
         pair = self.pairs[index]
-        values, size = self.read(pair.mask), read_size(pair.image)
-        if values.shape != size:
+        values = self.read_mask(pair.mask)
+        height, width = read_size(pair.image)
+        if values.shape != (height, width):
             raise DisaError(
-                f"{self.mask_name(index)}: is {values.shape[1]} x {values.shape[0]} pixels, its picture {pair.image} "
-                f"is {size[1]} x {size[0]}; unpack both again, or remove the pair"
+                f"{self.mask_name(index)}: is {values.shape[1]} x {values.shape[0]} pixels, its "
+                f"picture {pair.image} is {width} x {height}; unpack both again, or remove the pair"
             )
         return values
 
     def mask_name(self, index: int) -> str:
-        """Return the mask's file, or what stands for it in a message if it is one of many in a file."""
+        """Return what messages call the mask: its file, or its image if it has none of its own."""
         pair = self.pairs[index]
         return str(pair.mask) if isinstance(pair.mask, Path) else f"the annotations of {pair.id}"
 
-    def strange(self, values: Iterable[int]) -> list[int]:
-        """Return those of the values that stand for no category and are not known as unlabelled."""
-        sources = set(self.vocabulary.source_ids)
+    def unknown_values(self, values: Iterable[int]) -> list[int]:
+        """Return, in ascending order, the source ids that stand for nothing that is known."""
+        known = set(self.vocabulary.source_ids)
         return sorted(
-            value for value in values if value not in sources and value not in self.unlabelled
+            value for value in values if value not in known and value not in self.unlabelled
         )
 
     def part(self, indices: Sequence[int]) -> "PairedDataset":
@@ -115,9 +124,10 @@ def content(path: Path) -> str:
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[str, Path]:
-    """Return the files of a folder with these suffixes (lower case), by name without it, sorted.
+    """Return the files of a folder with these suffixes (lower case), sorted, by name without it.
 
-    Raises `DisaError` for a missing folder, one that holds none, and two files of one name; `remedy` says what to do.
+    Raises `DisaError`, which ends with `remedy`, for a folder that is missing or holds none, and
+    for two files of one name.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
@@ -129,19 +139,22 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[st
         raise DisaError(
             f"{folder}: cannot be read ({error.strerror}); give yourself permission"
         ) from None
-    found: dict[str, Path] = {}
+
+    files: dict[str, Path] = {}
     for name in names:
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122 (118,000 names: a Path each takes seconds)
-        if suffix.lower() in suffixes:
-            if stem in found:
-                raise DisaError(
-                    f"{folder / name}: {found[stem].name} has the same name; remove one of them"
-                )
-            found[stem] = folder / name
-    if not found:
-        what = f"{suffixes[0]} file" if len(suffixes) == 1 else "picture"
-        raise DisaError(f"{folder}: holds no {what}; {remedy}")
-    return found
+        # Not `Path.suffix`: to make 118,000 paths takes seconds.
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() not in suffixes:
+            continue
+        if stem in files:
+            raise DisaError(
+                f"{folder / name}: {files[stem].name} has the same name; remove one of them"
+            )
+        files[stem] = folder / name
+    if not files:
+        missing = f"{suffixes[0]} file" if len(suffixes) == 1 else "picture"
+        raise DisaError(f"{folder}: holds no {missing}; {remedy}")
+    return files
 
 
 def pair_folders(
@@ -149,30 +162,49 @@ def pair_folders(
 ) -> list[Pair]:
     """Pair each image of a folder with the mask (`.png`) of the same name in another.
 
-    Raises `DisaError` where one lacks the other: half an archive would give a number for half a data set.
+    Raises `DisaError` where one lacks the other: half an archive would give a number for half a
+    data set (decision D68).
     """
-    pictures = files_by_stem(images, suffixes, remedy)
-    found = files_by_stem(masks, (".png",), remedy)
-    if lonely := pictures.keys() - found.keys():
-        raise DisaError(f"{masks / min(lonely)}.png: no such mask{_more(len(lonely))}; {remedy}")
-    if lonely := found.keys() - pictures.keys():
-        first = min(lonely)
+    image_files = files_by_stem(images, suffixes, remedy)
+    mask_files = files_by_stem(masks, (".png",), remedy)
+    if without_mask := image_files.keys() - mask_files.keys():
+        more = _more(len(without_mask))
+        raise DisaError(f"{masks / min(without_mask)}.png: no such mask{more}; {remedy}")
+    if without_image := mask_files.keys() - image_files.keys():
+        first = min(without_image)
+        more = _more(len(without_image))
         raise DisaError(
-            f"{images / first}.jpg: no such picture for {found[first].name}{_more(len(lonely))}; {remedy}"
+            f"{images / first}.jpg: no such picture for {mask_files[first].name}{more}; {remedy}"
         )
-    return [Pair(stem, picture, found[stem]) for stem, picture in pictures.items()]
+    return [Pair(stem, image, mask_files[stem]) for stem, image in image_files.items()]
+
+
+def listed_pairs(
+    ids: Sequence[str], images: Path, masks: Path, mask_suffix: str, remedy: str
+) -> list[Pair]:
+    """Return the image (`.jpg`) and the mask of each id.
+
+    Raises `DisaError` that names the first file missing.
+    """
+    image_files = listed_files(ids, images, ".jpg", remedy)
+    mask_files = listed_files(ids, masks, mask_suffix, remedy)
+    return [Pair(*files) for files in zip(ids, image_files, mask_files, strict=True)]
 
 
 def listed_files(ids: Sequence[str], folder: Path, suffix: str, remedy: str) -> list[Path]:
-    """Return the file of each id in a folder. Raises `DisaError` that names the first one missing."""
-    found = files_by_stem(folder, (suffix,), remedy)
-    if lonely := [name for name in ids if name not in found]:
-        raise DisaError(f"{folder / lonely[0]}{suffix}: no such file{_more(len(lonely))}; {remedy}")
-    return [found[name] for name in ids]
+    """Return the file of each id in a folder. Raises `DisaError` that names the first missing."""
+    files = files_by_stem(folder, (suffix,), remedy)
+    if missing := [name for name in ids if name not in files]:
+        more = _more(len(missing))
+        raise DisaError(f"{folder / missing[0]}{suffix}: no such file{more}; {remedy}")
+    return [files[name] for name in ids]
 
 
 def read_list(path: Path, remedy: str) -> list[str]:
-    """Return the ids of a list file, one a line. Raises `DisaError` if it is missing, empty or names one twice."""
+    """Return the ids in a list file, one a line.
+
+    Raises `DisaError` for a file that is missing, empty or names an id twice.
+    """
     try:
         ids = path.read_text(encoding="utf-8-sig").split()
     except OSError as error:

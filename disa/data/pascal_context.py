@@ -1,106 +1,116 @@
-"""PASCAL-Context on the 5,104 val images of `VOCdevkit/VOC2010`: `pc59` from RLE, `pc459` from `.mat` -> pairs."""
+"""PASCAL-Context on the 5,104 val images of `VOCdevkit/VOC2010`: `pc59` from RLE, `pc459` from `.mat`."""
 
-import json
 from collections.abc import Mapping
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from disa.data.benchmark_record import Benchmark
 from disa.data.images import read_size
 from disa.data.masks import Values
-from disa.data.pairs import Pair, PairedDataset, listed_files, read_list
+from disa.data.pairs import Pair, listed_files, listed_pairs, read_list
 from disa.data.rle import decode_rle
-from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
-from disa.running.files import MAX_PIXELS
+from disa.running.files import MAX_PIXELS, read_json
 
-REMEDY_59 = "unpack VOCtrainval_03-May-2010.tar and put trainval_merged.json beside it (`disa data list pc59`)"
-REMEDY_459 = "unpack VOCtrainval_03-May-2010.tar and PASCAL-Context's trainval.tar.gz (`disa data list pc459`)"
+REMEDY_59 = (
+    "unpack VOCtrainval_03-May-2010.tar and put trainval_merged.json beside it "
+    "(`disa data list pc59`)"
+)
+REMEDY_459 = (
+    "unpack VOCtrainval_03-May-2010.tar and PASCAL-Context's trainval.tar.gz "
+    "(`disa data list pc459`)"
+)
 SOURCES = 460  # 0 is unlabelled, 1 to 459 are the categories of the full annotation
+PUBLISHED_LIST = Path(__file__).with_name("pascalcontext_val.txt")
+PAGE = (
+    "https://cs.stanford.edu/~roozbeh/pascal-context (masks), "
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc2010 (pictures)"
+)
+TERMS = "masks: none stated, for research; pictures from Flickr, under Flickr's terms of use"
+TREE = """\
+VOCdevkit/
+  VOC2010/
+    JPEGImages/2008_000002.jpg ...
+"""
+TREE_59 = f"""{TREE}\
+    trainval_merged.json            the annotation as merged by the PASCAL in Detail challenge
+    pascalcontext_val.txt           optional: the ids come with disa"""
+TREE_459 = f"""{TREE}\
+    trainval/2008_000002.mat ...    from PASCAL-Context's trainval.tar.gz
+    pascalcontext_val.txt           optional: the ids come with disa"""
 
 
 class Annotations(NamedTuple):
-    """An image's masks as they lie in `trainval_merged.json`: id, (H, W), (category id, RLE counts) in file order."""
+    """The masks of an image as they lie in `trainval_merged.json`, in the order of the file."""
 
-    image: str
-    size: tuple[int, int]
-    masks: list[tuple[int, str | list[int]]]
+    image: str  # id
+    size: tuple[int, int]  # (H, W)
+    masks: list[tuple[int, str | list[int]]]  # category and RLE counts of each
 
 
-def open_pc59(root: Path, split: str) -> PairedDataset:
-    """Open the 59 categories; reads the whole annotation file into memory. Raises `DisaError`."""
+def find_pairs_59(root: Path, split: str) -> list[Pair]:
+    """Return the images with their annotations; the whole annotation file goes into memory.
+
+    Raises `DisaError` for a tree that is not whole, and for a damaged annotation file.
+    """
     folder = root / "VOCdevkit" / "VOC2010"
     ids = val_ids(folder)
     images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_59)
-    annotated = read_annotations(folder / "trainval_merged.json", ids)
-    masks = [
-        annotated.get(name) or Annotations(name, read_size(image), [])
-        for name, image in zip(ids, images, strict=True)
-    ]
-    pairs = [Pair(*each) for each in zip(ids, images, masks, strict=True)]
-    return PairedDataset("pc59", load_vocabulary("pc59"), pairs, decode, unlabelled=range(SOURCES))
+    annotations = read_annotations(folder / "trainval_merged.json", ids)
+    pairs = []
+    for name, image in zip(ids, images, strict=True):
+        # An image that the file does not know has no annotated pixel.
+        masks = annotations.get(name) or Annotations(name, read_size(image), [])
+        pairs.append(Pair(name, image, masks))
+    return pairs
 
 
-def open_pc459(root: Path, split: str) -> PairedDataset:
-    """Open the 459 categories, in 16 bits. Raises `DisaError` for a tree that is not whole, and without scipy."""
+def find_pairs_459(root: Path, split: str) -> list[Pair]:
+    """Return the images. Raises `DisaError` for a tree that is not whole, and without scipy."""
     _scipy_io()
     folder = root / "VOCdevkit" / "VOC2010"
-    ids = val_ids(folder)
-    images = listed_files(ids, folder / "JPEGImages", ".jpg", REMEDY_459)
-    masks = listed_files(ids, folder / "trainval", ".mat", REMEDY_459)
-    pairs = [Pair(*each) for each in zip(ids, images, masks, strict=True)]
-    return PairedDataset(
-        "pc459", load_vocabulary("pc459"), pairs, read_label_map, ignored=65535, unlabelled=(0,)
+    return listed_pairs(
+        val_ids(folder), folder / "JPEGImages", folder / "trainval", ".mat", REMEDY_459
     )
 
 
 def val_ids(folder: Path) -> list[str]:
-    """Return the val images' ids: those of VOC2010's `pascalcontext_val.txt`, or else the 5,104 published (D69)."""
+    """Return the ids of the val images: from `pascalcontext_val.txt` of VOC2010 if it is there.
+
+    Without it, the published list that comes with disa (decision D69). Raises `DisaError`.
+    """
     own = folder / "pascalcontext_val.txt"
-    if own.exists():
-        return read_list(own, "remove it (the list comes with disa) or fetch it again")
-    steps = json.loads(
-        Path(__file__).with_name("pascal_context_val.json").read_text(encoding="utf-8")
-    )
-    return [f"{year}_{number:06d}" for year, jumps in steps.items() for number in accumulate(jumps)]
+    path = own if own.exists() else PUBLISHED_LIST
+    return read_list(path, "remove it (the list comes with disa) or fetch it again")
 
 
 def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
-    """Return the annotations of these images by id; one without any is left out, unless the file lists its size.
+    """Return the annotations of these images by id, for those that the file knows.
 
     Raises `DisaError` for a file that is missing, damaged or knows none of the images.
     """
+    data = read_json(path, REMEDY_59)
     try:
-        with path.open("rb") as file:
-            data = json.load(file)
-        wanted = set(ids)
-        found: dict[Any, Annotations] = {}
-        for image in data["images"]:
-            if (name := Path(image["file_name"]).stem) in wanted:
-                found[image["image_id"]] = Annotations(
-                    name, (int(image["height"]), int(image["width"])), []
-                )
-        for each in data["annos_segmentation"]:
-            if each["image_id"] in found:
-                found[each["image_id"]].masks.append(_mask(each, found[each["image_id"]].size))
-    except OSError as error:
-        raise DisaError(f"{path}: cannot be read ({error.strerror}); {REMEDY_59}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
+        annotations = _annotations_of(data, set(ids))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise DisaError(
             f"{path}: is damaged or no trainval_merged.json ({reason}); fetch it again"
         ) from None
-    if not found:
+    if not annotations:
         raise DisaError(
             f"{path}: knows none of the {len(ids):,} val images; is it trainval_merged.json?"
         )
-    return {each.image: each for each in found.values()}
+    return annotations
 
 
 def decode(annotations: Annotations) -> Values:
-    """Return the category ids (H, W) of an image, 0 where nothing is annotated; later masks lie over earlier ones."""
+    """Return the category ids (H, W) of an image, 0 where nothing is annotated.
+
+    Later masks lie over earlier ones. Raises `DisaError` for a damaged mask.
+    """
     values = np.zeros(annotations.size, np.uint16)
     for category, counts in annotations.masks:
         try:
@@ -114,12 +124,13 @@ def decode(annotations: Annotations) -> Values:
 
 
 def read_label_map(path: Path) -> Values:
-    """Return the `LabelMap` of a `.mat` file, 1 to 459, and 0 for unlabelled. Nothing is subtracted, so nothing wraps.
+    """Return the `LabelMap` (H, W) of a `.mat` file: 1 to 459, and 0 for unlabelled.
 
-    The size is judged before the map is decompressed. Raises `DisaError`.
+    Raises `DisaError` for a file that is missing, damaged or holds no such map.
     """
     io = _scipy_io()
     try:
+        # The size is judged before the map is decompressed.
         shapes = {name: shape for name, shape, _ in io.whosmat(path)}
         shape = shapes.get("LabelMap", ())
         if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
@@ -132,11 +143,27 @@ def read_label_map(path: Path) -> Values:
     except Exception as error:  # scipy meets damaged files with every kind of exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DisaError(f"{path}: is damaged or no .mat file ({reason}); {REMEDY_459}") from None
+
     if values.dtype.kind not in "ui" or values.min() < 0:
         raise DisaError(
             f"{path}: its LabelMap has values that are no indices ({values.dtype}); {REMEDY_459}"
         )
     return values
+
+
+def _annotations_of(data: Any, ids: set[str]) -> dict[str, Annotations]:
+    """Pick the annotations of these images. Damaged data raises whatever it runs into."""
+    by_number: dict[Any, Annotations] = {}
+    for image in data["images"]:
+        name = Path(image["file_name"]).stem
+        if name in ids:
+            size = (int(image["height"]), int(image["width"]))
+            by_number[image["image_id"]] = Annotations(name, size, [])
+    for entry in data["annos_segmentation"]:
+        annotations = by_number.get(entry["image_id"])
+        if annotations is not None:
+            annotations.masks.append(_mask(entry, annotations.size))
+    return {annotations.image: annotations for annotations in by_number.values()}
 
 
 def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, str | list[int]]:
@@ -155,9 +182,41 @@ def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, str | l
 
 
 def _scipy_io() -> Any:
-    """Return `scipy.io`, which reads `.mat` files. Raises `DisaError` that says how to install it."""
+    """Return `scipy.io`, which reads `.mat` files. Raises `DisaError` where scipy is missing."""
     try:
         from scipy import io
     except ImportError:
         raise DisaError("pc459 is read with scipy; install it: pip install scipy") from None
     return io
+
+
+PC59 = Benchmark(
+    name="pc59",
+    title="PASCAL-Context, its 59 most frequent categories",
+    images={"val": 5_104},
+    page=PAGE,
+    terms=TERMS,
+    tree=TREE_59,
+    disk="2 GB, prepared: 0.1 GB",
+    find_pairs=find_pairs_59,
+    read_mask=decode,
+    unlabelled=range(SOURCES),
+    pictures="VOCdevkit/VOC2010/JPEGImages",
+    paper_column=4,
+)
+
+PC459 = Benchmark(
+    name="pc459",
+    title="PASCAL-Context, full annotation of 459 categories",
+    images={"val": 5_104},
+    page=PAGE,
+    terms=TERMS,
+    tree=TREE_459,
+    disk="1.5 GB, prepared: 0.1 GB",
+    find_pairs=find_pairs_459,
+    read_mask=read_label_map,
+    unlabelled=(0,),
+    ignored=65535,
+    pictures="VOCdevkit/VOC2010/JPEGImages",
+    paper_column=2,
+)

@@ -1,6 +1,7 @@
-"""What a data set's labels mean and what a model is asked for: name or file -> Vocabulary(categories, prompts).
+"""What a data set's labels mean and what a model is asked for.
 
-The seven published vocabularies are JSON files in `vocabularies/`; own ones are a `classes.txt` or a JSON file.
+The vocabularies of the published data sets are JSON files in `vocabularies/`; your own is a
+`classes.txt` or a JSON file.
 """
 
 import json
@@ -8,21 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from disa.errors import DisaError
+from disa.running.files import read_json
 
 Kind = Literal["thing", "stuff"]
-VOCABULARIES = ("coco-stuff", "a150", "a847", "pc59", "pc459", "pas20", "pas20b")
-MAX_BYTES = 10_000_000  # of a vocabulary file; the largest published one has 43 kB
+FOLDER = Path(__file__).with_name("vocabularies")
+VOCABULARIES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
 class Category:
-    """One category: its name as it is prompted (D60), other words for it, thing or stuff where that is known (D67).
+    """One category: its name as it is prompted (decision D60) and other names for it.
 
-    `source_id` is the value that stands for it in the data set's own masks; None for a word that has no masks.
+    `kind` is None where it is not known (decision D67). `source_id` is the value that stands for
+    the category in the data set's own masks; None for one that has no masks.
     """
 
     name: str
@@ -31,15 +34,16 @@ class Category:
     source_id: int | None = None
 
     def prompt(self, synonyms: bool) -> str:
-        """Return the text to embed: the name, or with `synonyms` "boat|ship", whose embeddings are averaged."""
+        """Return the text to embed: the name, or "boat|ship", whose embeddings are averaged."""
         return "|".join((self.name, *self.synonyms)) if synonyms else self.name
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What is scored (`categories`, a label map's values) and what is prompted; prompt i counts as `scored[i]`.
+    """What is scored (`categories`) and what is prompted; prompt i counts as `scored[i]`.
 
-    The two are the same but in `pas20b`, where 59 words are prompted and 39 of them count as background (D61).
+    The two are the same but in `pas20b`, which prompts 59 labels and counts 39 of them as
+    background (decision D61).
     """
 
     name: str
@@ -55,40 +59,47 @@ class Vocabulary:
         )
 
     def prompts(self, synonyms: bool = False) -> tuple[str, ...]:
-        """Return the texts to embed: as the published results use them (names only), or with all synonyms averaged."""
+        """Return the texts to embed: names only, as in published results, or all synonyms."""
         return tuple(category.prompt(synonyms) for category in self.prompted)
 
     def identical(self, synonyms: bool = False) -> tuple[tuple[int, ...], ...]:
-        """Return the groups of prompts that are the same text but for case and spaces, as indices into the prompts.
+        """Return groups of prompts, by index, that are equal but for case and spaces.
 
-        A model cannot tell them apart: the first of a group wins all their pixels. A-847 has nine groups of names.
+        A model cannot tell them apart: the first of a group wins all their pixels. A-847 has nine
+        such groups of names.
         """
         groups: dict[str, list[int]] = {}
         for index, prompt in enumerate(self.prompts(synonyms)):
-            groups.setdefault(_plain(prompt), []).append(index)
+            groups.setdefault(_normalized(prompt), []).append(index)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
     def labels(self, synonyms: bool = False) -> tuple[str, ...]:
-        """Return the prompts with every word in them once, as `disa segment` takes labels.
+        """Return the prompts as `disa segment` takes labels, with every name once.
 
-        Of identical names the first stays; a synonym that another category has as its name, or had before, goes.
+        Of categories with identical names the first stays. A synonym goes that is another
+        category's name, or a synonym of an earlier one.
         """
-        names = {_plain(category.name) for category in self.prompted}
-        seen: set[str] = set()
-        kept = []
+        names = {_normalized(category.name) for category in self.prompted}
+        used: set[str] = set()
+        labels = []
         for category in self.prompted:
-            if _plain(category.name) in seen:
+            if _normalized(category.name) in used:
                 continue
-            words = {_plain(category.name): category.name}
-            if synonyms:
-                words |= {
-                    _plain(word): word
-                    for word in category.synonyms
-                    if _plain(word) not in names | seen
-                }
-            kept.append("|".join(words.values()))
-            seen |= words.keys()
-        return tuple(kept)
+            parts = {_normalized(category.name): category.name}
+            for synonym in category.synonyms if synonyms else ():
+                if _normalized(synonym) not in names | used:
+                    parts[_normalized(synonym)] = synonym
+            labels.append("|".join(parts.values()))
+            used |= parts.keys()
+        return tuple(labels)
+
+
+class ClassFile(NamedTuple):
+    """What a `classes.txt` or `classes.json` holds, before anything of it is checked."""
+
+    path: Path
+    entries: list[Any]  # names, or objects with the name and more
+    ignored: Any = None  # values in masks that do not count; only JSON can say so
 
 
 def vocabulary_of(name: str, categories: Sequence[Category]) -> Vocabulary:
@@ -97,47 +108,64 @@ def vocabulary_of(name: str, categories: Sequence[Category]) -> Vocabulary:
 
 
 def load_vocabulary(name: str | Path) -> Vocabulary:
-    """Return a published vocabulary by its name, or an own one by its file (`read_vocabulary`). Raises `DisaError`."""
+    """Return a published vocabulary by its name, or your own by its file.
+
+    Raises `DisaError` for an unknown name, and as `read_class_file` and `categories_of` do.
+    """
     if str(name) in VOCABULARIES:
         return _published(str(name))
-    if Path(name).suffix.lower() in (".txt", ".json"):
-        return read_vocabulary(Path(name))
+    path = Path(name)
+    if path.suffix.lower() in (".txt", ".json"):
+        return vocabulary_of(path.stem, categories_of(read_class_file(path)))
     raise DisaError(
-        f'unknown vocabulary "{name}"; use {", ".join(VOCABULARIES)}, or a file (classes.txt or JSON)'
+        f'unknown vocabulary "{name}"; use {", ".join(VOCABULARIES)}, '
+        "or a file (classes.txt or JSON)"
     )
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
-    """Read an own vocabulary; a category's place in it is its value in masks, unless the file says otherwise.
+def read_class_file(path: Path) -> ClassFile:
+    """Read a list of categories.
 
-    `.txt`: a category a line, "boat" or "boat|ship". `.json`: a list of such texts, or {"categories": [...]} whose
-    entries are texts or {"name", "synonyms", "kind": "thing" | "stuff", "id": value in masks, or "color": [r, g, b]}.
-    Raises `DisaError` for anything else, and for a value that two categories share.
+    `.txt` has a category a line: "boat" or "boat|ship". `.json` has a list of such texts, or
+    {"categories": [...]} whose entries are texts or objects with "name" and, if wanted,
+    "synonyms", "kind" ("thing" or "stuff"), and "id" (value in masks) or "color" ([r, g, b]).
+    Raises `DisaError` for a file that cannot be read or holds no list.
     """
-    text = _text(path)
-    entries: Any = [line.strip() for line in text.rstrip().splitlines()]
     if path.suffix.lower() == ".json":
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DisaError(f"{path}: is not JSON ({error}); mend it") from None
-        entries = data.get("categories") if isinstance(data, dict) else data
+        data = read_json(path, "give a list of categories")
+        options = data if isinstance(data, dict) else {"categories": data}
+        entries = options.get("categories")
         if not isinstance(entries, list):
             raise DisaError(
-                f'{path}: holds no list of categories; write ["sky", ...] or {{"categories": [...]}}'
+                f'{path}: holds no list of categories; write ["sky", ...] or '
+                '{"categories": [...]}'
             )
-    if not entries:
+        class_file = ClassFile(path, entries, options.get("ignored"))
+    else:
+        lines = _read_text(path).rstrip().splitlines()
+        class_file = ClassFile(path, [line.strip() for line in lines])
+    if not class_file.entries:
         raise DisaError(f"{path}: names no category; write one a line")
-    categories = [_category(entry, index, path) for index, entry in enumerate(entries)]
+    return class_file
+
+
+def categories_of(class_file: ClassFile) -> list[Category]:
+    """Return the categories of a file; the value of one in masks is its place, unless it says so.
+
+    Raises `DisaError` for an entry that is none, and for a value that two categories share.
+    """
+    path = class_file.path
+    categories = [_category(entry, index, path) for index, entry in enumerate(class_file.entries)]
     owners: dict[int | None, str] = {}
     for category in categories:
         if category.source_id in owners:
             other = owners[category.source_id]
             raise DisaError(
-                f'{path}: "{other}" and "{category.name}" share the id {category.source_id}; change one'
+                f'{path}: "{other}" and "{category.name}" share the id {category.source_id}; '
+                "change one"
             )
         owners[category.source_id] = category.name
-    return vocabulary_of(path.stem, categories)
+    return categories
 
 
 def packed(colour: Sequence[int]) -> int:
@@ -148,53 +176,52 @@ def packed(colour: Sequence[int]) -> int:
 
 @cache
 def _published(name: str) -> Vocabulary:
-    path = Path(__file__).parent / "vocabularies" / f"{name}.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    categories = tuple(
-        _category(entry, index, path) for index, entry in enumerate(data["categories"])
-    )
+    path = FOLDER / f"{name}.json"
+    data = read_json(path, "install disa again")
+    categories = categories_of(ClassFile(path, data["categories"]))
     if "counted_as_background" not in data:
         return vocabulary_of(name, categories)
-    background = next(
-        index for index, category in enumerate(categories) if category.name == BACKGROUND
-    )
-    named = tuple(category for category in categories if category.name != BACKGROUND)
-    others = tuple(
+
+    # Background is scored but never prompted; other names are prompted in its place.
+    named = [category for category in categories if category.name != BACKGROUND]
+    others = [
         Category(entry["name"], tuple(entry.get("synonyms", ())))
         for entry in data["counted_as_background"]
-    )
+    ]
+    background = [category.name for category in categories].index(BACKGROUND)
     scored = (*range(len(named)), *[background] * len(others))
-    return Vocabulary(name, categories, named + others, scored)
+    return Vocabulary(name, tuple(categories), (*named, *others), scored)
 
 
 def _category(entry: object, index: int, path: Path) -> Category:
-    """Return the category that an entry of a file stands for. Raises `DisaError` that counts entries from 1."""
+    """Return the category of an entry. Raises `DisaError` that counts entries from 1."""
     place = f"{path}: category {index + 1}"
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise DisaError(f'{place} is {json.dumps(entry)[:60]}; write a name or {{"name": ...}}')
-    name, *more = (" ".join(part.split()) for part in entry["name"].split("|"))
-    given = entry.get("synonyms", [])
-    if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
-        raise DisaError(f'{place} ("{name}"): "synonyms" is no list of words')
-    words = (*more, *(" ".join(word.split()) for word in given))
-    if not name or not all(words):
+
+    name, *synonyms = entry["name"].split("|")
+    place = f'{place} ("{name}")'
+    more = entry.get("synonyms", [])
+    if not isinstance(more, list) or not all(isinstance(synonym, str) for synonym in more):
+        raise DisaError(f'{place}: "synonyms" is no list of names')
+    names = [" ".join(text.split()) for text in (name, *synonyms, *more)]
+    if not all(names):
         raise DisaError(f"{place} has an empty name; remove the line or name it")
+
     kind = entry.get("kind")
     if kind not in (None, "thing", "stuff"):
-        raise DisaError(f'{place} ("{name}"): "kind" is {kind!r}; use "thing" or "stuff"')
-    return Category(name, words, kind, _source_id(entry, index, f'{place} ("{name}")'))
+        raise DisaError(f'{place}: "kind" is {kind!r}; use "thing" or "stuff"')
+    return Category(names[0], tuple(names[1:]), kind, _source_id(entry, index, place))
 
 
 def _source_id(entry: dict[str, Any], index: int, place: str) -> int:
+    """Return the value that stands for an entry in masks, by its "color", its "id" or its place."""
     if "color" in entry:
         colour = entry["color"]
-        if (
-            not isinstance(colour, list)
-            or len(colour) != 3
-            or not all(_is_integer(c, 255) for c in colour)
-        ):
+        is_list = isinstance(colour, list) and len(colour) == 3
+        if not is_list or not all(_is_integer(share, 255) for share in colour):
             raise DisaError(
                 f'{place}: "color" is {colour!r}; write [red, green, blue] with values 0 to 255'
             )
@@ -209,12 +236,8 @@ def _is_integer(value: object, largest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DisaError(
-                f"{path}: has {path.stat().st_size} bytes, a vocabulary at most {MAX_BYTES}; is it one?"
-            )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DisaError(
@@ -224,5 +247,6 @@ def _text(path: Path) -> str:
         raise DisaError(f"{path}: is not UTF-8 text; save it as such") from None
 
 
-def _plain(prompt: str) -> str:
+def _normalized(prompt: str) -> str:
+    """Return a prompt without what does not change it for a model: case and extra spaces."""
     return "|".join(" ".join(part.split()).casefold() for part in prompt.split("|"))

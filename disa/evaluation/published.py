@@ -9,7 +9,6 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-PAPER = ("a847", "pc459", "a150", "pc59", "pas20", "pas20b")  # in the order of the papers' tables
 BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table stands beside
 SCALES = {
     "present": "over the categories present",

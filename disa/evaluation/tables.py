@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disa.evaluation.published import BESIDE, PAPER, SCALES, methods
+from disa.data.benchmarks import PAPER
+from disa.evaluation.published import BESIDE, SCALES, methods
 
 INCOMPLETE = "**{images} of the {total} images: not comparable with published results.**"
 SYNONYMS = (

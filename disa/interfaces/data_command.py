@@ -67,17 +67,11 @@ class CheckData(_OnDisk):
         """Print counts, labels and problems. Raises `DisaError` if there is any problem."""
         from disa.data.benchmarks import find_benchmark
         from disa.data.check import check
-        from disa.data.dataset import FOLDER
-        from disa.interfaces.data_facts import (
-            count_of,
-            histogram,
-            listed,
-            open_official,
-            prepared_line,
-        )
+        from disa.data.dataset import FOLDER, open_files
+        from disa.interfaces.data_facts import count_of, histogram, listed, prepared_line
         from disa.running.terminal import counted, say
 
-        official = open_official(self.name, self.dir, self.split)
+        official = open_files(self.name, self.dir, self.split, official=True)
         with counted("checking") as report:
             findings = check(official, self.workers, report)
         benchmark = None if self.name == FOLDER else find_benchmark(self.name)
@@ -92,7 +86,7 @@ class CheckData(_OnDisk):
         say(histogram(official, findings))
         of_all = f" of {published:,}" if published else ""
         say(f"{official.name}, {self.split}: {count:,} images{of_all}")
-        if benchmark is not None and benchmark.prepared:
+        if benchmark is not None and benchmark.is_prepared:
             say(prepared_line(benchmark, self.dir, self.split))
         if findings.empty:
             say(
@@ -120,14 +114,14 @@ class PrepareData(_OnDisk):
     def run(self) -> int:
         """Convert a data set. Raises `DisaError`, also if some images could not be converted."""
         from disa.data.benchmarks import find_benchmark
-        from disa.data.dataset import FOLDER
+        from disa.data.dataset import FOLDER, open_files
         from disa.data.prepared import open_prepared, prepare, prepared_folder
-        from disa.interfaces.data_facts import count_of, open_official
+        from disa.interfaces.data_facts import count_of
         from disa.running.terminal import counted, say, warn
 
         benchmark = None if self.name == FOLDER else find_benchmark(self.name)
-        if benchmark is None or not benchmark.prepared:
-            images = count_of(len(open_official(self.name, self.dir, self.split).ids), "image")
+        if benchmark is None or not benchmark.is_prepared:
+            images = count_of(len(open_files(self.name, self.dir, self.split).ids), "image")
             say(
                 f"nothing to prepare: {self.name} is read directly ({images}); "
                 f"`disa data check {self.name} {self.dir}` checks it"
@@ -164,13 +158,14 @@ class WriteLabels(_OnDisk):
         """Write the first `limit` label maps. Raises `DisaError`."""
         from functools import partial
 
+        from disa.data.dataset import open_files
         from disa.data.images import real_path
         from disa.data.parallel import each_part
-        from disa.interfaces.data_facts import count_of, open_as_evaluated, write_labels
+        from disa.interfaces.data_facts import count_of, write_labels
         from disa.running.files import prepare_folder
         from disa.running.terminal import counted, say
 
-        dataset = open_as_evaluated(self.name, self.dir, self.split)
+        dataset = open_files(self.name, self.dir, self.split)
         files = (file for pair in dataset.pairs for file in (pair.image, pair.mask))
         sources = {file.parent for file in files if isinstance(file, Path)}
         if real_path(self.out) in map(real_path, sources):

@@ -6,10 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from disa.data.benchmarks import Benchmark, find_benchmark
+from disa.data.benchmark_record import Benchmark
 from disa.data.check import Findings
-from disa.data.dataset import FOLDER
-from disa.data.folder import open_folder
 from disa.data.pairs import PairedDataset
 from disa.data.prepared import open_prepared, prepared_folder
 from disa.data.vocabulary import Category, Vocabulary
@@ -25,32 +23,17 @@ def write_labels(part: PairedDataset, out: Path) -> None:
         write_whole(out / f"{name}.png", partial(picture.save, format="PNG"))
 
 
-def open_as_evaluated(name: str, root: Path, split: str) -> PairedDataset:
-    """Open a data set as evaluation does."""
-    if name != FOLDER and find_benchmark(name).prepared:
-        find_benchmark(name).check_split(split)
-        return open_prepared(find_benchmark(name), root, split)
-    return open_official(name, root, split)
-
-
-def open_official(name: str, root: Path, split: str) -> PairedDataset:
-    """Open a data set's official files, or your own folder. Raises `DisaError`."""
-    if name == FOLDER:
-        return open_folder(root, split)
-    find_benchmark(name).check_split(split)
-    return find_benchmark(name).open(root, split)
-
-
 def description(benchmark: Benchmark) -> str:
     """Return what `disa data list` prints of a data set."""
     counts = ", ".join(f"{split} {count:,}" for split, count in benchmark.images.items())
+    command = f"disa data prepare {benchmark.name} DIR"
     lines = [
         f"{benchmark.name}: {benchmark.title}",
         f"  images   {counts}",
         f"  from     {benchmark.page}",
         f"  terms    {benchmark.terms}",
         f"  disk     about {benchmark.disk}",
-        f"  prepare  {f'disa data prepare {benchmark.name} DIR' if benchmark.prepared else 'not needed'}",
+        f"  prepare  {command if benchmark.is_prepared else 'not needed'}",
         "  DIR/",
         *(f"    {line}" for line in benchmark.tree.splitlines()),
     ]

@@ -88,9 +88,9 @@ class Evaluate:
 
     def _open(self) -> tuple[dict[str, "Dataset"], dict[str, str]]:
         """Return the data sets by name, and why others are left out. Raises `DisaError`."""
+        from disa.data.benchmarks import PAPER
         from disa.data.dataset import open_dataset
         from disa.evaluation.evaluate import protocol_of
-        from disa.evaluation.published import PAPER
         from disa.running.files import prepare_file
 
         protocol_of(self.dataset, self.settings)

@@ -97,10 +97,10 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises `DisaError` that names the file and ends with `remedy` if it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DisaError(f"{path}: no such file; {remedy}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DisaError(f"{path}: cannot be read as JSON ({error}); {remedy}") from None
 
 

@@ -16,14 +16,14 @@ from disa.data.vocabulary import VOCABULARIES
 
 
 def found_in(root: Path, name: str, workers: int = 1) -> Findings:
-    return check(find_benchmark(name).open(root, "val"), workers, lambda done, total: None)
+    return check(find_benchmark(name).open_official(root, "val"), workers, lambda done, total: None)
 
 
 @pytest.mark.parametrize("name", [name for name in VOCABULARIES if name != "a847"])
 def test_the_histogram_counts_the_official_pixels(tmp_path: Path, name: str):
     expected = miniatures.build(name, tmp_path)
     found = found_in(tmp_path, name)
-    sources = find_benchmark(name).open(tmp_path, "val").vocabulary.source_ids
+    sources = find_benchmark(name).open_official(tmp_path, "val").vocabulary.source_ids
     pixels = Counter(int(label) for labels in expected.values() for label in labels.ravel())
     images = Counter(int(label) for labels in expected.values() for label in np.unique(labels))
     for label, source in enumerate(sources):

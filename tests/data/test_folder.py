@@ -1,7 +1,6 @@
-"""A data set of one's own: every form of mask, lists of a split, and what people get wrong."""
+"""A data set of your own: every form of mask, lists of a split, and what people get wrong."""
 
 import json
-import os
 from pathlib import Path
 
 import miniatures
@@ -12,7 +11,6 @@ from PIL import Image
 from disa.data.dataset import Dataset, open_dataset
 from disa.errors import DisaError
 
-SHARED = Path(os.environ.get("DISA_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 CLASSES = ["sky", "sea", "boat|ship"]
 COLOURS = [(0, 128, 255), (0, 0, 120), (200, 10, 10)]
 LABELS = np.array([[0, 0, 1, 1], [2, 2, 1, 255], [2, 0, 1, 255]], np.uint8)
@@ -192,20 +190,3 @@ def test_pictures_turned_by_a_camera_have_upright_masks(own: Path):
     Image.new("RGB", (3, 4)).save(own / "images" / "p0.jpg", exif=exif)
     dataset = open_dataset("folder", own)
     assert dataset.image(0).shape[:2] == dataset.labels(0).shape == (3, 4)
-
-
-@pytest.mark.skipif(
-    not (SHARED / "photos" / "msrc").is_dir(), reason="MSRC not at hand (DISA_SHARED)"
-)
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_msrc_is_a_data_set_of_ones_own(split: str):
-    root = SHARED / "photos" / "msrc"
-    dataset = open_dataset("folder", root, split)
-    assert list(dataset.ids) == (root / f"{split}.txt").read_text().split()
-    assert len(dataset.vocabulary.categories) == 23
-    for index in range(0, len(dataset.ids), 40):
-        labels = dataset.labels(index)
-        assert labels.shape == dataset.image(index).shape[:2]
-        np.testing.assert_array_equal(
-            labels, np.asarray(Image.open(root / "masks" / f"{dataset.ids[index]}.png"))
-        )

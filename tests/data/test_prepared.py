@@ -1,6 +1,7 @@
 """Conversion made once: resumed, idempotent, never half, and refused with the command that mends it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import miniatures
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from disa.data.benchmarks import find_benchmark
+from disa.data import parallel
+from disa.data.benchmarks import BENCHMARKS, find_benchmark
 from disa.data.dataset import open_dataset
 from disa.data.prepared import prepare, prepared_folder
 from disa.errors import DisaError
@@ -37,8 +39,6 @@ def times(folder: Path) -> dict[str, int]:
 def test_processes_make_what_one_makes(tmp_path: Path, name: str):
     for place in ("one", "two"):
         miniatures.build(name, tmp_path / place)
-    from disa.data import parallel
-
     assert parallel.PART > 1
     run(tmp_path / "one", name)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,18 +68,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 ):
     expected = miniatures.build("pc459", tmp_path)
     folder = prepared_folder(PC459, tmp_path, "val")
-    from disa.data import parallel, pascal_context
-
     monkeypatch.setattr(parallel, "PART", 1)
-    read, calls = pascal_context.read_label_map, []
+    calls: list[str] = []
 
     def interrupted(path: Path) -> np.ndarray:
         calls.append(path.stem)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return read(path)
+        return PC459.read_mask(path)
 
-    monkeypatch.setattr(pascal_context, "read_label_map", interrupted)
+    monkeypatch.setitem(BENCHMARKS, "pc459", replace(PC459, read_mask=interrupted))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert [file.name for file in folder.rglob("*") if file.is_file()] == ["2009_000000.png"]

@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
-from disa.data.benchmarks import BENCHMARKS
+from disa.data.benchmarks import BENCHMARKS, PAPER
 from disa.data.vocabulary import Category
 from disa.evaluation.numbers import numbers
-from disa.evaluation.published import BESIDE, PAPER, SCALES, methods, published
+from disa.evaluation.published import BESIDE, SCALES, methods, published
 from disa.evaluation.score import Scores
 
 CATEGORIES = [

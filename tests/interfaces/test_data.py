@@ -45,7 +45,7 @@ def test_from_archives_to_label_maps(tmp_path: Path, name: str):
         check=True,
     )
     assert made.stderr == ""
-    if BENCHMARKS[name].prepared:
+    if BENCHMARKS[name].is_prepared:
         count = len(expected)
         place = tmp_path / "archives" / "disa-prepared" / name / "val"
         assert made.stdout == f"{count} images are prepared ({count} of them now), in {place}\n"
