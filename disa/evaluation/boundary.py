@@ -1,7 +1,9 @@
-"""Boundary IoU: the IoU of what lies within a few pixels of a category's outline, true against predicted.
+"""Boundary IoU: the IoU of the bands along a category's outlines, true against predicted.
 
-Signature: batches of (prediction, target) `b H W` -> IoU per category. Source: Cheng et al., CVPR 2021; unlike there,
-the picture's own edge is no outline, or every background would get it right for nothing. Nor is the border of an
+Signature: batches of (prediction, target) `b H W` -> IoU per category. Source: Cheng et al., CVPR
+    2021; unlike there,
+the picture's own edge is no outline, or every background would get it right for nothing. Nor is the
+    border of an
 ignored region (D70).
 """
 
@@ -26,7 +28,10 @@ class Boundary:
         self.counts: Int[Tensor, "3 t"] = torch.zeros(3, categories, dtype=torch.int64)
 
     def update(self, prediction: Int[Tensor, "b H W"], target: Int[Tensor, "b H W"]) -> None:
-        """Count one batch of label maps; pixels whose target is `ignored` are unknown in both of them (D70)."""
+        """Count one batch of label maps.
+
+        Pixels whose target is `ignored` are unknown in both of them (D70).
+        """
         known = target != self.ignored
         true, found = band(target, known), band(prediction, known)
         both = true & found & (target == prediction)
@@ -42,7 +47,10 @@ class Boundary:
 
     @property
     def iou(self) -> Float[Tensor, " t"]:
-        """Boundary IoU per category, on the CPU; NaN where a category has no outline in any target."""
+        """Boundary IoU per category, on the CPU.
+
+        NaN where a category has no outline in any target.
+        """
         both, true, found = self.counts.cpu()
         return torch.where(true > 0, both.double() / (true + found - both), torch.nan)
 
@@ -50,7 +58,7 @@ class Boundary:
 def band(
     labels: Int[Tensor, "b H W"], known: Bool[Tensor, "b H W"] | None = None
 ) -> Bool[Tensor, "b H W"]:
-    """Return the pixels that have another label near: within `WIDTH` of the diagonal, at least one pixel.
+    """Return the pixels with another label within `WIDTH` of the diagonal, at least one pixel.
 
     Pixels that are not `known` are in no band and make none.
     """
@@ -65,7 +73,7 @@ def band(
 
 
 def _largest_near(values: Int[Tensor, "*rows W"], reach: int) -> Int[Tensor, "*rows W"]:
-    """Return the maximum over `reach` places to both sides, by doubling: log2 passes over the map, not 2 reach + 1."""
+    """Return the maximum over `reach` places to both sides, in log2 passes, by doubling."""
     spread, covered, width = F.pad(values, (reach, reach), value=NOTHING), 1, 2 * reach + 1
     while covered < width:
         step = min(covered, width - covered)

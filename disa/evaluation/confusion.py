@@ -1,6 +1,7 @@
 """How often each category is taken for each other one, and the usual numbers drawn from it.
 
-Signature: batches of (prediction, target) -> counts `t t` -> mIoU, pixel accuracy, mean accuracy, fwIoU.
+Signature: batches of (prediction, target) -> counts `t t` -> mIoU, pixel accuracy, mean accuracy,
+    fwIoU.
 """
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 class Confusion:
     """Counts pixels by (true, predicted) category, batch by batch, on their device.
 
-    Every number is a share in 0..1. Categories without a pixel in any target take no part in the means, except in
-    `miou_all`; what is predicted as them still counts against the others, as in the usual benchmarks.
+    Every number is a share in 0..1. Categories without a pixel in any target take no part in the
+        means, except in
+    `miou_all`; what is predicted as them still counts against the others, as in the usual
+        benchmarks.
     """
 
     def __init__(self, categories: int, ignored: int = 255) -> None:
@@ -20,7 +23,9 @@ class Confusion:
         self.counts: Int[Tensor, "t t"] = torch.zeros(categories, categories, dtype=torch.int64)
 
     def update(self, prediction: Int[Tensor, "*size"], target: Int[Tensor, "*size"]) -> None:
-        """Count the pixels of one batch; those whose target is `ignored` (255, or 65535 in 16 bits) are left out.
+        """Count the pixels of one batch.
+
+        Those whose target is `ignored` (255, or 65535 in 16 bits) are left out.
 
         Raises `ValueError` for a category outside `0 .. categories - 1`.
         """
@@ -33,12 +38,12 @@ class Confusion:
         self.counts = self.counts.to(counts.device) + counts.view(self.categories, self.categories)
 
     def merge(self, other: "Confusion") -> None:
-        """Add what another matrix of the same categories has counted, as if it had been counted here."""
+        """Add the counts of another matrix of the same categories."""
         self.counts = self.counts + other.counts.to(self.counts.device)
 
     @property
     def hits(self) -> Int[Tensor, " t"]:
-        """Pixels of each category that were found, on the CPU, as all that is drawn from the counts."""
+        """Pixels of each category that were predicted rightly, on the CPU."""
         return self.counts.diagonal().cpu()
 
     @property
@@ -70,7 +75,10 @@ class Confusion:
 
     @property
     def miou_all(self) -> float:
-        """Mean IoU over all categories; one that is in no target counts as 0, whatever was predicted (D71)."""
+        """Mean IoU over all categories.
+
+        One that is in no target counts as 0, whatever was predicted (D71).
+        """
         return float(self.iou.nan_to_num().mean())
 
     @property

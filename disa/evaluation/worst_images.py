@@ -1,4 +1,4 @@
-"""The images that a model is worst at, as pictures: truth and prediction, each beside the original."""
+"""The images that a model is worst at, as pictures: truth and prediction side by side."""
 
 from functools import partial
 from pathlib import Path

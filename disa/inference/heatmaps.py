@@ -1,4 +1,4 @@
-"""Where each label looks, for people: (image, saliency, matched, foreground) -> a sheet of heat maps."""
+"""Where each label looks, as a sheet of heat maps for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +21,10 @@ def saliency_sheet(
     matched: Mapping[str, float] | None,
     foreground: Array,
 ) -> Image.Image:
-    """Return a sheet of heat maps, one per label, likeliest first (at most 64), after the foreground mask.
+    """Return the picture, its foreground, and a heat map per label: at most 64, likeliest first.
 
-    A map shows where the label looks, up to its own peak; the caption says how probably the label is there at all.
+    A map shows where the label looks, up to its own peak; the caption says how probably the label
+    is there at all.
     """
     words = sorted(saliency, key=lambda word: -matched[word] if matched else 0)[:SHEET_TILES]
     scale = TILE / max(image.shape[:2])

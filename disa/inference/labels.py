@@ -1,4 +1,4 @@
-"""What a user may call labels, and the rules they obey: "house, boat|ship" -> ("house", "boat|ship").
+"""What a user may call labels: "house, boat|ship" becomes ("house", "boat|ship").
 
 Free of torch, so that the command line can refuse bad labels before the heavy imports.
 """
@@ -20,9 +20,12 @@ TEMPLATES = Path(__file__).with_name("templates.json")
 
 
 def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str, ...]:
-    """Return the labels as the caller spelt them; a string is split at commas and each part stripped.
+    """Return the labels as the caller spelt them.
 
-    Raises `DisaError` for no label, an empty one, and two that are the same but for case, spaces or synonyms.
+    A string is split at commas and each part stripped.
+
+    Raises `DisaError` for no label, an empty one, and two that are the same but for case, spaces or
+    synonyms.
     """
     if not isinstance(labels, Iterable):
         raise DisaError(
@@ -68,12 +71,14 @@ def template_sets() -> dict[str, tuple[str, ...]]:
 
 
 def synonyms(word: str) -> tuple[str, ...]:
-    """Return the names in a label, "boat | ship" -> ("boat", "ship"), with runs of white space made one space."""
+    """Return the names in a label, "boat | ship" -> ("boat", "ship"), white space tidied."""
     return tuple(" ".join(part.split()) for part in word.split("|"))
 
 
 def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Return prompt templates as a tuple; the name of a published set (templates.json) stands for all of its prompts.
+    """Return prompt templates as a tuple.
+
+    The name of a published set (templates.json) stands for all of its prompts.
 
     Raises `DisaError` for none, an unknown name, or a prompt that has no place for the word.
     """
@@ -88,7 +93,8 @@ def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     for template in checked:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise DisaError(
-                f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}", or be the name of a '
+                f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}", or '
+                f"be the name of a "
                 f"published set: {', '.join(known)}"
             )
     if broken := [template for template in checked if not _is_unicode(template)]:
@@ -101,9 +107,10 @@ def parse_background(
 ) -> Background:
     """Return the background policy that a value stands for.
 
-    None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it are background.
-    "saliency": pixels outside the foreground mask are. Words ("wall, floor" or a list): they compete with the labels,
-    and the pixels that they win are background. Raises `DisaError` for anything else.
+    None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it
+    are background. "saliency": pixels outside the foreground mask are. Words ("wall, floor" or a
+    list): they compete with the labels, and the pixels that they win are background. Raises
+    `DisaError` for anything else.
     """
     if background is None or (isinstance(background, str) and background.strip().lower() == "none"):
         return None
@@ -137,7 +144,7 @@ def _background_words(background: str | Sequence[str], words: Sequence[str]) -> 
 
 
 def _is_unicode(text: str) -> bool:
-    """Tell text from bytes that a terminal passed on undecoded, which no tokenizer and no file takes."""
+    """Tell text from undecoded bytes of a terminal, which no tokenizer and no file takes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -13,7 +13,9 @@ SMALLEST, LARGEST = (
     640,
     2400,
 )  # pixels of an overlay's long side; smaller pictures are enlarged, larger ones shrunk
-TINT = 0.6  # share of the label's colour in the blend; the rest is the picture in grey, so that the hue is the label's
+# Share of the label's colour in the blend; the rest is the picture in grey, so that the hue is the
+# label's
+TINT = 0.6
 NAMED_SHARE = 0.01  # of the picture; smaller regions have no room for their word
 PALETTE_BACKGROUND = 255
 
@@ -33,7 +35,8 @@ def overlay(
 ) -> Image.Image:
     """Return the picture tinted by label, with borders, words and a legend on its own panel.
 
-    image: uint8 (H, W, 3); labels: (H, W) index into `words`, negative for background. beside: the original first.
+    image: uint8 (H, W, 3); labels: (H, W) index into `words`, negative for background. beside: the
+        original first.
     """
     width, height = _shown_size(image.shape[1], image.shape[0])
     original = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
@@ -46,9 +49,12 @@ def overlay(
 
 
 def palette_image(labels: Array, words: Sequence[str]) -> Image.Image:
-    """Return a mode P image whose values are the label indices and whose palette shows them; background is 255.
+    """Return a mode P image whose values are the label indices and whose palette shows them.
 
-    More than 255 labels do not fit into it: they give a 16-bit grey image with 65535 for background.
+    Background is 255.
+
+    More than 255 labels do not fit into it: they give a 16-bit grey image with 65535 for
+    background.
     """
     if len(words) > PALETTE_BACKGROUND:
         return Image.fromarray(np.where(labels < 0, 65535, labels).astype(np.uint16))
@@ -72,7 +78,7 @@ def _tint(grey: Array, index: Array, colours: Array) -> Image.Image:
 
 
 def _borders(index: Array, reach: int) -> Array:
-    """Return (H, W) bool: pixels with another region at most `reach` above, below, left or right of them."""
+    """Return which pixels have another region at most `reach` pixels away, along an axis."""
     found = np.zeros(index.shape, bool)
     for shift in range(1, reach + 1):
         down, right = index[shift:] != index[:-shift], index[:, shift:] != index[:, :-shift]
@@ -114,7 +120,7 @@ def _write_words(picture: Image.Image, index: Array, words: Sequence[str]) -> No
 
 
 def _widest_place(region: Array) -> tuple[float, float]:
-    """Return (x, y) of a point as far from the region's border as can be, by wearing the region away."""
+    """Return (x, y) of a point far from the region's border, by wearing the region away."""
     scale = max(1.0, max(region.shape) / 200)
     size = max(1, round(region.shape[1] / scale)), max(1, round(region.shape[0] / scale))
     left = Image.fromarray(region.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
@@ -133,7 +139,7 @@ def _widest_place(region: Array) -> tuple[float, float]:
 
 
 def _framed(mask: Image.Image) -> Image.Image:
-    """Put a black frame of one pixel around a mask, so that it wears away from the picture's edges, too."""
+    """Frame a mask in black, so that it wears away from the picture's edges, too."""
     framed = Image.new("L", (mask.width + 2, mask.height + 2))
     framed.paste(mask, (1, 1))
     return framed
@@ -160,7 +166,9 @@ class Entry(NamedTuple):
 
 
 def legend(labels: Array, words: Sequence[str]) -> list[Entry]:
-    """Return the legend's lines, largest share first; labels found nowhere come last, background after them.
+    """Return the legend's lines, largest share first.
+
+    Labels found nowhere come last, background after them.
 
     Many labels found nowhere take one line: they would hide what was found.
     """
@@ -184,7 +192,7 @@ def legend(labels: Array, words: Sequence[str]) -> list[Entry]:
 
 
 def with_legend(pictures: list[Image.Image], entries: list[Entry]) -> Image.Image:
-    """Put the legend right of an upright picture, otherwise beneath it, in as many columns as needed."""
+    """Put the legend right of an upright picture, otherwise beneath it."""
     gap = max(6, max(pictures[0].size) // 100)
     width, height = sum(picture.width + gap for picture in pictures) - gap, pictures[0].height
     letter = max(16, max(pictures[0].size) / 36)
@@ -225,7 +233,10 @@ def _draw_entry(
     row: int,
     font: Font,
 ) -> None:
-    """Draw a swatch, the word and its share; a label found nowhere gets an empty swatch and faint text."""
+    """Draw a swatch, the word and its share.
+
+    A label found nowhere gets an empty swatch and faint text.
+    """
     x, y = place
     found = entry.share > 0
     pad, middle, start = row // 8, y + row // 2, x + round(1.3 * row)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from disa.errors import DisaError
 
 NAMES = ("whole", "windows", "cat-seg")
-MAX_ASPECT = 8  # a longer picture is squeezed to this in one view, or its long side would not fit into memory
+# A longer picture is squeezed to this in one view, or its long side would not fit into memory
+MAX_ASPECT = 8
 MOST_TOKENS = 2**16  # of one view: attention between tokens grows with their square
 MOST_CANVAS = 100_000_000  # pixels that windows slide over
 
@@ -32,7 +33,10 @@ class Window(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a picture is laid out: the canvas, and the windows of one size that cover it. Sizes are (H, W) in pixels."""
+    """How a picture is laid out: the canvas, and the windows of one size that cover it.
+
+    Sizes are (H, W) in pixels.
+    """
 
     canvas: tuple[int, int]  # that the picture is resized to
     windows: tuple[Window, ...]
@@ -48,7 +52,9 @@ class Layout(NamedTuple):
 
 
 def tile(canvas: tuple[int, int], side: int, stride: int) -> tuple[Window, ...]:
-    """Return square windows, row by row; the last of a row or column is moved inwards to end at the border.
+    """Return square windows, row by row.
+
+    The last of a row or column is moved inwards to end at the border.
 
     A canvas shorter than `side` makes its windows as short.
     """
@@ -65,9 +71,12 @@ class Protocol:
     """One way of showing pictures. Raises `DisaError` for values that make no sense together.
 
     `whole`: the picture in one view, its short side `size` (default: the model's own).
-    `windows`: sliding windows of the model's own size over the picture, for large pictures; `size` is the short side
-    that the picture is resized to first (default: not at all), `overlap` the share of a window that the next one shows.
-    `cat-seg`: the baseline's published protocol: four windows of 384 on 640 x 640 and an overview [B].
+    `windows`: sliding windows of the model's own size over the picture, for large pictures; `size`
+        is the short side
+    that the picture is resized to first (default: not at all), `overlap` the share of a window that
+        the next one shows.
+    `cat-seg`: the baseline's published protocol: four windows of 384 on 640 x 640 and an overview
+        [B].
     """
 
     name: str = "whole"
@@ -100,7 +109,7 @@ class Protocol:
         return Layout(canvas, tile(canvas, side, stride), (side, side))
 
     def whole_size(self, height: int, width: int, side: int, patch: int) -> tuple[int, int]:
-        """Return (H, W) of a single view: short side `size`, the aspect kept, multiples of the patch."""
+        """Return (H, W) of a single view: the aspect kept, sides multiples of the patch."""
         short = side if self.size is None else self.size
         if short < patch:
             raise DisaError(
@@ -113,16 +122,18 @@ class Protocol:
         )
         if (high // patch) * (wide // patch) > MOST_TOKENS:
             raise DisaError(
-                f"one view of {wide} x {high} pixels would take hours; choose a smaller size or sliding windows "
+                f"one view of {wide} x {high} pixels would take hours; choose a smaller size or "
+                "sliding windows "
                 '(--protocol windows, protocol="windows")'
             )
         return high, wide
 
     def _canvas(self, height: int, width: int, side: int, patch: int) -> tuple[int, int]:
-        """Return the (H, W) that windows slide over: no side shorter than a window, multiples of the patch."""
+        """Return the (H, W) that windows slide over, at least a window, multiples of the patch."""
         if self.size is not None and self.size < side:
             raise DisaError(
-                f'size {self.size} is smaller than a window of the model, {side}; use the protocol "whole"'
+                f"size {self.size} is smaller than a window of the model, {side}; use the protocol "
+                '"whole"'
             )
         scale = (
             max(self.size or 0, side) / min(height, width)
@@ -134,13 +145,17 @@ class Protocol:
         )
         if high * wide > MOST_CANVAS:
             raise DisaError(
-                f"windows over {wide} x {high} pixels are more than {MOST_CANVAS:,}; choose a smaller size"
+                f"windows over {wide} x {high} pixels are more than {MOST_CANVAS:,}; choose a "
+                "smaller size"
             )
         return high, wide
 
 
 def shortest_edge(height: int, width: int) -> tuple[int, int]:
-    """Return (H, W) with a short side of 640, unless the long one would exceed 2,560. Baseline quirk 2."""
+    """Return (H, W) with a short side of 640, unless the long one would exceed 2,560.
+
+    Baseline quirk 2.
+    """
     scale = min(CATSEG_SHORT_SIDE / min(height, width), CATSEG_LONGEST_SIDE / max(height, width))
     return int(height * scale + 0.5), int(width * scale + 0.5)
 

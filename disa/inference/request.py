@@ -44,7 +44,10 @@ class Request:
     max_pixels: int = MAX_PIXELS
 
     def parse(self) -> "Query":
-        """Return what this asks for. Raises `DisaError` for labels or options that make no sense."""
+        """Return what this asks for.
+
+        Raises `DisaError` for labels or options that make no sense.
+        """
         return parse_query(
             self._labels(),
             background=self.background,

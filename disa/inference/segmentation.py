@@ -1,4 +1,4 @@
-"""One picture's result, in the caller's words: labels (H, W), scores (t, H, W), saliency and foreground (H, W)."""
+"""One picture's result, at the picture's own size, and the files that it is saved to."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -29,11 +29,15 @@ FOREGROUND_DENSITY = 1.5  # above it a pixel is foreground; the best value on pi
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What the model says about one picture. Everything has the picture's own size; `words` are the caller's."""
+    """What the model says about one picture.
+
+    Everything has the picture's own size; `words` are the caller's.
+    """
 
     image: Pixels  # (H, W, 3)
     words: tuple[str, ...]
-    labels: Array  # (H, W) int32: index into `words`, or -1 where a background policy found none of them
+    # (H, W) int32: index into `words`, or -1 where a background policy found none of them
+    labels: Array
     confidence: Array  # (H, W) float32 in 0..1: the best score, background words included
     background: Background = None  # the policy of the call
     scores: Array | None = None  # (t, H, W) float32 in 0..1 per label, not competing; if asked for
@@ -46,7 +50,9 @@ class Segmentation:
 
     @property
     def saliency(self) -> Mapping[str, Array]:
-        """Where each label looks: word -> (H, W) float32, its own peak at 1. `matched` says whether it is there.
+        """Where each label looks: word -> (H, W) float32, its own peak at 1.
+
+        `matched` says whether it is there.
 
         Raises `DisaError` for a model without the SDM.
         """
@@ -58,13 +64,14 @@ class Segmentation:
 
     @property
     def foreground(self) -> Array:
-        """Return (H, W) bool: the things that the matching labels point at, of whatever class (`foreground_density`).
+        """Return (H, W) bool: the things that the matching labels point at, whatever they are.
 
         Raises `DisaError` for a model without the SDM.
         """
         if self.token_density is None:
             raise DisaError(
-                "the foreground mask needs a model with the SDM; this one has none (disentangle=False)"
+                "the foreground mask needs a model with the SDM; this one has none "
+                "(disentangle=False)"
             )
         return _enlarged(self.token_density, self.labels.shape) > FOREGROUND_DENSITY
 
@@ -87,7 +94,7 @@ class Segmentation:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: size, and per word its area in pixels, share of the picture, mean score and match."""
+        """Return plain data: the size, and each label's area, share, mean score and match."""
         height, width = self.labels.shape
         means = self.mean_scores
         words = [
@@ -119,9 +126,12 @@ class Segmentation:
         saliency: bool = False,
         beside: bool = False,
     ) -> list[Path]:
-        """Write STEM_overlay.png, STEM_labels.png and STEM.json (and more if asked for); return the paths.
+        """Write STEM_overlay.png, STEM_labels.png and STEM.json (and more if asked for).
 
-        `stem` is the source file's unless given. Scores, where kept, go to STEM_scores.npz. Each file appears whole or
+        Return the paths.
+
+        `stem` is the source file's unless given. Scores, where kept, go to STEM_scores.npz. Each
+            file appears whole or
         not at all. Raises `DisaError` if the folder cannot be written.
         """
         folder = Path(folder)
@@ -200,7 +210,7 @@ def foreground_density(
 
 
 class _SaliencyMaps(Mapping[str, Array]):
-    """Maps made when asked for: all of them at full size would fill the memory of a call with many labels."""
+    """Maps made when asked for: all of them at full size would fill the memory."""
 
     def __init__(self, words: tuple[str, ...], tokens: Array, shape: tuple[int, ...]) -> None:
         self._words, self._tokens, self._shape = words, tokens, shape

@@ -45,8 +45,10 @@ class TextEncoder:
     ) -> Float[Tensor, "t p d"]:
         """Embed words with prompts ("a picture of a {}"); None: the model's own templates.
 
-        `p` is the model's number of prompts. As many templates take one place each; any other number is averaged and
-        the average takes every place. A word's synonyms ("boat|ship") are averaged, too; all is normalised again.
+        `p` is the model's number of prompts. As many templates take one place each; any other
+            number is averaged and
+        the average takes every place. A word's synonyms ("boat|ship") are averaged, too; all is
+            normalised again.
         Words are taken as they are: `labels.parse_labels` finds empty ones and duplicates.
         Raises `DisaError` for a label longer than the context.
         """
@@ -70,14 +72,18 @@ class TextEncoder:
         self._cache.clear()
 
     def tokenize(self, names: Sequence[str], templates: Sequence[str]) -> Int[Tensor, "m p l"]:
-        """Return the ids of each name in each template, padded with 0. Raises `DisaError` for one that is too long."""
+        """Return the ids of each name in each template, padded with 0.
+
+        Raises `DisaError` for one that is too long.
+        """
         texts = [template.replace("{}", name) for name in names for template in templates]
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         for index, row in enumerate(rows):
             if len(row) > self.context_length:
                 raise DisaError(
-                    f'the label "{_shortened(names[index // len(templates)])}" is too long: {len(row)} tokens with its '
-                    f'prompt "{templates[index % len(templates)]}", the model reads {self.context_length}'
+                    f'the label "{_shortened(names[index // len(templates)])}" is too long: '
+                    f'{len(row)} tokens with its prompt "{templates[index % len(templates)]}", '
+                    f"the model reads {self.context_length}"
                 )
             row += [0] * (self.context_length - len(row))
         return rearrange(torch.tensor(rows), "(m p) l -> m p l", p=len(templates))

@@ -2,7 +2,8 @@
 
 `pixels 3 y x -> views v 3 h w`, `logits v t h4 w4 -> probabilities t H W`
 
-Windows wrap the model from outside; the model knows none. Which layout a protocol stands for is in protocol.py.
+Windows wrap the model from outside; the model knows none. Which layout a protocol stands for is in
+protocol.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,9 @@ def views(
 def cut(
     layout: Layout, picture: Num[Tensor, "3 y x"], batch: int
 ) -> Iterator[Float[Tensor, "v 3 h w"]]:
-    """Yield the views in batches, windows row by row, the overview last. Resizing is bilinear, not antialiased [B].
+    """Yield the views in batches, windows row by row, the overview last.
+
+    Resizing is bilinear, not antialiased [B].
 
     Only the views of one batch are held at a time.
     """
@@ -59,9 +62,10 @@ def cut(
 
 
 def blend(layout: Layout, logits: Float[Tensor, "v t h4 w4"]) -> Float[Tensor, "t H W"]:
-    """Return probabilities: each view's are averaged where windows overlap, then with the overview's. Quirk 22.
+    """Return probabilities, averaged where windows overlap, then with the overview (quirk 22).
 
-    They have the canvas's size. A single view is not blended: its map stays 4h x 4w, as in the baseline (quirk 23).
+    They have the canvas's size. A single view is not blended: its map stays 4h x 4w, as in the
+    baseline (quirk 23).
     """
     if layout.views == 1:
         return logits[0].sigmoid()
@@ -78,7 +82,7 @@ def blend(layout: Layout, logits: Float[Tensor, "v t h4 w4"]) -> Float[Tensor, "
 
 
 def stitch(layout: Layout, maps: Float[Tensor, "v t h w"]) -> Float[Tensor, "t y x"]:
-    """Return one map per category on the canvas's token grid: the overview's, or the windows' averaged."""
+    """Return a map per label on the canvas's token grid: the overview's, or the windows' mean."""
     if layout.overview or layout.views == 1:
         return maps[-1]
     token = layout.windows[0].height // maps.shape[2]  # pixels of the canvas
@@ -92,7 +96,7 @@ def stitch(layout: Layout, maps: Float[Tensor, "v t h w"]) -> Float[Tensor, "t y
 
 
 def strongest(layout: Layout, matched: Float[Tensor, "v t"]) -> Float[Tensor, " t"]:
-    """Return the matched logit of the picture: the overview's, or that of the window that shows the label best."""
+    """Return the picture's matched logit: the overview's, or the best window's."""
     return matched[-1] if layout.overview else matched.amax(0)
 
 

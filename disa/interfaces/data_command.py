@@ -1,4 +1,4 @@
-"""`disa data ...`, `disa vocabulary` and `disa picturebook`: data sets before any model sees them."""
+"""`disa data ...`, `disa vocabulary`, `disa picturebook`: data before any model sees it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

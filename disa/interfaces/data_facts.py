@@ -50,7 +50,7 @@ def prepared_line(benchmark: Benchmark, root: Path, split: str) -> str:
 
 
 def histogram(dataset: PairedDataset, found: Findings) -> str:
-    """Return a line per category: its index, name, in how many images it is, its share of the labelled pixels."""
+    """Return a line per category: index, name, number of images, share of labelled pixels."""
     categories = dataset.vocabulary.categories
     sources = dataset.vocabulary.source_ids
     counts = [found.pixels[source] for source in sources]

@@ -1,4 +1,7 @@
-"""What a model consists of and what a picture costs; nothing is computed, so it is quick for any size."""
+"""What a model consists of and what a picture costs.
+
+Nothing is computed, so it is quick for any size.
+"""
 
 from typing import Any
 
@@ -26,7 +29,7 @@ AS_PUBLISHED: dict[str, dict[str, float]] = {
 
 
 def facts(model: str, labels: int, size: int | None) -> dict[str, Any]:
-    """Return what `disa info --json` prints: parameters, trainable parameters and operations, by part, with totals."""
+    """Return what `disa info --json` prints: parameters and operations by part."""
     built, recipe = _on_meta(model)
     config, counted = built.config, parameters(built)
     side, patch = size or config.backbone_image_size, built.backbone.patch_size
@@ -93,12 +96,14 @@ def lines_below(data: dict[str, Any]) -> list[str]:
         )
         lines.append(f"Trainable, head included, by backbone_finetune: {modes}{beside}.")
     lines.append(
-        f"Operations: one picture of {data['size']} x {data['size']} pixels with {labels} labels, two for a "
+        f"Operations: one picture of {data['size']} x {data['size']} pixels with {labels} labels, "
+        "two for a "
         "multiplication and an addition; CLIP text counts once per set of labels."
     )
     flops = protocol["operations"] / 1e9
     lines.append(
-        f"The protocol cat-seg: {protocol['views']} views, {flops:,.0f} GFLOP = {flops / 2:,.0f} GMAC without CLIP text"
+        f"The protocol cat-seg: {protocol['views']} views, {flops:,.0f} GFLOP = {flops / 2:,.0f} "
+        "GMAC without CLIP text"
         + _beside(published, "gflops", " GFLOPs at 171 labels; how they were counted is not")
         + "."
     )
@@ -110,7 +115,7 @@ def _beside(published: dict[str, float], name: str, unit: str) -> str:
 
 
 def _on_meta(model: str) -> tuple[Disa | DenseClip, str | None]:
-    """Return the model without memory, and its recipe if it has one: nothing is downloaded for a published name."""
+    """Return the model on the meta device, and its recipe if it has one; nothing is fetched."""
     bundled = [entry.name for entry in models()]
     entry = PUBLISHED.get(model)
     recipe = (

@@ -1,4 +1,4 @@
-"""`disa models`, `disa info` and `disa convert`: which models there are, and what they are made of."""
+"""`disa models`, `disa info` and `disa convert`: which models there are, and of what."""
 
 from dataclasses import dataclass
 from pathlib import Path

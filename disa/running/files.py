@@ -13,12 +13,16 @@ from typing import IO, Any
 
 from disa.errors import DisaError
 
-# Of a picture: more than cameras make (about 12,000 x 8,300), less than what fills a laptop's memory.
+# Of a picture: more than cameras make (about 12,000 x 8,300), less than what fills a laptop's
+# memory.
 MAX_PIXELS = 100_000_000
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder and try to write into it. Raises `DisaError` if that fails, before any work is done."""
+    """Make the folder and try to write into it.
+
+    Raises `DisaError` if that fails, before any work is done.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -34,7 +38,10 @@ def prepare_folder(folder: Path) -> None:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the folder that a file will be written to. Raises `DisaError` if it cannot be, or if `path` is a folder."""
+    """Make the folder that a file will be written to.
+
+    Raises `DisaError` if it cannot be, or if `path` is a folder.
+    """
     if path.is_dir():
         raise DisaError(
             f"{path}: is a folder; name the file to write, such as {path / 'result.json'}"
@@ -43,7 +50,10 @@ def prepare_file(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let `write` fill a file that appears at `path` in one step. Raises `DisaError` if the disk refuses."""
+    """Let `write` fill a file that appears at `path` in one step.
+
+    Raises `DisaError` if the disk refuses.
+    """
 
     def fill(draft: Path) -> None:
         with draft.open("wb") as file:
@@ -65,7 +75,7 @@ def write_json(path: Path, data: Any, indent: int = 1) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a neighbour of `path`, then put it in place, so that no reader ever sees half a file.
+    """Let `write` fill a neighbour of `path`, then put it in place: nobody sees half a file.
 
     An interruption leaves the old file or the new one. Raises what `write` and the disk raise.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question asked between two steps, so that a run can save and leave cleanly."""
+"""Ctrl-C and SIGTERM as a question between two steps: a run can save and leave cleanly."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,7 +8,10 @@ INTERRUPTED = 130  # exit code of a command that was interrupted, as shells give
 
 
 class Interruption:
-    """Turns the first SIGINT or SIGTERM into the flag `asked`; the second one has its usual effect."""
+    """Turns the first SIGINT or SIGTERM into the flag `asked`.
+
+    The second one has its usual effect.
+    """
 
     def __init__(self) -> None:
         """Nothing asked for yet."""

@@ -1,6 +1,7 @@
 """Several processes that share one evaluation, as torchrun and `accelerate launch` start them.
 
-Signature: environment (RANK, WORLD_SIZE, LOCAL_RANK) -> Processes. What they exchange are sums of counts, on the CPU.
+Signature: environment (RANK, WORLD_SIZE, LOCAL_RANK) -> Processes. What they exchange are sums of
+    counts, on the CPU.
 """
 
 import os
@@ -45,7 +46,7 @@ class Processes:
         return values
 
     def device(self, name: str) -> str:
-        """Return this process's device: of several on one machine, "auto" and "cuda" mean one GPU each.
+        """Return this process's device; for several, "auto" and "cuda" mean one GPU each.
 
         Raises `DisaError` for one GPU that several would share.
         """
@@ -53,7 +54,8 @@ class Processes:
             return name
         if name.startswith("cuda:"):
             raise DisaError(
-                f"--device {name}: {self.count} processes cannot share it; use --device cuda, a GPU for each"
+                f"--device {name}: {self.count} processes cannot share it; use --device cuda, a "
+                "GPU for each"
             )
         return (
             f"cuda:{self.local_rank}"
@@ -71,7 +73,7 @@ _PEER_GONE = (
 
 
 def is_first() -> bool:
-    """Whether this process is the first of its like, or alone: the one that speaks after all have left."""
+    """Whether this process is the first or the only one: it speaks after all have left."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -79,7 +81,8 @@ def is_first() -> bool:
 def join(backend: str = "gloo") -> Iterator[Processes]:
     """Join the other processes, if a launcher started several; `backend` as torch names it.
 
-    Raises `DisaError` if the launcher's variables make no sense, and in the others when one of them stops.
+    Raises `DisaError` if the launcher's variables make no sense, and in the others when one of them
+    stops.
     """
     try:
         rank, count, local = (

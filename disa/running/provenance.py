@@ -1,4 +1,4 @@
-"""Where a number comes from: (model, weights) -> command, versions, commit, date, machine, for every JSON file."""
+"""Where a number comes from: weights, command, versions, commit, date, machine."""
 
 import hashlib
 import platform
@@ -14,7 +14,7 @@ from disa.running.files import file_sha256
 
 
 def provenance(model: str, path: Path) -> dict[str, Any]:
-    """Return what makes numbers repeatable: weights, command, versions, commit (None outside a checkout), date."""
+    """Return what makes numbers repeatable; the commit is None outside a checkout."""
     return {"model": model, "weights_sha256": weights_sha256(path)} | code_and_machine()
 
 
@@ -33,7 +33,8 @@ def code_and_machine() -> dict[str, Any]:
 def weights_sha256(model: Path) -> str:
     """Return the checksum of a model's weights, as `sha256sum` prints it for a single file.
 
-    Weights in several files are known by the checksum of their checksums, a line each, by file name.
+    Weights in several files are known by the checksum of their checksums, a line each, by file
+    name.
     """
     whole = [model, model / "model.safetensors", model / "pytorch_model.bin"]
     if file := next((path for path in whole if path.is_file()), None):
@@ -44,7 +45,10 @@ def weights_sha256(model: Path) -> str:
 
 @cache
 def commit() -> str | None:
-    """Return the checkout's commit, with a + if files have changed since; None for an installed package."""
+    """Return the checkout's commit, with a + if files have changed since.
+
+    None for an installed package.
+    """
     here = Path(__file__).parent
     try:
         asked = [

@@ -1,4 +1,4 @@
-"""CAT-Seg's published checkpoints -> `Disa` in its baseline configuration, nothing added, nothing left over.
+"""CAT-Seg's published checkpoints as a `Disa` in its baseline configuration.
 
 `official state dict -> ModelConfig, our state dict`. Source: baseline [B], commit 6d3a188.
 """
@@ -53,7 +53,7 @@ RULES = (
 
 
 def unpack(checkpoint: Any) -> dict[str, Tensor]:
-    """Return the state dict in what a checkpoint file held: it itself, or what detectron2 keeps under `model`.
+    """Return the state dict of a checkpoint, which detectron2 keeps under `model`.
 
     Raises `DisaError` if there is none.
     """
@@ -66,7 +66,9 @@ def unpack(checkpoint: Any) -> dict[str, Tensor]:
 
 
 def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
-    """Return the baseline's configuration with every size that the shapes tell; the others are the published ones.
+    """Return the baseline's configuration with every size that the shapes tell.
+
+    The others are the published ones.
 
     Raises `DisaError` naming the first tensor that is missing or does not fit the architecture.
     """
@@ -87,7 +89,8 @@ def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
         ) from None
     if prompts != 1:
         raise DisaError(
-            f"{HEAD}conv1.weight reads {prompts} prompts per category; only models with one can be read"
+            f"{HEAD}conv1.weight reads {prompts} prompts per category; only models with one can be "
+            "read"
         )
     try:
         clip = openai_config(_clip_part(official))
@@ -117,9 +120,12 @@ def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
 def from_catseg(
     official: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the official weights in 32 bit under our names; `expected` is the state dict of a baseline `Disa`.
+    """Return the official weights in 32 bit under our names.
 
-    Raises `DisaError` that names every missing, left-over or misshaped tensor, by its official name where it has one.
+    `expected` is the state dict of a baseline `Disa`.
+
+    Raises `DisaError` that names every missing, left-over or misshaped tensor, by its official name
+    where it has one.
     """
     ours = {
         f"backbone.clip.{name}": value for name, value in from_openai(_clip_part(official)).items()
@@ -139,7 +145,8 @@ def from_catseg(
     faults = [f"missing {name}" for name in expected if name not in ours]
     faults += [f"left over {origin.get(name, name)}" for name in ours if name not in expected]
     faults += [
-        f"{origin.get(name, name)} has shape {tuple(ours[name].shape)}, expected {tuple(value.shape)}"
+        f"{origin.get(name, name)} has shape {tuple(ours[name].shape)}, expected "
+        f"{tuple(value.shape)}"
         for name, value in expected.items()
         if name in ours and ours[name].shape != value.shape
     ]

@@ -1,6 +1,7 @@
-"""A CLIP from its files: a transformers folder or OpenAI's .pt -> CLIPConfig data and weights of `CLIPModel`, 32 bit.
+"""A CLIP from its files: a transformers folder, or tensors under OpenAI's names.
 
-Weights come as safetensors, in one file or several, or as PyTorch's own files, which run nothing (torch_file.py).
+Weights come as safetensors, in one file or several, or as PyTorch's own files, which run nothing
+(torch_file.py).
 """
 
 import json
@@ -37,8 +38,10 @@ GRID = 24  # tokens a side at which CLIPs for pictures of 224 pixels and more ar
 def load_clip(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return `CLIPConfig` data and state dict, in 32 bit whatever the file holds (decision D52).
 
-    `source` is a folder that transformers' `save_pretrained` wrote, or OpenAI's file, whose activation is always
-    QuickGELU. Raises `DisaError` for missing, damaged or partial files and for other kinds of model.
+    `source` is a folder that transformers' `save_pretrained` wrote, or OpenAI's file, whose
+        activation is always
+    QuickGELU. Raises `DisaError` for missing, damaged or partial files and for other kinds of
+        model.
     """
     source = Path(source)
     if source.is_dir():
@@ -59,7 +62,7 @@ def fill_clip(backbone: Backbone, state: Mapping[str, Tensor], source: Path) -> 
 
 
 def read_clip_config(source: Path) -> dict[str, Any]:
-    """Return `CLIPConfig` data of a folder, without its weights, or of OpenAI's file, from the shapes in it."""
+    """Return `CLIPConfig` data of a folder, or of a file from the shapes in it."""
     return _folder_config(source) if source.is_dir() else _openai_file(source)[0]
 
 
@@ -73,9 +76,12 @@ def is_clip_folder(folder: Path) -> bool:
 
 
 def dense_config(clip: Mapping[str, Any]) -> ModelConfig:
-    """Return the configuration of a CLIP that is used alone; guidance blocks, which it does not need, as in [B].
+    """Return the configuration of a CLIP that is used alone.
 
-    CLIPs for pictures of 224 pixels and more get the baseline's 24 x 24 tokens, smaller ones their own grid.
+    Guidance blocks, which it does not need, as in [B].
+
+    CLIPs for pictures of 224 pixels and more get the baseline's 24 x 24 tokens, smaller ones their
+    own grid.
     """
     vision = clip.get("vision_config") or {}
     native, patch = (
@@ -91,7 +97,7 @@ def dense_config(clip: Mapping[str, Any]) -> ModelConfig:
 
 
 def guidance_blocks(depth: int) -> tuple[int, int]:
-    """Return the image blocks to tap, a third and two thirds of the way: (3, 7) of 12, (7, 15) of 24 [B]."""
+    """Return the blocks to tap, at one and two thirds: (3, 7) of 12, (7, 15) of 24 [B]."""
     return max(0, depth // 3 - 1), max(0, 2 * depth // 3 - 1)
 
 

@@ -1,4 +1,7 @@
-"""Other people's checkpoints -> model folders that `disa.load` reads; all is checked before anything is written."""
+"""Other people's checkpoints -> model folders that `disa.load` reads.
+
+All is checked before anything is written.
+"""
 
 import os
 import shutil
@@ -21,8 +24,10 @@ def convert_catseg(
 ) -> DisaError | None:
     """Write the model folder `out` from a CAT-Seg checkpoint and CLIP's `tokenizer.json`.
 
-    The folder appears whole or not at all. A tokenizer that does not fit the text tower is an error, or, unless it
-    `must_fit`, left out: the reason is returned then. Raises `DisaError` naming the file and every tensor that is
+    The folder appears whole or not at all. A tokenizer that does not fit the text tower is an
+        error, or, unless it
+    `must_fit`, left out: the reason is returned then. Raises `DisaError` naming the file and every
+        tensor that is
     missing, left over or of another shape; for a file with code in it; if `out` holds something.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -53,7 +58,7 @@ def convert_catseg(
 
 
 def read_catseg(checkpoint: Path) -> Disa:
-    """Return the baseline with the weights of a CAT-Seg checkpoint, in evaluation mode and 32 bit."""
+    """Return the baseline with a CAT-Seg checkpoint's weights, for evaluation, in 32 bit."""
     held = read_torch_file(checkpoint)
     try:
         official = unpack(held)

@@ -1,7 +1,8 @@
 """Published models, fetched from the Hub once: name or Hub id -> folder.
 
-CLIPs stay in the Hub's own cache. CAT-Seg's checkpoints are converted once into ours; the sha256 of a checkpoint is
-recorded when it is first seen, and another file under the same name is refused from then on.
+CLIPs stay in the Hub's own cache. CAT-Seg's checkpoints are converted once into ours; the sha256 of
+a checkpoint is recorded when it is first seen, and another file under the same name is refused from
+then on.
 """
 
 import json
@@ -24,11 +25,11 @@ LICENCE = "see the repository; the code of CAT-Seg is under the MIT licence"
 
 
 def model_folder(name_or_folder: str | PathLike[str]) -> Path:
-    """Return where a model lies: a bundled one, a folder, OpenAI's .pt file, or what is fetched from the Hub.
+    """Return where a model lies, after fetching it from the Hub if need be.
 
-    A bundled name goes first, then what exists on disk ("./mini" is a folder), then published names, then Hub ids.
-    A folder is disa's or a CLIP's in transformers' form. Raises `DisaError` for an unknown name, a folder that lacks
-    a file of a model, and a Hub that cannot be reached.
+    A bundled name goes first, then what exists on disk ("./mini" is a folder), then published
+    names, then Hub ids. A folder is disa's or a CLIP's in transformers' form. Raises `DisaError`
+    for an unknown name, a folder that lacks a file of a model, and a Hub that cannot be reached.
     """
     name = fspath(name_or_folder)
     known = {entry.name: entry.folder for entry in models()}
@@ -41,14 +42,16 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
         return path
     if name in UNPUBLISHED:
         raise DisaError(
-            f"{name}: nobody published weights of DiSa; train them (disa train {UNPUBLISHED[name]}, docs/training.md), "
+            f"{name}: nobody published weights of DiSa; train them (disa train "
+            f"{UNPUBLISHED[name]}, docs/training.md), "
             "or use its baseline cat-seg-b or cat-seg-l"
         )
     if name in PUBLISHED or is_hub_id(name):
         return fetch_model(name)
     names = ", ".join(known) or "none, the weights are missing"
     raise DisaError(
-        f'unknown model "{name}"; models that come with disa: {names}; published ones: {", ".join(PUBLISHED)}; '
+        f'unknown model "{name}"; models that come with disa: {names}; published ones: '
+        f"{', '.join(PUBLISHED)}; "
         "or give a model folder or a Hub id such as openai/clip-vit-base-patch16"
     )
 
@@ -68,7 +71,7 @@ def _checked(folder: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where converted models are kept: $DISA_CACHE, else `disa` in the user's cache folder."""
+    """Return where converted models are kept: $DISA_CACHE, else the user's cache folder."""
     if own := os.environ.get("DISA_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "disa"
@@ -77,7 +80,8 @@ def cache_folder() -> Path:
 def fetch_model(name: str) -> Path:
     """Return the folder of a published model's name or of a repository on the Hub.
 
-    Raises `DisaError` if there is no network and nothing in the cache, or if the repository is no model of ours.
+    Raises `DisaError` if there is no network and nothing in the cache, or if the repository is no
+    model of ours.
     """
     entry = PUBLISHED.get(name)
     if entry is not None and entry.checkpoint is not None:
@@ -102,12 +106,13 @@ def _fetch_folder(repository: str) -> Path:
 
 
 def _check_activation(repository: str, folder: Path) -> None:
-    """Refuse a configuration that would run OpenAI's weights with another activation: wrong numbers, and no error."""
+    """Refuse another activation than OpenAI's weights had: wrong numbers, and no error."""
     clip = CLIPConfig(**read_clip_config(folder))
     for tower in (clip.text_config, clip.vision_config):
         if tower.hidden_act != "quick_gelu":
             raise DisaError(
-                f"{folder / 'config.json'}: says {tower.hidden_act}, but OpenAI trained {repository} with quick_gelu; "
+                f"{folder / 'config.json'}: says {tower.hidden_act}, but OpenAI trained "
+                f"{repository} with quick_gelu; "
                 "mend it, or its numbers are silently wrong"
             )
 
@@ -138,7 +143,8 @@ def _remember(file: str, sha256: str) -> None:
         raise DisaError(f"{path}: damaged; delete it, and the files will be trusted anew") from None
     if known.setdefault(file, sha256) != sha256:
         raise DisaError(
-            f"{file}: has sha256 {sha256}, but {known[file]} when it was first used; if its authors replaced it, "
+            f"{file}: has sha256 {sha256}, but {known[file]} when it was first used; if its "
+            "authors replaced it, "
             f"delete its line in {path}"
         )
     write_whole(path, lambda out: out.write(json.dumps(known, indent=1, sort_keys=True).encode()))

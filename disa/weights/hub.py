@@ -30,8 +30,10 @@ def fetch(
 ) -> Path:
     """Return the file's path in the Hub's cache, after downloading it if need be.
 
-    `options` go to `huggingface_hub.hf_hub_download`. Raises `DisaError` that names repository and file, where they
-    were looked for, and what to do; `FileNotFoundError` if the repository is there and lacks the file.
+    `options` go to `huggingface_hub.hf_hub_download`. Raises `DisaError` that names repository and
+        file, where they
+    were looked for, and what to do; `FileNotFoundError` if the repository is there and lacks the
+        file.
     """
     from huggingface_hub import constants, errors, hf_hub_download
 
@@ -64,7 +66,8 @@ def fetch(
                 f"{what}: {reason}; free space, or set HF_HOME to another folder"
             ) from None
         raise Unreachable(
-            f"{what}: not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot be reached; "
+            f"{what}: not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot "
+            "be reached; "
             "connect to a network once, or get the file elsewhere and give its path"
         ) from None
 
@@ -95,7 +98,10 @@ def commit_of(path: Path) -> str | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's log of every attempt off the terminal; what failed is said once, at the end."""
+    """Keep the library's log of every attempt off the terminal.
+
+    What failed is said once, at the end.
+    """
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.CRITICAL)

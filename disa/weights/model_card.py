@@ -1,4 +1,4 @@
-"""The model card of a model folder, README.md: what it is, how to use it, where its numbers come from."""
+"""The model card of a model folder: what it is, how to use it, where it comes from."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -33,7 +33,8 @@ def model_card(
         "---",
         f"# {title}",
         "",
-        "Open-vocabulary semantic segmentation: a mask for any label that you name. Read by the Python package `disa` "
+        "Open-vocabulary semantic segmentation: a mask for any label that you name. Read by the "
+        "Python package `disa` "
         f"(written by version {__version__}).",
         "",
         "```python",

@@ -1,4 +1,4 @@
-"""A model as a folder: `model.safetensors` and `config.json`, written whole, checked before memory is taken."""
+"""A model as a folder: written whole, and checked before memory is taken."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -104,7 +104,10 @@ def load_disa(folder: str | Path, **hub_options: Any) -> Disa:
 
 
 def read_config(folder: str | Path) -> ModelConfig:
-    """Return the configuration in a model folder. Raises `DisaError` naming the file and what is wrong with it."""
+    """Return the configuration in a model folder.
+
+    Raises `DisaError` naming the file and what is wrong with it.
+    """
     path = Path(folder) / CONFIG
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -126,7 +129,8 @@ def read_config(folder: str | Path) -> ModelConfig:
         )
     if data.get("format") != FORMAT:
         raise DisaError(
-            f"{path}: format {data.get('format')!r}, this version reads {FORMAT}; install a matching disa"
+            f"{path}: format {data.get('format')!r}, this version reads {FORMAT}; install a "
+            "matching disa"
         )
     try:
         return ModelConfig.from_dict(data["model"])
@@ -137,7 +141,10 @@ def read_config(folder: str | Path) -> ModelConfig:
 
 
 def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) -> Model:
-    """Return `make()` on the meta device: no memory is taken. Raises `DisaError` if the numbers fit no network."""
+    """Return `make()` on the meta device: no memory is taken.
+
+    Raises `DisaError` if the numbers fit no network.
+    """
     path = Path(folder) / CONFIG
     try:
         towers = [
@@ -159,18 +166,23 @@ def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) ->
 
 
 def read_weights(folder: str | Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights in 32 bit. The header is compared with `expected` first, before any tensor is read."""
+    """Return the weights in 32 bit.
+
+    The header is compared with `expected` first, before any tensor is read.
+    """
     path = Path(folder) / WEIGHTS
     try:
         with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             check(path, {name: tuple(part.get_shape()) for name, part in slices.items()}, expected)
             for name, part in slices.items():
                 if part.get_dtype() not in STORED:
                     raise DisaError(
-                        f"{path}: {name} is stored as {part.get_dtype()}; expected {', '.join(STORED)}"
+                        f"{path}: {name} is stored as {part.get_dtype()}; expected "
+                        f"{', '.join(STORED)}"
                     )
-            # copies: aligned memory, so that results are bitwise those of the saved model, and no longer the file's
+            # copies: aligned memory, so that results are bitwise those of the saved model, and no
+            # longer the file's
             return {name: file.get_tensor(name).to(torch.float32, copy=True) for name in slices}
     except FileNotFoundError as error:
         raise DisaError(
@@ -185,10 +197,11 @@ def read_weights(folder: str | Path, expected: Mapping[str, Tensor]) -> dict[str
 def check(
     path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]
 ) -> None:
-    """Raise `DisaError` naming the first tensor that is missing, left over or of another shape than expected."""
+    """Raise `DisaError` naming the first tensor that is missing, left over or misshaped."""
     if missing := sorted(set(expected) - set(shapes)):
         raise DisaError(
-            f"{path}: lacks {missing[0]}{_more(missing)}; it belongs to another model or configuration"
+            f"{path}: lacks {missing[0]}{_more(missing)}; it belongs to another model or "
+            "configuration"
         )
     if foreign := sorted(set(shapes) - set(expected)):
         raise DisaError(
@@ -197,7 +210,8 @@ def check(
     for name, shape in shapes.items():
         if tuple(shape) != tuple(expected[name].shape):
             raise DisaError(
-                f"{path}: {name} has shape {tuple(shape)}, {CONFIG} says {tuple(expected[name].shape)}; "
+                f"{path}: {name} has shape {tuple(shape)}, {CONFIG} says "
+                f"{tuple(expected[name].shape)}; "
                 "use weights and configuration of one model"
             )
 

@@ -1,4 +1,7 @@
-"""Which models there are, and where: name, folder, file or Hub id -> path. Free of torch, for quick refusals."""
+"""Which models there are, and where: name, folder, file or Hub id -> path.
+
+Free of torch, for quick refusals.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,7 +9,8 @@ from typing import NamedTuple
 WEIGHTS = Path(__file__).parent.parent / "weights"
 FILES = ("model.safetensors", "config.json", "tokenizer.json")
 KNOWS = {
-    "mini": "the picturebook world: small drawn scenes of house, tree, boat, sea, grass, ...; not photographs",
+    "mini": "the picturebook world: small drawn scenes of house, tree, boat, sea, grass, ...; not "
+    "photographs",
 }
 CATSEG_SPACE = "hamacojr/CAT-Seg-weights"  # the Space that CAT-Seg's README links to
 

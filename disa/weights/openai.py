@@ -1,6 +1,7 @@
 """CLIP under the names in which OpenAI published it -> transformers' configuration and names.
 
-`state dict of a ViT CLIP -> CLIPConfig data, state dict of CLIPModel`. Source: openai/CLIP (MIT), model.py.
+`state dict of a ViT CLIP -> CLIPConfig data, state dict of CLIPModel`. Source: openai/CLIP (MIT),
+    model.py.
 """
 
 import re
@@ -48,7 +49,7 @@ def is_openai(state: Mapping[str, Any]) -> bool:
 
 
 def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what `transformers.CLIPConfig` takes: sizes from the shapes, QuickGELU, 64 channels a head.
+    """Return `CLIPConfig` data: sizes from the shapes, QuickGELU, 64 channels a head.
 
     Raises `DisaError` naming what is missing, and for a CLIP with a ResNet.
     """
@@ -77,7 +78,10 @@ def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights under transformers' names, in their own types; nothing is left out but `NO_WEIGHTS`."""
+    """Return the weights under transformers' names, in their own types.
+
+    Nothing is left out but `NO_WEIGHTS`.
+    """
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.rpartition(".")[2] not in NO_WEIGHTS:
@@ -110,5 +114,8 @@ def _depth(state: Mapping[str, Any], tower: str) -> int:
 
 
 def widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights in 32 bit, in memory of their own; published files mix 16 and 32 bit (decision D52)."""
+    """Return the weights in 32 bit, in memory of their own.
+
+    Published files mix 16 and 32 bit (decision D52).
+    """
     return {name: value.to(torch.float32, copy=True) for name, value in state.items()}
