@@ -1,6 +1,7 @@
 """What counting costs beside the model: one image of 512 x 683 pixels and 847 categories.
 
-`python benchmarks/metric_time.py` prints seconds per image for the confusion matrix and for Boundary IoU.
+`python benchmarks/metric_time.py` prints seconds per image for the confusion matrix and for
+    Boundary IoU.
 """
 
 import json

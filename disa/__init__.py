@@ -1,4 +1,7 @@
-"""Segment a picture by words: `segmenter = disa.load("mini"); result = segmenter("boat.png", ["boat", "sea"])`.
+"""Segment a picture by the labels that you name.
+
+    segmenter = disa.load("mini")
+    result = segmenter("boat.png", ["boat", "sea"])
 
 Names are imported when first used, so that `import disa` and `disa --help` stay quick.
 """

@@ -1,11 +1,14 @@
-"""Errors that a user can mend: one line that names the file or value and the remedy."""
+"""Errors that a user can correct: one line that names the file or value, and the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class DisaError(Exception):
-    """A mistake in the input, not in the program. The command line prints it in one line and exits with code 2."""
+    """A mistake in the input, not in the program.
+
+    The command line prints it in one line and exits with code 2.
+    """
 
 
 @contextmanager

@@ -10,7 +10,9 @@ PREDICTOR = "sem_seg_head.predictor."
 
 
 def official_state(seed: int = 0, **clip: int) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint; frozen values are 16 bit, as they are in the published ones.
+    """Return the state dict of a checkpoint.
+
+    Frozen values are 16 bit, as they are in the published ones.
 
     `clip` goes to `clip_formats.small_clip`.
     """

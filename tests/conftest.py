@@ -21,7 +21,10 @@ settings.load_profile("disa")
 
 
 def save_small_model(folder: Path, **changes: Any) -> Path:
-    """Save a model with random weights and a tokenizer that reads any text; quick, and not able to see anything."""
+    """Save a model with random weights and a tokenizer that reads any text.
+
+    Quick, and not able to see anything.
+    """
     import torch
 
     from disa.model.disa import Disa

@@ -1,4 +1,4 @@
-"""The record of a published data set: what people need to know before they have it, and how it is read."""
+"""The record of a published data set: what people must know of it, and how it is read."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass

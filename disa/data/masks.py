@@ -1,4 +1,4 @@
-"""Masks as integers: a file of indices or of colours becomes values (H, W), and values become labels.
+"""Masks as integers: a file becomes values (H, W), and values become labels.
 
 One rule covers every data set: the label of a value is the place of the category that has it as
 its `source_id`; every other value is ignored (decision D62).

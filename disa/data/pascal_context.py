@@ -1,4 +1,4 @@
-"""PASCAL-Context on the 5,104 val images of `VOCdevkit/VOC2010`: `pc59` from RLE, `pc459` from `.mat`."""
+"""PASCAL-Context on 5,104 val images: `pc59` from run lengths, `pc459` from `.mat` files."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 val: `VOCdevkit/VOC2012`, for `pas20`, and for `pas20b` with background as a category."""
+"""PASCAL VOC 2012 val: `pas20`, and `pas20b` with background as a category."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Data sets that are converted once into `DIR/disa-prepared/NAME/SPLIT/{labels,images}`, then read quickly.
+"""Data sets that are converted once into `DIR/disa-prepared/NAME/SPLIT`, then read quickly.
 
 Every file appears whole or not at all and is written once, so an interrupted run can be repeated
 to finish the rest. `complete.json` is written last; without it nothing is read (decision D65).

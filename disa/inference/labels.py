@@ -93,9 +93,8 @@ def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     for template in checked:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise DisaError(
-                f'the template {template!r} must contain {{}} once, as in "a picture of a {{}}", or '
-                f"be the name of a "
-                f"published set: {', '.join(known)}"
+                f"the template {template!r} must contain {{}} once, as in 'a picture of a {{}}', "
+                f"or be the name of a published set: {', '.join(known)}"
             )
     if broken := [template for template in checked if not _is_unicode(template)]:
         raise DisaError(f"the template {broken[0]!r} is no valid text; type it again, in UTF-8")

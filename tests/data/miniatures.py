@@ -17,7 +17,8 @@ Expected = dict[str, np.ndarray]
 
 # pixels of a stuffthingmap that stand for things which were never annotated
 COCO_DROPPED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
-# object ids of the full ADE20K and their place among the 847; 1 and 600 are objects that are none of them
+# object ids of the full ADE20K and their place among the 847; 1 and 600 are objects that are none
+# of them
 ADE_OBJECTS = {
     2978: 0,
     312: 1,
@@ -158,7 +159,10 @@ class Malicious:
 
 
 def a847(root: Path, split: str) -> Expected:
-    """A small image, and one whose short side of 520 is shrunk to 512; scenes in folders, parts and instances, too."""
+    """A small image, and one whose short side of 520 is shrunk to 512.
+
+    Scenes in folders, parts and instances, too.
+    """
     import pickle
 
     folder, expected = root / "ADE20K_2021_17_01", {}

@@ -120,7 +120,10 @@ def test_identical_prompts_of_a847():
 @pytest.mark.parametrize("synonyms", [False, True])
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_any_vocabulary_is_a_list_of_labels(name: str, synonyms: bool):
-    """`disa segment` refuses words that are given twice; no name may get lost on the way but repeated ones."""
+    """`disa segment` refuses words that are given twice.
+
+    No name may get lost on the way but repeated ones.
+    """
     vocabulary = load_vocabulary(name)
     labels = parse_labels(vocabulary.labels(synonyms))
     assert {label.split("|")[0] for label in labels} == set(vocabulary.prompts())
@@ -146,7 +149,10 @@ def test_labels_hold_every_word_once(entries: list[tuple[str, list[str]]]):
 
 
 def test_the_space_at_the_end_of_a_published_prompt_changes_no_token():
-    """CLIP's tokenizer makes runs of white space one space; so does ours, so `bed` and `bed ` are one prompt (D60)."""
+    """CLIP's tokenizer makes runs of white space one space.
+
+    So does ours, so `bed` and `bed ` are one prompt (D60).
+    """
     folder = Path(__file__).resolve().parents[2] / "disa" / "weights" / "mini"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     with_space = tokenizer.encode("A photo of a bed  in the scene").ids

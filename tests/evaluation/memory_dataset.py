@@ -11,7 +11,10 @@ KINDS = ("thing", "stuff", None)
 
 
 class Miniature:
-    """Blocky label maps of several sizes; the picture's red and green channels hold the labels' low and high byte."""
+    """Blocky label maps of several sizes.
+
+    The picture's red and green channels hold the labels' low and high byte.
+    """
 
     def __init__(
         self, images: int = 7, categories: int = 5, ignored: int = 255, damaged: int | None = None
@@ -48,7 +51,10 @@ class Miniature:
         return f"mask {index}"
 
     def predict(self, picture: np.ndarray) -> Tensor:
-        """Shift the truth by a few pixels, so that most is right; where it is ignored, say the last category."""
+        """Shift the truth by a few pixels, so that most is right.
+
+        Where it is ignored, say the last category.
+        """
         truth = torch.from_numpy(
             picture[..., 0].astype(np.int64) + 256 * picture[..., 1].astype(np.int64)
         )

@@ -29,7 +29,10 @@ def save_folder(root: Path, images: int = 4, size: tuple[int, int] = (40, 56)) -
 
 
 def build(name: str, root: Path) -> dict[str, np.ndarray]:
-    """Write a published data set's official layout in small; return the label maps by id (tests/data/miniatures.py)."""
+    """Write a published data set's official layout in small.
+
+    Return the label maps by id (tests/data/miniatures.py).
+    """
     return runpy.run_path(str(Path(__file__).parents[1] / "data" / "miniatures.py"))["build"](
         name, root
     )

@@ -116,7 +116,8 @@ def test_hand_computed_case() -> None:
     prediction = torch.tensor([[0, 0, 1, 1], [1, 2, 0, 2]])
     confusion = Confusion(4)
     confusion.update(prediction, target)
-    # 0: 2 hits of 3 true, 2 found -> 2/3; 1: 2 hits of 3 true, 3 found -> 2/4; 2: found once, never true
+    # 0: 2 hits of 3 true, 2 found -> 2/3; 1: 2 hits of 3 true, 3 found -> 2/4; 2: found once, never
+    # true
     assert confusion.iou[:2].tolist() == pytest.approx([2 / 3, 1 / 2])
     assert confusion.iou[2:].isnan().all()
     assert confusion.miou == pytest.approx(7 / 12)

@@ -133,8 +133,8 @@ def test_pc459_is_given_on_both_scales(model_folder: Path, tmp_path: Path) -> No
         in report
     )
     assert (
-        "| CAT-Seg | 23.8 | as published, CVPR 2024, trained on COCO-Stuff; over the categories present |"
-        in report
+        "| CAT-Seg | 23.8 | as published, CVPR 2024, trained on COCO-Stuff; over the categories "
+        "present |" in report
     )
     assert "Published results of PC-459 are on two scales" in report
 

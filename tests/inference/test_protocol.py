@@ -59,7 +59,8 @@ def test_a_window_sees_its_part_of_the_picture_alone(segmenter: Segmenter):
     logits = torch.from_numpy(part.scores).logit()
     assert result.scores.shape == (3, 96, 96)
     middle = np.s_[:, 8:-8, 8:-8]
-    # a single view is compared at 4h x 4w after the sigmoid, windows at full size before it: equal but for rounding
+    # a single view is compared at 4h x 4w after the sigmoid, windows at full size before it: equal
+    # but for rounding
     assert (
         np.abs(result.scores[:, 48:, :48][middle] - logits.sigmoid().numpy()[middle]).max() < 0.02
     )

@@ -208,7 +208,10 @@ def test_the_tree_that_list_shows_is_the_one_that_is_read(tmp_path: Path, name: 
 
 
 def many_images(root: Path) -> Path:
-    """Build a `pc459` of one image under 200 names, which takes a while to prepare; return the folder of label maps."""
+    """Build a `pc459` of one image under 200 names, which takes a while to prepare.
+
+    Return the folder of label maps.
+    """
     from scipy.io import savemat
 
     miniatures.build("pc459", root)
@@ -240,7 +243,10 @@ def times(labels: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_interrupted_and_run_again(tmp_path: Path):
-    """Ctrl-C reaches every process of the group; what is written stays, and the next run does the rest."""
+    """Ctrl-C reaches every process of the group.
+
+    What is written stays, and the next run does the rest.
+    """
     labels = many_images(tmp_path)
     command = [
         sys.executable,
