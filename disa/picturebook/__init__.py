@@ -1,7 +1,8 @@
-"""Picturebook: a procedural world in which right and wrong can be measured (decision D1).
+"""Picturebook: a drawn world in which right and wrong can be measured (decision D1).
 
-Scenes show one to four things before one to three backgrounds, with a caption and an exact label map. Captions cover
-all nouns; masks for training cover `SEEN` only, so that `UNSEEN` measures open-vocabulary segmentation.
+Scenes show one to four things before one to three backgrounds, with a caption and an exact label
+map. Captions use all nouns; masks for training cover `SEEN` only, so that `UNSEEN` measures
+open-vocabulary segmentation.
 """
 
 from disa.picturebook.nouns import SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, WORDS, Group, group

@@ -1,4 +1,4 @@
-"""The words of the picturebook world: what can be drawn, what it may be called, what has masks in training."""
+"""The nouns of the drawn world: what can be drawn, what it is called, what has training masks."""
 
 from typing import Literal
 
@@ -9,20 +9,20 @@ THINGS = (
     "mushroom", "umbrella", "apple", "cup", "rocket", "heart", "kite", "cloud", "snowman", "cactus",
 )  # fmt: skip
 STUFF = (
-    "sky", "night sky", "sea", "grass", "sand", "snow", "road", "brick wall", "wooden floor", "stone wall",
-    "lava", "tiled floor", "wheat field", "carpet",
+    "sky", "night sky", "sea", "grass", "sand", "snow", "road", "brick wall", "wooden floor",
+    "stone wall", "lava", "tiled floor", "wheat field", "carpet",
 )  # fmt: skip
+# All nouns; the index of a noun in a label map is its position here.
 WORDS = THINGS + STUFF
-"""All categories; a category's index in a label map is its position here."""
 
+# Nouns that occur in captions but have no mask in training: a third of the things and of the stuff.
 UNSEEN = frozenset(
     {"boat", "moon", "mushroom", "umbrella", "apple", "rocket", "snowman"}
     | {"sea", "snow", "brick wall", "lava", "wheat field"}
 )
-"""Words that occur in captions but never have a mask in training: a third of the things and of the stuff."""
-
 SEEN = frozenset(WORDS) - UNSEEN
 
+# Other words that captions use for the same noun.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "house": ("cottage",),
     "car": ("automobile",),
@@ -41,11 +41,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "wooden floor": ("parquet",),
     "carpet": ("rug",),
 }
-"""Other words that captions use for the same noun."""
 
 
 def group(word: str) -> Group:
-    """Return the group in which a category is reported: seen or unseen in training, thing or stuff."""
+    """Return the group in which a noun's results are reported."""
     if word in THINGS:
         return "seen_things" if word in SEEN else "unseen_things"
     return "seen_stuff" if word in SEEN else "unseen_stuff"

@@ -1,6 +1,8 @@
-"""Background textures: a field of points in the unit square -> colours. `(u, v: H W) -> H W 3 in 0..1`.
+"""The textures of backgrounds: points of the unit square become colours.
 
-Every random number is drawn before the first pixel, so that a texture is the same picture at any resolution.
+A texture takes the points' coordinates `u` (to the right) and `v` (down), both (H, W), and returns
+(H, W, 3) in 0..1. It draws as many random numbers for few points as for many, so that it is the
+same picture at any resolution.
 """
 
 from collections.abc import Callable
@@ -15,18 +17,20 @@ Rng = np.random.Generator
 
 
 def noise(u: Field, v: Field, cells: tuple[int, int], rng: Rng) -> Field:
-    """Return smooth value noise in 0..1 with `cells` (down, across) random values in the unit square."""
+    """Return smooth noise in 0..1, with `cells` (down, across) random values in the unit square."""
     lattice = Image.fromarray(rng.random((cells[0] + 2, cells[1] + 2), dtype=np.float32))
     step = (u[0, 1] - u[0, 0]) / 2
-    left, right = ((1 + cells[1] * x) for x in (u[0, 0] - step, u[0, -1] + step))
-    top, bottom = ((1 + cells[0] * y) for y in (v[0, 0] - step, v[-1, 0] + step))
-    return np.asarray(
-        lattice.resize(u.shape[::-1], Image.Resampling.BICUBIC, box=(left, top, right, bottom))
-    )
+    # The picture's window in the lattice, which has one more value on every side.
+    left = 1 + cells[1] * (u[0, 0] - step)
+    right = 1 + cells[1] * (u[0, -1] + step)
+    top = 1 + cells[0] * (v[0, 0] - step)
+    bottom = 1 + cells[0] * (v[-1, 0] + step)
+    box = (left, top, right, bottom)
+    return np.asarray(lattice.resize(u.shape[::-1], Image.Resampling.BICUBIC, box=box))
 
 
 def fractal(u: Field, v: Field, cells: int, rng: Rng, octaves: int = 3) -> Field:
-    """Return the weighted sum of `octaves` noises, each twice as fine and half as strong as the one before."""
+    """Return the mean of `octaves` noises, each twice as fine and half as strong as the last."""
     total = sum(noise(u, v, (cells << i, cells << i), rng) / 2**i for i in range(octaves))
     return np.asarray(total / (2 - 2.0 ** (1 - octaves)), dtype=np.float32)
 
@@ -167,17 +171,15 @@ def wooden_floor(u: Field, v: Field, rng: Rng) -> Colours:
 
 def stone_wall(u: Field, v: Field, rng: Rng) -> Colours:
     side = 6
-    centres, shade = (
-        rng.random((side + 2, side + 2, 2), dtype=np.float32),
-        rng.random((side + 2, side + 2), dtype=np.float32),
-    )
-    column, row = np.floor(u * side).astype(int), np.floor(v * side).astype(int)
-    first, second, stone = np.full_like(u, np.inf), np.full_like(u, np.inf), np.zeros_like(u)
-    for down in (
-        0,
-        1,
-        2,
-    ):  # the nearest centre lies in the point's own cell of the grid or beside it
+    centres = rng.random((side + 2, side + 2, 2), dtype=np.float32)
+    shade = rng.random((side + 2, side + 2), dtype=np.float32)
+    column = np.floor(u * side).astype(int)
+    row = np.floor(v * side).astype(int)
+    first = np.full_like(u, np.inf)  # distance to the nearest centre
+    second = np.full_like(u, np.inf)  # and to the next one
+    stone = np.zeros_like(u)
+    # The nearest centre lies in the point's own cell of the grid or in one beside it.
+    for down in (0, 1, 2):
         for right in (0, 1, 2):
             x, y = centres[row + down, column + right].transpose(2, 0, 1)
             distance = np.hypot(
@@ -236,11 +238,12 @@ def carpet(u: Field, v: Field, rng: Rng) -> Colours:
 
 
 TEXTURES: dict[str, Callable[[Field, Field, Rng], Colours]] = {
-    "sky": sky, "night sky": night_sky, "sea": sea, "grass": grass, "sand": sand, "snow": snow, "road": road,
-    "brick wall": brick_wall, "wooden floor": wooden_floor, "stone wall": stone_wall, "lava": lava,
-    "tiled floor": tiled_floor, "wheat field": wheat_field, "carpet": carpet,
+    "sky": sky, "night sky": night_sky, "sea": sea, "grass": grass, "sand": sand, "snow": snow,
+    "road": road, "brick wall": brick_wall, "wooden floor": wooden_floor, "stone wall": stone_wall,
+    "lava": lava, "tiled floor": tiled_floor, "wheat field": wheat_field, "carpet": carpet,
 }  # fmt: skip
 
+# Where a region goes when one lies above another: small is up, and what is not listed is ground.
 HEIGHT: dict[str, int] = {
     "sky": 0,
     "night sky": 0,
@@ -249,4 +252,3 @@ HEIGHT: dict[str, int] = {
     "sea": 2,
     "wheat field": 2,
 }
-"""Where a region goes when one lies above the other: small is up; what is not listed is ground."""

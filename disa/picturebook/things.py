@@ -1,6 +1,7 @@
-"""The things of the picturebook world: a noun -> its parts, polygons in the square [-1, 1] with y pointing down.
+"""The things of the drawn world, as polygons in the square [-1, 1] with y pointing down.
 
-Parts are painted in order. Proportions vary with every drawing; pose, scale and shading are added when it is painted.
+Parts are painted in order. Proportions differ from drawing to drawing; pose, size and shading are
+added when a thing is painted.
 """
 
 from collections.abc import Callable
@@ -22,23 +23,21 @@ class Part(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """What one drawing consists of; `colour` is the word for its main colour, or empty where the noun has only one."""
+    """One drawing, a list of parts."""
 
     parts: list[Part]
-    colour: str
+    colour: str  # the word for its main colour, or "" where all drawings have the same
 
 
 COLOURS: dict[str, Colour] = {
-    "red": (0.85, 0.15, 0.13), "blue": (0.16, 0.36, 0.84), "yellow": (0.97, 0.83, 0.17), "green": (0.25, 0.68, 0.25),
-    "purple": (0.53, 0.24, 0.68), "orange": (0.95, 0.52, 0.10), "pink": (0.96, 0.52, 0.68), "white": (0.95, 0.95, 0.93),
-    "brown": (0.48, 0.29, 0.14),
+    "red": (0.85, 0.15, 0.13), "blue": (0.16, 0.36, 0.84), "yellow": (0.97, 0.83, 0.17),
+    "green": (0.25, 0.68, 0.25), "purple": (0.53, 0.24, 0.68), "orange": (0.95, 0.52, 0.10),
+    "pink": (0.96, 0.52, 0.68), "white": (0.95, 0.95, 0.93), "brown": (0.48, 0.29, 0.14),
 }  # fmt: skip
-_BLACK, _GREY, _CREAM, _GLASS = (
-    (0.10, 0.10, 0.11),
-    (0.72, 0.74, 0.77),
-    (0.96, 0.90, 0.78),
-    (0.62, 0.84, 0.95),
-)
+_BLACK = (0.10, 0.10, 0.11)
+_GREY = (0.72, 0.74, 0.77)
+_CREAM = (0.96, 0.90, 0.78)
+_GLASS = (0.62, 0.84, 0.95)
 
 
 def _ellipse(
@@ -50,7 +49,10 @@ def _ellipse(
     start: float = 0.0,
     end: float = 1.0,
 ) -> Points:
-    """Return an ellipse, or the sector of it between two shares of the full turn (0 is right, clockwise)."""
+    """Return an ellipse, or the sector between two shares of the full turn.
+
+    The turn begins on the right and goes clockwise.
+    """
     angle = 2 * np.pi * np.linspace(start, end, 36)
     points = np.stack([across * np.cos(angle), down * np.sin(angle)], 1)
     cos, sin = np.cos(turn), np.sin(turn)
@@ -510,12 +512,13 @@ def cactus(rng: Rng) -> Thing:
 
 
 DRAWINGS: dict[str, Callable[[Rng], Thing]] = {
-    "house": house, "tree": tree, "car": car, "boat": boat, "sun": sun, "moon": moon, "star": star, "balloon": balloon,
-    "fish": fish, "flower": flower, "mushroom": mushroom, "umbrella": umbrella, "apple": apple, "cup": cup,
-    "rocket": rocket, "heart": heart, "kite": kite, "cloud": cloud, "snowman": snowman, "cactus": cactus,
+    "house": house, "tree": tree, "car": car, "boat": boat, "sun": sun, "moon": moon, "star": star,
+    "balloon": balloon, "fish": fish, "flower": flower, "mushroom": mushroom, "umbrella": umbrella,
+    "apple": apple, "cup": cup, "rocket": rocket, "heart": heart, "kite": kite, "cloud": cloud,
+    "snowman": snowman, "cactus": cactus,
 }  # fmt: skip
 
+# Things that stand: they lean only a little. The others are drawn at larger angles.
 UPRIGHT = frozenset(
     {"house", "tree", "car", "cup", "snowman", "cactus", "cloud", "mushroom", "boat"}
 )
-"""Things that stand: they lean a little only. The others are drawn at larger angles."""

@@ -1,4 +1,4 @@
-"""Choose a device by its name."""
+"""The choice of a device by its name."""
 
 import torch
 

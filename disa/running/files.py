@@ -1,7 +1,4 @@
-"""Files that appear whole or not at all, and folders that are tried before any work is done.
-
-Signature: (path, writer) -> the file; everything that this package writes goes through here.
-"""
+"""Files that appear whole or not at all, folders tried before any work, JSON, checksums."""
 
 import hashlib
 import json
@@ -13,15 +10,15 @@ from typing import IO, Any
 
 from disa.errors import DisaError
 
-# Of a picture: more than cameras make (about 12,000 x 8,300), less than what fills a laptop's
-# memory.
+# Of a picture: about 12,000 x 8,300, larger than cameras make and smaller than what fills a
+# laptop's memory.
 MAX_PIXELS = 100_000_000
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder and try to write into it.
+    """Make the folder and try to write into it, so that it fails before any work is done.
 
-    Raises `DisaError` if that fails, before any work is done.
+    Raises `DisaError` if that does not work.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +37,7 @@ def prepare_folder(folder: Path) -> None:
 def prepare_file(path: Path) -> None:
     """Make the folder that a file will be written to.
 
-    Raises `DisaError` if it cannot be, or if `path` is a folder.
+    Raises `DisaError` if that does not work, and if `path` is a folder itself.
     """
     if path.is_dir():
         raise DisaError(
@@ -74,33 +71,6 @@ def write_json(path: Path, data: Any, indent: int = 1) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a neighbour of `path`, then put it in place: nobody sees half a file.
-
-    An interruption leaves the old file or the new one. Raises what `write` and the disk raise.
-    """
-    draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    try:
-        draft.touch()
-        mode = draft.stat().st_mode
-        write(draft)
-        draft.chmod(mode)  # as the user's other files: some writers leave it to the owner alone
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def text_sha256(texts: Iterable[str]) -> str:
-    """Return the sha256 of texts, a line each, in hexadecimal."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
-
-
 def read_json(path: Path, remedy: str) -> Any:
     """Return the data in a JSON file.
 
@@ -114,12 +84,41 @@ def read_json(path: Path, remedy: str) -> Any:
         raise DisaError(f"{path}: cannot be read as JSON ({error}); {remedy}") from None
 
 
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a neighbour of `path`, then put it in place.
+
+    No reader ever sees half a file, and an interruption leaves the old file or the new one.
+    Raises what `write` and the disk raise.
+    """
+    draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    try:
+        draft.touch()
+        mode = draft.stat().st_mode
+        write(draft)
+        # Some writers leave a file to its owner alone; this one gets the user's usual permissions.
+        draft.chmod(mode)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
-    """Make the file system write a file or a folder's entries down."""
+    """Make the system write a file, or a folder's list of files, to the disk."""
     if os.name == "nt" and path.is_dir():
-        return
+        return  # Windows opens no folder
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_sha256(texts: Iterable[str]) -> str:
+    """Return the sha256 of texts, a line each, in hexadecimal."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()

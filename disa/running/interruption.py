@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question between two steps: a run can save and leave cleanly."""
+"""Ctrl-C and SIGTERM as a flag that a run looks at between two steps, so that it can save first."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,18 +8,15 @@ INTERRUPTED = 130  # exit code of a command that was interrupted, as shells give
 
 
 class Interruption:
-    """Turns the first SIGINT or SIGTERM into the flag `asked`.
-
-    The second one has its usual effect.
-    """
+    """Turns the first SIGINT or SIGTERM into the flag `asked`; a second one ends the process."""
 
     def __init__(self) -> None:
-        """Nothing asked for yet."""
+        """Prepare a flag that is not set."""
         self.asked = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        """Install the handlers; outside the main thread Python allows none."""
+        """Install the handlers; in other threads than the main one, Python allows none."""
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._previous[number] = signal.signal(number, self._ask)

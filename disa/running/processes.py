@@ -1,8 +1,4 @@
-"""Several processes that share one evaluation, as torchrun and `accelerate launch` start them.
-
-Signature: environment (RANK, WORLD_SIZE, LOCAL_RANK) -> Processes. What they exchange are sums of
-    counts, on the CPU.
-"""
+"""Several processes that share one run, as torchrun and `accelerate launch` start them."""
 
 import os
 from collections.abc import Iterator
@@ -17,63 +13,60 @@ from torch import Tensor
 
 from disa.errors import DisaError
 
-PATIENCE = timedelta(days=2)  # a slow process is waited for; a dead one is noticed by the launcher
+PATIENCE = timedelta(days=2)  # for slow processes; that one is dead the launcher notices
+# What gloo says when another process has gone.
+PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Socket closed")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among its like."""
+    """This process and how many there are."""
 
-    rank: int
+    rank: int  # of this one, from 0
     count: int
-    local_rank: int  # on this machine
+    local_rank: int  # of this one among those on the same machine
 
-    def summed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the sums over all processes, the same in each."""
+    def summed(self, tensor: Tensor) -> Tensor:
+        """Return the sum over all processes, the same in each."""
         if self.count == 1:
-            return tensors
-        sums = {name: tensor.clone() for name, tensor in tensors.items()}
-        for tensor in sums.values():
-            dist.all_reduce(tensor)
-        return sums
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
 
     def gathered(self, value: T) -> list[T]:
-        """Return every process's value, by rank."""
+        """Return the value of every process, by rank."""
         values = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(values, value)
         return values
 
     def device(self, name: str) -> str:
-        """Return this process's device; for several, "auto" and "cuda" mean one GPU each.
+        """Return the device of this process: "auto" and "cuda" give each process a GPU of its own.
 
-        Raises `DisaError` for one GPU that several would share.
+        Raises `DisaError` for a single GPU that several would share.
         """
         if self.count == 1:
             return name
         if name.startswith("cuda:"):
             raise DisaError(
-                f"--device {name}: {self.count} processes cannot share it; use --device cuda, a "
-                "GPU for each"
+                f"--device {name}: {self.count} processes cannot share it; use --device cuda, "
+                "a GPU for each"
             )
-        return (
-            f"cuda:{self.local_rank}"
-            if torch.cuda.is_available() and name in ("auto", "cuda")
-            else name
-        )
+        if name in ("auto", "cuda") and torch.cuda.is_available():
+            return f"cuda:{self.local_rank}"
+        return name
 
 
 ALONE = Processes(0, 1, 0)
-_PEER_GONE = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Socket closed",
-)  # what gloo says then
 
 
 def is_first() -> bool:
-    """Whether this process is the first or the only one: it speaks after all have left."""
+    """Tell whether this process is the only one or the first, which speaks for all.
+
+    Unlike `Processes.rank` this is also known when they are not joined.
+    """
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -81,29 +74,32 @@ def is_first() -> bool:
 def join(backend: str = "gloo") -> Iterator[Processes]:
     """Join the other processes, if a launcher started several; `backend` as torch names it.
 
-    Raises `DisaError` if the launcher's variables make no sense, and in the others when one of them
-    stops.
+    Raises `DisaError` if the launcher's variables make no sense, and when another process stops.
     """
     try:
-        rank, count, local = (
-            int(os.environ.get(n, d))
-            for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+        processes = Processes(
+            rank=int(os.environ.get("RANK", 0)),
+            count=int(os.environ.get("WORLD_SIZE", 1)),
+            local_rank=int(os.environ.get("LOCAL_RANK", 0)),
         )
-        if count > 1:
-            dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+        if processes.count > 1:
+            dist.init_process_group(
+                backend, rank=processes.rank, world_size=processes.count, timeout=PATIENCE
+            )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DisaError(
             f"cannot join the other processes ({reason}); start them with torchrun or accelerate"
         ) from None
+
+    if processes.count == 1:
+        yield ALONE
+        return
     try:
-        yield Processes(rank, count, local) if count > 1 else ALONE
+        yield processes
     except RuntimeError as error:
-        if count > 1 and (
-            isinstance(error, dist.DistError) or any(said in str(error) for said in _PEER_GONE)
-        ):
-            raise DisaError("another process has stopped; what it said is the reason") from None
+        if isinstance(error, dist.DistError) or any(text in str(error) for text in PEER_GONE):
+            raise DisaError("another process has stopped; its own message says why") from None
         raise
-    # not after an error: the others are in the middle of something, and this would wait for them
-    if count > 1:
-        dist.destroy_process_group()
+    # Not after an error: this would wait for the others, which are in the middle of something.
+    dist.destroy_process_group()

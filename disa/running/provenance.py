@@ -1,4 +1,4 @@
-"""Where a number comes from: weights, command, versions, commit, date, machine."""
+"""Where a number comes from: weights, command, versions, commit, date and machine."""
 
 import hashlib
 import platform
@@ -12,20 +12,22 @@ from typing import Any
 
 from disa.running.files import file_sha256
 
+LIBRARIES = ("torch", "transformers", "numpy", "pillow")
+
 
 def provenance(model: str, path: Path) -> dict[str, Any]:
-    """Return what makes numbers repeatable; the commit is None outside a checkout."""
+    """Return what makes numbers of the model at `path` repeatable; people call it `model`."""
     return {"model": model, "weights_sha256": weights_sha256(path)} | code_and_machine()
 
 
 def code_and_machine() -> dict[str, Any]:
     """Return which command of which code ran where and when."""
+    versions = {name: version(name) for name in LIBRARIES}
     return {
         "command": ["disa", *sys.argv[1:]],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy", "pillow")}
-        | {"python": platform.python_version()},
+        "versions": versions | {"python": platform.python_version()},
         "machine": f"{platform.system()} {platform.machine()}",
     }
 
@@ -33,12 +35,11 @@ def code_and_machine() -> dict[str, Any]:
 def weights_sha256(model: Path) -> str:
     """Return the checksum of a model's weights, as `sha256sum` prints it for a single file.
 
-    Weights in several files are known by the checksum of their checksums, a line each, by file
-    name.
+    For weights in several files it is the checksum of their checksums, a line each, by file name.
     """
-    whole = [model, model / "model.safetensors", model / "pytorch_model.bin"]
-    if file := next((path for path in whole if path.is_file()), None):
-        return file_sha256(file)
+    for path in (model, model / "model.safetensors", model / "pytorch_model.bin"):
+        if path.is_file():
+            return file_sha256(path)
     parts = sorted((*model.glob("*.safetensors"), *model.glob("*.bin")))
     return hashlib.sha256("".join(f"{file_sha256(part)}\n" for part in parts).encode()).hexdigest()
 
@@ -47,20 +48,17 @@ def weights_sha256(model: Path) -> str:
 def commit() -> str | None:
     """Return the checkout's commit, with a + if files have changed since.
 
-    None for an installed package.
+    None for a package that is installed without its repository.
     """
-    here = Path(__file__).parent
+    package = Path(__file__).parents[1]
     try:
-        asked = [
-            ["rev-parse", "HEAD"],
-            ["status", "--porcelain", "--untracked-files=no", "--", str(here.parent)],
-        ]
-        head, changes = (
-            subprocess.run(
-                ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for words in asked
-        )
+        head = _git(package, "rev-parse", "HEAD")
+        changes = _git(package, "status", "--porcelain", "--untracked-files=no", "--", str(package))
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head + ("+" if changes else "")
+    return f"{head}+" if changes else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

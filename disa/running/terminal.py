@@ -1,4 +1,4 @@
-"""What people see while a command works: lines, and one kind of progress bar."""
+"""What people see while a command works: lines on stdout and stderr, and one progress bar."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -118,7 +118,7 @@ class Engine:
 
     def summed(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
-        return self.processes.summed({"value": value})["value"]
+        return self.processes.summed(value)
 
     def any(self, value: bool) -> bool:
         """Whether `value` is true in any process."""
