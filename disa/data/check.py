@@ -33,14 +33,10 @@ def check(
     dataset: PairedDataset, workers: int | None, report: Callable[[int, int], None]
 ) -> Findings:
     """Read every picture and mask in parallel; `report` is told (images done, images in all)."""
-    total = len(dataset.ids)
-    done = 0
     findings = Findings()
-    report(done, total)
-    for count, part_findings in each_part(_check_part, dataset, range(total), workers):
+    indices = range(len(dataset.ids))
+    for part_findings in each_part(_check_part, dataset, indices, workers, report):
         findings += part_findings
-        done += count
-        report(done, total)
     findings.empty.sort()
     findings.problems.sort()
     return findings

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from disa.errors import DisaError
-from disa.running.files import MAX_PIXELS
+from disa.running.files import MAX_PIXELS, write_whole
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo"),
@@ -103,6 +103,15 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, load: bool = True) -> Itera
         raise DisaError(f"{path}: not enough memory to decode it; shrink the picture") from None
     except Exception as error:  # decoders meet damaged files with every kind of exception
         raise DisaError(f"{path}: is damaged or truncated ({_one_line(error)})") from None
+
+
+def write_png(path: Path, pixels: NDArray[Any]) -> None:
+    """Write a picture (H, W, 3) or a label map (H, W) of 8 or 16 bits as PNG.
+
+    Raises `DisaError` if the disk refuses.
+    """
+    picture = Image.fromarray(pixels)
+    write_whole(path, lambda file: picture.save(file, "PNG"))
 
 
 def expand(inputs: Iterable[str | PathLike[str]]) -> list[Path]:

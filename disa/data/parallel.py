@@ -22,23 +22,31 @@ def each_part(
     dataset: PairedDataset,
     indices: Sequence[int],
     workers: int | None,
-) -> Iterator[tuple[int, Result]]:
-    """Yield (number of images, result) of every part of the data set, in any order.
+    report: Callable[[int, int], None],
+) -> Iterator[Result]:
+    """Yield the result of every part of these images, in any order.
 
     `function` gets a part and must be importable by name. `workers` is the number of processes, by
-    default one per core; a single one is this process itself.
-    Raises what `function` raises, and `DisaError` if a process dies.
+    default one per core; a single one is this process itself. `report` is told (images done,
+    images in all). Raises what `function` raises, and `DisaError` if a process dies.
     """
+    total = len(indices)
+    done = 0
+    report(done, total)
     parts = [indices[start : start + PART] for start in range(0, len(indices), PART)]
     workers = min(workers or os.cpu_count() or 1, len(parts))
     if workers <= 1:
         for part in parts:
-            yield len(part), function(dataset.part(part))
+            yield function(dataset.part(part))
+            done += len(part)
+            report(done, total)
         return
     with process_pool(workers, "try fewer with --workers") as pool:
         sizes = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
         for future in as_completed(sizes):
-            yield sizes[future], future.result()
+            yield future.result()
+            done += sizes[future]
+            report(done, total)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from disa.data.benchmark_record import PREPARED, Benchmark
+from disa.data.images import write_png
 from disa.data.masks import Labels, label_type, read_indices
 from disa.data.pairs import PairedDataset, listed_pairs
 from disa.data.parallel import each_part
@@ -56,7 +57,7 @@ def prepare(
     workers: int | None,
     report: Callable[[int, int], None],
 ) -> tuple[int, list[str]]:
-    """Convert what is not converted yet; `report` is told (images done, images in all).
+    """Convert what is not converted yet; `report` is told (images done, images to do).
 
     Returns the number of images converted now, and a line for each image that could not be; only
     if there is none, the data set counts as complete.
@@ -72,16 +73,10 @@ def prepare(
     if benchmark.converts_pictures:
         prepare_folder(folder / "images")
     missing = _missing(folder, official.ids)
-    total = len(official.ids)
-    done = total - len(missing)
-    report(done, total)
-
     problems: list[str] = []
     convert = partial(_convert, folder=folder, with_pictures=benchmark.converts_pictures)
-    for count, part_problems in each_part(convert, official, missing, workers):
-        done += count
+    for part_problems in each_part(convert, official, missing, workers, report):
         problems += part_problems
-        report(done, total)
     if not problems:
         write_json(folder / "complete.json", {"format": FORMAT, "ids": official.ids})
     return len(missing) - len(problems), problems
@@ -108,8 +103,7 @@ def _convert(part: PairedDataset, folder: Path, with_pictures: bool) -> list[str
                 picture = Image.fromarray(part.image(index))
                 write_whole(folder / "images" / f"{name}.jpg", partial(picture.save, format="JPEG"))
             # The label map comes last: an image that has one is complete.
-            labels = Image.fromarray(part.labels(index))
-            write_whole(folder / "labels" / f"{name}.png", partial(labels.save, format="PNG"))
+            write_png(folder / "labels" / f"{name}.png", part.labels(index))
         except DisaError as error:
             problems.append(str(error))
     return problems

@@ -1,4 +1,4 @@
-"""`disa data ...`, `disa vocabulary`, `disa picturebook`: data before any model sees it."""
+"""`disa data`, `disa vocabulary` and `disa picturebook`: data before any model sees it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,20 +74,19 @@ class CheckData(_OnDisk):
         official = open_files(self.name, self.dir, self.split, official=True)
         with counted("checking") as report:
             findings = check(official, self.workers, report)
-        benchmark = None if self.name == FOLDER else find_benchmark(self.name)
-        count = len(official.ids)
-        published = None if benchmark is None else benchmark.images[self.split]
-        if published is not None and count != published:
-            findings.problems.insert(
-                0,
-                f"{self.dir}: {count:,} images, published are {published:,}; unpack the archives "
-                "again",
-            )
         say(histogram(official, findings))
-        of_all = f" of {published:,}" if published else ""
-        say(f"{official.name}, {self.split}: {count:,} images{of_all}")
-        if benchmark is not None and benchmark.is_prepared:
-            say(prepared_line(benchmark, self.dir, self.split))
+        count = len(official.ids)
+        if self.name == FOLDER:
+            say(f"{official.name}, {self.split}: {count:,} images")
+        else:
+            benchmark = find_benchmark(self.name)
+            published = benchmark.images[self.split]
+            say(f"{official.name}, {self.split}: {count:,} images of {published:,}")
+            if benchmark.is_prepared:
+                say(prepared_line(benchmark, self.dir, self.split))
+            if count != published:
+                problem = f"{self.dir}: {count:,} images, published are {published:,}"
+                findings.problems.insert(0, f"{problem}; unpack the archives again")
         if findings.empty:
             say(
                 f"{len(findings.empty):,} without any label, which count for nothing: "
@@ -176,11 +175,9 @@ class WriteLabels(_OnDisk):
         prepare_folder(self.out)
         indices = range(len(dataset.ids))[: self.limit]
         write = partial(write_labels, out=self.out)
-        done = 0
         with counted("writing") as report:
-            for count, _ in each_part(write, dataset, indices, self.workers):
-                done += count
-                report(done, len(indices))
+            for _ in each_part(write, dataset, indices, self.workers, report):
+                pass  # nothing comes back
         maps = count_of(len(indices), "label map")
         say(f"{maps} in {self.out}; ignored pixels are {dataset.ignored}")
         return 0
@@ -245,12 +242,9 @@ class DrawPicturebook:
 
     def run(self) -> int:
         """Draw. Raises `DisaError` for a size that cannot be drawn and a folder not writable."""
-        from functools import partial
-
-        from PIL import Image
-
+        from disa.data.images import write_png
         from disa.picturebook import LARGEST, SMALLEST, WORDS, render
-        from disa.running.files import prepare_folder, write_json, write_whole
+        from disa.running.files import prepare_folder, write_json
         from disa.running.terminal import counted, say
 
         if not SMALLEST <= self.size <= LARGEST:
@@ -265,11 +259,9 @@ class DrawPicturebook:
             for index in range(self.count):
                 scene = render(self.seed, index, self.size)
                 name = f"scene-{index:04d}.png"
-                picture = Image.fromarray(scene.image)
-                write_whole(self.out / name, partial(picture.save, format="PNG"))
+                write_png(self.out / name, scene.image)
                 if self.masks:
-                    mask = Image.fromarray(scene.labels)
-                    write_whole(self.out / "masks" / name, partial(mask.save, format="PNG"))
+                    write_png(self.out / "masks" / name, scene.labels)
                 captions[name] = {"caption": scene.caption, "words": scene.words}
                 report(index + 1, self.count)
         if self.masks:

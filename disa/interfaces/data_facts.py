@@ -1,26 +1,22 @@
-"""What `disa data` and `disa vocabulary` print, and how they open data sets."""
+"""What `disa data` and `disa vocabulary` print and write."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from disa.data.benchmark_record import Benchmark
 from disa.data.check import Findings
+from disa.data.images import write_png
 from disa.data.pairs import PairedDataset
 from disa.data.prepared import open_prepared, prepared_folder
 from disa.data.vocabulary import Category, Vocabulary
 from disa.errors import DisaError
-from disa.running.files import write_whole
 from disa.running.terminal import say
 
 
 def write_labels(part: PairedDataset, out: Path) -> None:
     """Write the label maps of a part of a data set."""
     for index, name in enumerate(part.ids):
-        picture = Image.fromarray(part.labels(index))
-        write_whole(out / f"{name}.png", partial(picture.save, format="PNG"))
+        write_png(out / f"{name}.png", part.labels(index))
 
 
 def description(benchmark: Benchmark) -> str:
@@ -49,21 +45,23 @@ def prepared_line(benchmark: Benchmark, root: Path, split: str) -> str:
     return f"{count:,} images are prepared, in {prepared_folder(benchmark, root, split)}"
 
 
-def histogram(dataset: PairedDataset, found: Findings) -> str:
+def histogram(dataset: PairedDataset, findings: Findings) -> str:
     """Return a line per category: index, name, number of images, share of labelled pixels."""
     categories = dataset.vocabulary.categories
     sources = dataset.vocabulary.source_ids
-    counts = [found.pixels[source] for source in sources]
-    labelled, everything = sum(counts), found.pixels.total()
+    pixels = [findings.pixels[source] for source in sources]
+    labelled = sum(pixels)
+    total = findings.pixels.total()
     width = max(len(category.name) for category in categories)
     lines = [f"{'':>5} {'category':{width}} {'images':>9} {'of labelled pixels':>19}"]
     for index, category in enumerate(categories):
-        share, images = counts[index] / max(1, labelled), found.images[sources[index]]
+        share = pixels[index] / max(1, labelled)
+        images = findings.images[sources[index]]
         lines.append(f"{index:>5} {category.name:{width}} {images:>9,} {share:>19.3%}")
-    absent = sum(pixels == 0 for pixels in counts)
+    present = sum(count > 0 for count in pixels)
     lines.append(
-        f"{len(categories) - absent:,} of {len(categories):,} categories occur; "
-        f"{1 - labelled / max(1, everything):.2%} of {everything:,} pixels are ignored"
+        f"{present:,} of {len(categories):,} categories occur; "
+        f"{1 - labelled / max(1, total):.2%} of {total:,} pixels are ignored"
     )
     return "\n".join(lines)
 
