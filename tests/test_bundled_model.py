@@ -9,7 +9,7 @@ from command_line import invoke
 from PIL import Image
 
 import disa
-from disa.picturebook import TEST_SEED, WORDS, render
+from disa.picturebook import NOUNS, TEST_SEED, render
 from disa.recipes import mini
 from disa.weights.names import WEIGHTS
 
@@ -43,26 +43,26 @@ def test_it_finds_its_way_in_the_picturebook(tmp_path):
 
 def test_labels_of_a_known_scene(segmenter):
     """Another machine's rounding may move a boundary by a pixel, not more."""
-    labels = segmenter(render(TEST_SEED, 3).image, list(WORDS)).labels
+    labels = segmenter(render(TEST_SEED, 3).image, list(NOUNS)).labels
     assert (labels == np.asarray(Image.open(GOLDEN))).mean() > 0.995
 
 
 def test_words_that_never_had_a_mask_and_synonyms(segmenter):
     scene = next(
-        s for s in (render(TEST_SEED, i) for i in range(200)) if {"boat", "sea"} <= set(s.words)
+        s for s in (render(TEST_SEED, i) for i in range(200)) if {"boat", "sea"} <= set(s.nouns)
     )
-    things = [word for word in scene.words if word not in ("boat", "sea")]
+    things = [word for word in scene.nouns if word not in ("boat", "sea")]
     plain = segmenter(scene.image, ["boat", "sea", *things]).labels
     for words in (["ship", "ocean", *things], ["boat|ship", "sea|ocean", *things]):
         assert (segmenter(scene.image, words).labels == plain).mean() > 0.9
     for index, word in enumerate(("boat", "sea")):
-        true, found = scene.labels == WORDS.index(word), plain == index
+        true, found = scene.labels == NOUNS.index(word), plain == index
         assert (true & found).sum() / (true | found).sum() > 0.5, word
 
 
 def test_matching_tells_present_from_absent_labels(segmenter):
     scene = render(TEST_SEED, 0)
-    matched = segmenter(scene.image, list(WORDS)).matched
-    present = np.mean([matched[word] for word in scene.words])
-    absent = np.mean([matched[word] for word in WORDS if word not in scene.words])
+    matched = segmenter(scene.image, list(NOUNS)).matched
+    present = np.mean([matched[word] for word in scene.nouns])
+    absent = np.mean([matched[word] for word in NOUNS if word not in scene.nouns])
     assert present > 0.5 > 0.15 > absent

@@ -8,7 +8,7 @@ from disa.data.images import Pixels
 from disa.data.masks import Labels
 from disa.data.vocabulary import Category, Kind, Vocabulary, vocabulary_of
 from disa.errors import DisaError
-from disa.picturebook import SIZE, SYNONYMS, TEST_SEED, THINGS, TRAIN_SEED, WORDS, Scene, render
+from disa.picturebook import NOUNS, SIZE, SYNONYMS, TEST_SEED, THINGS, TRAIN_SEED, Scene, render
 
 PICTUREBOOK = "picturebook"
 SCENES = 500  # in the benchmark: the first ones of the held-out world
@@ -56,7 +56,7 @@ class DrawnDataset:
 def drawn_vocabulary() -> Vocabulary:
     """Return the nouns of the drawn world, things and stuff; a noun's index is its label."""
     categories = []
-    for index, noun in enumerate(WORDS):
+    for index, noun in enumerate(NOUNS):
         kind: Kind = "thing" if noun in THINGS else "stuff"
         categories.append(Category(noun, SYNONYMS.get(noun, ()), kind, source_id=index))
     return vocabulary_of(PICTUREBOOK, categories)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from disa.evaluation.score import Scores
 from disa.evaluation.sdm_probe import SdmScores
-from disa.picturebook import WORDS, group
+from disa.picturebook import NOUNS, group
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
 COLUMNS = ("all", *GROUPS)
@@ -55,7 +55,7 @@ def group_numbers(scores: Scores, sdm: SdmScores | None) -> dict[str, Any]:
         "per_class": {
             word: {"group": group(word)}
             | {name: _plain(each[index]) for name, each in per_class.items()}
-            for index, word in enumerate(WORDS)
+            for index, word in enumerate(NOUNS)
         },
     }
 
@@ -85,7 +85,7 @@ def _means(values: Sequence[float]) -> dict[str, float | None]:
     def mean(prefix: str) -> float | None:
         known = [
             value
-            for word, value in zip(WORDS, values, strict=True)
+            for word, value in zip(NOUNS, values, strict=True)
             if group(word).startswith(prefix) and not math.isnan(value)
         ]
         return sum(known) / len(known) if known else None

@@ -243,7 +243,7 @@ class DrawPicturebook:
     def run(self) -> int:
         """Draw. Raises `DisaError` for a size that cannot be drawn and a folder not writable."""
         from disa.data.images import write_png
-        from disa.picturebook import LARGEST, SMALLEST, WORDS, render
+        from disa.picturebook import LARGEST, NOUNS, SMALLEST, render
         from disa.running.files import prepare_folder, write_json
         from disa.running.terminal import counted, say
 
@@ -262,10 +262,10 @@ class DrawPicturebook:
                 write_png(self.out / name, scene.image)
                 if self.masks:
                     write_png(self.out / "masks" / name, scene.labels)
-                captions[name] = {"caption": scene.caption, "words": scene.words}
+                captions[name] = {"caption": scene.caption, "words": scene.nouns}
                 report(index + 1, self.count)
         if self.masks:
-            facts = {"seed": self.seed, "words": WORDS, "scenes": captions}
+            facts = {"seed": self.seed, "words": NOUNS, "scenes": captions}
             write_json(self.out / "scenes.json", facts)
         drawn = "1 scene is" if self.count == 1 else f"{self.count} scenes are"
         masks = f", masks in {self.out / 'masks'}" if self.masks else ""

@@ -5,7 +5,7 @@ map. Captions use all nouns; masks for training cover `SEEN` only, so that `UNSE
 open-vocabulary segmentation.
 """
 
-from disa.picturebook.nouns import SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, WORDS, Group, group
+from disa.picturebook.nouns import NOUNS, SEEN, STUFF, SYNONYMS, THINGS, UNSEEN, Group, group
 from disa.picturebook.scenes import (
     LARGEST,
     SIZE,
@@ -18,6 +18,20 @@ from disa.picturebook.scenes import (
 )
 
 __all__ = [
-    "LARGEST", "SEEN", "SIZE", "SMALLEST", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS", "TRAIN_SEED",
-    "UNSEEN", "WORDS", "Group", "Scene", "group", "render", "render_card",
+    "LARGEST",
+    "NOUNS",
+    "SEEN",
+    "SIZE",
+    "SMALLEST",
+    "STUFF",
+    "SYNONYMS",
+    "TEST_SEED",
+    "THINGS",
+    "TRAIN_SEED",
+    "UNSEEN",
+    "Group",
+    "Scene",
+    "group",
+    "render",
+    "render_card",
 ]  # fmt: skip

@@ -13,14 +13,14 @@ STUFF = (
     "stone wall", "lava", "tiled floor", "wheat field", "carpet",
 )  # fmt: skip
 # All nouns; the index of a noun in a label map is its position here.
-WORDS = THINGS + STUFF
+NOUNS = THINGS + STUFF
 
 # Nouns that occur in captions but have no mask in training: a third of the things and of the stuff.
 UNSEEN = frozenset(
     {"boat", "moon", "mushroom", "umbrella", "apple", "rocket", "snowman"}
     | {"sea", "snow", "brick wall", "lava", "wheat field"}
 )
-SEEN = frozenset(WORDS) - UNSEEN
+SEEN = frozenset(NOUNS) - UNSEEN
 
 # Other words that captions use for the same noun.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -43,8 +43,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def group(word: str) -> Group:
+def group(noun: str) -> Group:
     """Return the group in which a noun's results are reported."""
-    if word in THINGS:
-        return "seen_things" if word in SEEN else "unseen_things"
-    return "seen_stuff" if word in SEEN else "unseen_stuff"
+    if noun in THINGS:
+        return "seen_things" if noun in SEEN else "unseen_things"
+    return "seen_stuff" if noun in SEEN else "unseen_stuff"

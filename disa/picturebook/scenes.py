@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from disa.picturebook.captions import write_caption
-from disa.picturebook.nouns import STUFF, THINGS, WORDS
+from disa.picturebook.nouns import NOUNS, STUFF, THINGS
 from disa.picturebook.stuff import HEIGHT, TEXTURES, noise
 from disa.picturebook.things import DRAWINGS, UPRIGHT, Colour, Thing
 
@@ -32,9 +32,9 @@ class Scene(NamedTuple):
     """A picture that knows what it shows."""
 
     image: UInt8[np.ndarray, "H W 3"]  # RGB
-    labels: UInt8[np.ndarray, "H W"]  # index into WORDS
+    labels: UInt8[np.ndarray, "H W"]  # index into NOUNS
     caption: str
-    words: tuple[str, ...]  # the nouns that have pixels
+    nouns: tuple[str, ...]  # that have pixels
 
 
 class _Placed(NamedTuple):
@@ -99,13 +99,13 @@ def _compose(
         _paint_thing(image, labels, item)
 
     # The caption names the largest region first; things may have covered one completely.
-    areas = dict(zip(WORDS, np.bincount(labels.ravel(), minlength=len(WORDS)), strict=True))
+    areas = dict(zip(NOUNS, np.bincount(labels.ravel(), minlength=len(NOUNS)), strict=True))
     visible = [noun for noun in background.stuff if areas[noun]]
     visible.sort(key=lambda noun: -areas[noun])
     things = [(item.noun, item.thing.colour) for item in placed]
     caption = write_caption(things, visible or background.stuff, rng)
 
-    present = tuple(noun for noun in WORDS if areas[noun])
+    present = tuple(noun for noun in NOUNS if areas[noun])
     pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return Scene(pixels, labels, caption, present)
 
@@ -139,13 +139,13 @@ def _paint_background(
 
     # Each region covers the earlier ones behind its border.
     image = TEXTURES[stuff[0]](u, v, rng)
-    labels = np.full((fine, fine), WORDS.index(stuff[0]), np.uint8)
+    labels = np.full((fine, fine), NOUNS.index(stuff[0]), np.uint8)
     for noun, border in zip(stuff[1:], borders, strict=True):
         wave = rng.uniform(0.05, 0.16) * (noise(u, v, (4, 4), rng) - 0.5)
         distance = (along + tilt * (across - 0.5) + wave - border) * fine  # in fine pixels
         covered = np.clip(distance + 0.5, 0, 1)[..., None]
         image = image * (1 - covered) + TEXTURES[noun](u, v, rng) * covered
-        labels[distance > 0] = WORDS.index(noun)
+        labels[distance > 0] = NOUNS.index(noun)
 
     image = image.reshape(size, 2, size, 2, 3).mean((1, 3), dtype=np.float32)
     return image, np.ascontiguousarray(labels[::2, ::2])
@@ -207,7 +207,7 @@ def _paint_thing(
     inner_alpha = alpha[tile_rows, tile_columns]
     behind = image[rows, columns] * (1 - inner_alpha[..., None])
     image[rows, columns] = behind + shaded[tile_rows, tile_columns]
-    labels[rows, columns][inner_alpha >= 0.5] = WORDS.index(item.noun)
+    labels[rows, columns][inner_alpha >= 0.5] = NOUNS.index(item.noun)
 
 
 def _paint_tile(

@@ -13,7 +13,7 @@ from torch import Tensor
 from disa.config import ModelConfig
 from disa.errors import DisaError, memory_errors_as
 from disa.model.backbone import Backbone
-from disa.picturebook import SYNONYMS, WORDS
+from disa.picturebook import NOUNS, SYNONYMS
 from disa.pretraining.byte_pairs import caption_ids, save_tokenizer, train_tokenizer
 from disa.pretraining.captioned_pictures import Pictures, render_pictures
 from disa.pretraining.contrastive import mosaic_loss, quarters, scene_loss
@@ -101,7 +101,7 @@ class ClipTraining:
         self.cards = render_pictures("cards", settings.cards, settings.seed)
         self.scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
 
-        words = [word for noun in WORDS for word in (noun, *SYNONYMS.get(noun, ()))]
+        words = [word for noun in NOUNS for word in (noun, *SYNONYMS.get(noun, ()))]
         texts = self.cards.captions + self.scenes.captions + words * WORD_REPETITIONS
         self.tokenizer: Tokenizer = train_tokenizer(texts, settings.vocabulary)
         context = settings.context

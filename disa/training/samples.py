@@ -15,14 +15,14 @@ from disa.config import IGNORED
 from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.errors import DisaError
-from disa.picturebook import LARGEST, SEEN, SMALLEST, TRAIN_SEED, WORDS, render
+from disa.picturebook import LARGEST, NOUNS, SEEN, SMALLEST, TRAIN_SEED, render
 from disa.training.augment import Target, crop, jitter_colours, scaled_to
 from disa.training.settings import TrainConfig
 
 Sample = tuple[Pixels, Target]  # (size, size, 3) and (size, size)
 
 # Picturebook's open-vocabulary protocol: only these of its nouns have masks in training.
-TRAINED_WORDS = tuple(word for word in WORDS if word in SEEN)
+TRAINED_WORDS = tuple(word for word in NOUNS if word in SEEN)
 SEED_STRIDE = 2**32  # scenes between the streams of two seeds: no run is ever that long
 
 
@@ -106,9 +106,9 @@ class DrawnScenes:
             )
         self.settings = settings
         self.size = size
-        self.target_of_word = np.full(len(WORDS), IGNORED)
+        self.target_of_word = np.full(len(NOUNS), IGNORED)
         for index, word in enumerate(TRAINED_WORDS):
-            self.target_of_word[WORDS.index(word)] = index
+            self.target_of_word[NOUNS.index(word)] = index
 
     def __getitem__(self, index: int) -> Sample:
         """Draw one scene and return a crop of it."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from disa.inference.segmenter import Segmenter, load
-from disa.picturebook import TEST_SEED, WORDS, Scene, render
+from disa.picturebook import NOUNS, TEST_SEED, Scene, render
 
 SCENES = (3, 7, 11, 20)  # test scenes, chosen before any network was trained
 SIDE = 96  # pixels
@@ -29,7 +29,7 @@ def save_saliency(models: Mapping[str, Path], path: Path) -> None:
     axes = figure.subplots(len(rows), width, squeeze=False)
     for (scene, label), (left, second, *_) in zip(rows, axes, strict=True):
         left.imshow(scene.image)
-        left.set_ylabel(WORDS[label])
+        left.set_ylabel(NOUNS[label])
         second.imshow(scene.labels == label, "gray")
     for name, column in zip(["scene", "true mask", *models], axes[0], strict=True):
         column.set_title(name, wrap=True, fontsize="small")
@@ -58,7 +58,7 @@ def show_saliency(axis: Axes, segmenter: Segmenter, scene: Scene, label: int) ->
     """Draw the scene in grey, warm where the label looks, with its foreground tokens outlined."""
     pixels = torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None].float()  # 1 3 H W
     with torch.inference_mode():
-        prediction = segmenter.model(pixels, segmenter.text(WORDS))
+        prediction = segmenter.model(pixels, segmenter.text(NOUNS))
     axis.imshow(scene.image.mean(-1), "gray")
     if prediction.saliency is None or prediction.foreground is None:
         return  # a network without the SDM

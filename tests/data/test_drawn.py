@@ -9,7 +9,7 @@ import pytest
 
 from disa.data.dataset import Dataset, open_dataset
 from disa.errors import DisaError
-from disa.picturebook import STUFF, TEST_SEED, THINGS, TRAIN_SEED, WORDS, render
+from disa.picturebook import NOUNS, STUFF, TEST_SEED, THINGS, TRAIN_SEED, render
 
 
 @pytest.mark.parametrize(("split", "seed"), [("val", TEST_SEED), ("train", TRAIN_SEED)])
@@ -28,7 +28,7 @@ def test_images_and_labels_are_the_worlds_own(split: str, seed: int):
 
 def test_its_vocabulary_is_the_worlds():
     vocabulary = open_dataset("picturebook", None).vocabulary
-    assert vocabulary.prompts() == WORDS
+    assert vocabulary.prompts() == NOUNS
     assert "boat|ship" in vocabulary.prompts(synonyms=True)
     kinds = [category.kind for category in vocabulary.categories]
     assert kinds == ["thing"] * len(THINGS) + ["stuff"] * len(STUFF)
@@ -58,7 +58,7 @@ def test_scenes_in_files_are_the_same_data_set(tmp_path: Path):
         name = f"{drawn.ids[index]}.png"
         miniatures.save_png(root / "images" / name, drawn.image(index))
         miniatures.save_png(root / "masks" / name, drawn.labels(index), palette=True)
-    (root / "classes.txt").write_text("\n".join(WORDS))
+    (root / "classes.txt").write_text("\n".join(NOUNS))
     (root / "val.txt").write_text("\n".join(drawn.ids[1:4]))
     own = open_dataset("folder", root)
     assert list(own.ids) == list(drawn.ids[1:4])

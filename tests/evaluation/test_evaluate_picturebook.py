@@ -14,7 +14,7 @@ from disa.data.drawn import DrawnDataset
 from disa.evaluation.drawn_world import GROUPS, group_numbers, group_table
 from disa.evaluation.score import Scores
 from disa.evaluation.sdm_probe import probe
-from disa.picturebook import WORDS
+from disa.picturebook import NOUNS
 
 SIZE = 48
 
@@ -22,12 +22,12 @@ SIZE = 48
 def scores_of(scenes: int, wrong: int | None = None) -> Scores:
     """Count scenes in which every pixel is right, but one category is taken for the next."""
     dataset = DrawnDataset("val", scenes, SIZE)
-    scores = Scores(len(WORDS), 255)
+    scores = Scores(len(NOUNS), 255)
     for index, name in enumerate(dataset.ids):
         target = torch.from_numpy(dataset.labels(index).astype(np.int32))
         prediction = target.clone()
         if wrong is not None:
-            prediction[target == wrong] = (wrong + 1) % len(WORDS)
+            prediction[target == wrong] = (wrong + 1) % len(NOUNS)
         scores.add(name, prediction, target)
     return scores
 
@@ -43,8 +43,8 @@ def test_the_truth_gets_full_marks() -> None:
 
 def test_one_category_missed_costs_what_it_should_and_its_scene_is_the_worst() -> None:
     scenes = [DrawnDataset("val", 7, SIZE).scene(index) for index in range(7)]
-    word = next(w for w in scenes[4].words if sum(w in scene.words for scene in scenes) == 1)
-    scores = scores_of(7, WORDS.index(word))
+    word = next(w for w in scenes[4].nouns if sum(w in scene.nouns for scene in scenes) == 1)
+    scores = scores_of(7, NOUNS.index(word))
     numbers = group_numbers(scores, None)
     assert numbers["per_class"][word]["iou"] == 0
     assert numbers["miou"] < 100
@@ -90,7 +90,7 @@ def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_pa
     assert 0 <= numbers["miou"] <= 100
     assert 0 <= numbers["pixel_accuracy"] <= 100
     assert tuple(numbers["groups"]) == GROUPS
-    assert set(numbers["per_class"]) == set(WORDS)
+    assert set(numbers["per_class"]) == set(NOUNS)
     for name in (
         "mean_accuracy",
         "fwiou",

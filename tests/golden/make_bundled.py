@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import disa
-from disa.picturebook import TEST_SEED, WORDS, render
+from disa.picturebook import NOUNS, TEST_SEED, render
 
-labels = disa.load("mini", "cpu")(render(TEST_SEED, 3).image, list(WORDS)).labels
+labels = disa.load("mini", "cpu")(render(TEST_SEED, 3).image, list(NOUNS)).labels
 Image.fromarray(labels.astype(np.uint8)).save(Path(__file__).parent / "bundled_labels.png")

@@ -5,7 +5,7 @@ import numpy as np
 from command_line import Result, invoke
 from PIL import Image
 
-from disa.picturebook import WORDS, render
+from disa.picturebook import NOUNS, render
 
 
 def picturebook(*arguments: object) -> Result:
@@ -20,12 +20,12 @@ def test_pictures_masks_and_captions_are_the_worlds_own(tmp_path: Path):
         f"2 scenes are in {out}, masks in {out / 'masks'}\n",
     )
     data = json.loads((out / "scenes.json").read_text())
-    assert (data["seed"], data["words"]) == (7, list(WORDS))
+    assert (data["seed"], data["words"]) == (7, list(NOUNS))
     for index in range(2):
         scene, name = render(7, index, 40), f"scene-{index:04d}.png"
         np.testing.assert_array_equal(np.asarray(Image.open(out / name)), scene.image)
         np.testing.assert_array_equal(np.asarray(Image.open(out / "masks" / name)), scene.labels)
-        assert data["scenes"][name] == {"caption": scene.caption, "words": list(scene.words)}
+        assert data["scenes"][name] == {"caption": scene.caption, "words": list(scene.nouns)}
 
 
 def test_without_masks_the_folder_holds_pictures_only(tmp_path: Path):

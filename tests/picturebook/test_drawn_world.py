@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from disa.picturebook import (
+    NOUNS,
     SEEN,
     STUFF,
     SYNONYMS,
@@ -19,7 +20,6 @@ from disa.picturebook import (
     THINGS,
     TRAIN_SEED,
     UNSEEN,
-    WORDS,
     group,
     render,
     render_card,
@@ -27,7 +27,7 @@ from disa.picturebook import (
 from disa.picturebook.stuff import TEXTURES
 from disa.picturebook.things import DRAWINGS
 
-ALIASES = {alias: word for word in WORDS for alias in (word, *SYNONYMS.get(word, ()))}
+ALIASES = {alias: word for word in NOUNS for alias in (word, *SYNONYMS.get(word, ()))}
 
 
 def named(caption: str) -> set[str]:
@@ -43,13 +43,13 @@ def named(caption: str) -> set[str]:
 def test_the_world_has_the_promised_words():
     assert len(THINGS) >= 18 and len(STUFF) >= 10
     assert set(DRAWINGS) == set(THINGS) and set(TEXTURES) == set(STUFF)
-    assert set(WORDS) == SEEN | UNSEEN and not SEEN & UNSEEN
+    assert set(NOUNS) == SEEN | UNSEEN and not SEEN & UNSEEN
     for nouns in (THINGS, STUFF):
         assert 0.6 < len(SEEN & set(nouns)) / len(nouns) < 0.7
-    assert len(set(ALIASES)) == len(WORDS) + sum(map(len, SYNONYMS.values())), (
+    assert len(set(ALIASES)) == len(NOUNS) + sum(map(len, SYNONYMS.values())), (
         "a synonym stands for two nouns"
     )
-    assert {group(word) for word in WORDS} == {
+    assert {group(word) for word in NOUNS} == {
         "seen_things",
         "unseen_things",
         "seen_stuff",
@@ -65,7 +65,7 @@ def test_a_scene_depends_on_seed_and_index_only(seed, index):
     again = render(seed, index, 32)
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.labels, again.labels)
-    assert first.caption == again.caption and first.words == again.words
+    assert first.caption == again.caption and first.nouns == again.nouns
 
 
 @pytest.mark.slow
@@ -116,8 +116,8 @@ def test_the_picture_is_the_same_at_any_size(index):
 @pytest.mark.parametrize("index", range(20))
 def test_labels_words_and_composition_agree(index):
     scene = render(5, index)
-    present = {WORDS[i] for i in np.unique(scene.labels)}
-    assert scene.words == tuple(noun for noun in WORDS if noun in present)
+    present = {NOUNS[i] for i in np.unique(scene.labels)}
+    assert scene.nouns == tuple(noun for noun in NOUNS if noun in present)
     assert 1 <= len(present & set(THINGS)) <= 4
     assert 1 <= len(present & set(STUFF)) <= 3
     assert scene.image.shape == (96, 96, 3) and scene.labels.shape == (96, 96)
@@ -125,7 +125,7 @@ def test_labels_words_and_composition_agree(index):
 
 def card_with(*nouns):
     """Return the first card, drawn large, that shows just these nouns."""
-    index = next(i for i in range(5000) if set(render_card(9, i, 16).words) == set(nouns))
+    index = next(i for i in range(5000) if set(render_card(9, i, 16).nouns) == set(nouns))
     return render_card(9, index, 96)
 
 
@@ -134,13 +134,13 @@ def test_labels_are_exact_where_colours_are_plain():
     scene = card_with("star", "night sky")
     red, _, blue = scene.image.astype(int).transpose(2, 0, 1)
     gold = red - blue > 50
-    star = scene.labels == WORDS.index("star")
+    star = scene.labels == NOUNS.index("star")
     assert (gold & star).sum() / (gold | star).sum() > 0.9
 
 
 def test_edges_are_anti_aliased():
     edge = card_with("heart", "road")
-    heart = edge.labels == WORDS.index("heart")
+    heart = edge.labels == NOUNS.index("heart")
     rim = heart & ~(
         np.roll(heart, 1, 0) & np.roll(heart, -1, 0) & np.roll(heart, 1, 1) & np.roll(heart, -1, 1)
     )
@@ -155,7 +155,7 @@ def test_captions_name_all_things_and_the_background_in_a_quarter():
     for index in range(600):
         scene = render(21, index, 24)
         words = named(scene.caption)
-        assert set(THINGS) & set(words) >= set(scene.words) & set(THINGS), scene.caption
+        assert set(THINGS) & set(words) >= set(scene.nouns) & set(THINGS), scene.caption
         with_background[bool(words & set(STUFF))] += 1
     assert 0.2 < with_background[True] / 600 < 0.31
 
@@ -177,8 +177,8 @@ def test_every_thing_varies_in_shape():
 
 
 def test_every_category_occurs_often_enough_to_be_measured():
-    counts = Counter(word for index in range(300) for word in render(TEST_SEED, index, 24).words)
-    assert min(counts[word] for word in WORDS) >= 12
+    counts = Counter(word for index in range(300) for word in render(TEST_SEED, index, 24).nouns)
+    assert min(counts[word] for word in NOUNS) >= 12
 
 
 @pytest.mark.parametrize("size", [7, 5000, 0, -3])

@@ -8,7 +8,7 @@ from small_run import small_settings
 
 from disa.config import IGNORED
 from disa.errors import DisaError
-from disa.picturebook import SEEN, SMALLEST, TRAIN_SEED, WORDS, render
+from disa.picturebook import NOUNS, SEEN, SMALLEST, TRAIN_SEED, render
 from disa.training.samples import TRAINED_WORDS, DrawnScenes
 
 SETTINGS = small_settings(steps=3, batch=3)
@@ -30,7 +30,7 @@ def test_target_is_the_scene_s_own_without_unseen_words_and_mirrored_with_it() -
             image, labels = image[:, ::-1], labels[:, ::-1]
             mirrored += 1
         assert np.array_equal(pixels, image)
-        for category, word in enumerate(WORDS):
+        for category, word in enumerate(NOUNS):
             expected = TRAINED_WORDS.index(word) if word in SEEN else IGNORED
             assert (target[labels == category] == expected).all()
     assert 0 < mirrored < 12
@@ -49,7 +49,7 @@ def test_jitter_crops_larger_scenes_and_keeps_image_and_target_together() -> Non
             for left in range(size - 31):
                 if np.array_equal(rows[:, left : left + 32], pixels):
                     labels = scene.labels[top : top + 32, left : left + 32]
-                    seen = np.isin(labels, [WORDS.index(word) for word in SEEN])
+                    seen = np.isin(labels, [NOUNS.index(word) for word in SEEN])
                     assert np.array_equal(target != IGNORED, seen)
                     found = True
     assert found

@@ -17,7 +17,7 @@ from small_run import new_learner, small_config, small_settings, train
 
 import disa
 from disa.errors import DisaError
-from disa.picturebook import WORDS
+from disa.picturebook import NOUNS
 from disa.recipes import RECIPES
 from disa.training import checkpoint
 from disa.training.checkpoint import checkpoints
@@ -360,7 +360,7 @@ def test_command_trains_a_recipe(
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "model") in result.output
     assert load_disa(tmp_path / "model").config.saliency_split == "relative"
-    assert disa.load(tmp_path / "model", device="cpu").text(WORDS).shape == (len(WORDS), 1, 32)
+    assert disa.load(tmp_path / "model", device="cpu").text(NOUNS).shape == (len(NOUNS), 1, 32)
 
 
 def test_a_dry_run_needs_no_clip(tmp_path: Path) -> None:
