@@ -18,20 +18,6 @@ from disa.picturebook.scenes import (
 )
 
 __all__ = [
-    "LARGEST",
-    "NOUNS",
-    "SEEN",
-    "SIZE",
-    "SMALLEST",
-    "STUFF",
-    "SYNONYMS",
-    "TEST_SEED",
-    "THINGS",
-    "TRAIN_SEED",
-    "UNSEEN",
-    "Group",
-    "Scene",
-    "group",
-    "render",
-    "render_card",
+    "LARGEST", "NOUNS", "SEEN", "SIZE", "SMALLEST", "STUFF", "SYNONYMS", "TEST_SEED", "THINGS",
+    "TRAIN_SEED", "UNSEEN", "Group", "Scene", "group", "render", "render_card",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from disa.data.benchmarks import BENCHMARKS, PAPER, find_benchmark
 from disa.data.dataset import Dataset, open_dataset
@@ -15,7 +16,6 @@ from disa.data.pascal_context import PUBLISHED_LIST, val_ids
 from disa.data.prepared import prepare
 from disa.data.resize import bilinear
 from disa.data.vocabulary import VOCABULARIES, load_vocabulary
-from disa.errors import DisaError
 from disa.running.files import file_sha256
 
 PREPARED = ("a847", "pc59", "pc459")
@@ -102,25 +102,20 @@ def test_pascal_context_val_is_the_published_list(tmp_path: Path):
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_missing_folder_is_one_clear_error(tmp_path: Path, name: str):
-    opening = find_benchmark(name).open_official
-    with pytest.raises(
-        DisaError, match=rf"no such f|cannot be read.*disa data list {name.removesuffix('b')}"
-    ):
-        opening(tmp_path, "val")
+    with refused(tmp_path, f"disa data list {name.removesuffix('b')}"):
+        find_benchmark(name).open_official(tmp_path, "val")
 
 
 @pytest.mark.parametrize("name", PREPARED)
 def test_unprepared_data_name_the_command(tmp_path: Path, name: str):
-    with pytest.raises(
-        DisaError, match=rf"not prepared yet; run: disa data prepare {name} '?{tmp_path}"
-    ):
+    with refused(f"disa data prepare {name} {tmp_path}"):
         open_dataset(name, tmp_path)
 
 
 def test_unknown_names_and_splits_are_told_the_known_ones(tmp_path: Path):
-    with pytest.raises(DisaError, match='unknown data set "ade"; use coco-stuff, a150'):
+    with refused("ade", *BENCHMARKS, "picturebook", "folder"):
         open_dataset("ade", tmp_path)
-    with pytest.raises(DisaError, match='pas20 has no split "train"; use val'):
+    with refused("pas20", "train", "val"):
         open_dataset("pas20", tmp_path, "train")
 
 
@@ -163,20 +158,15 @@ LOST = {
 def test_half_an_archive_is_named_with_its_first_missing_file(tmp_path: Path, name: str, lost: str):
     miniatures.build(name, tmp_path)
     lose(tmp_path / lost)
-    with pytest.raises(DisaError) as raised:
+    with refused(tmp_path / lost, "unpack", f"`disa data list {name}`"):
         find_benchmark(name).open_official(tmp_path, "val")
-    message = str(raised.value)
-    assert str(tmp_path / lost) in message
-    assert "unpack" in message
-    assert f"`disa data list {name}`" in message
-    assert "\n" not in message
 
 
 def test_an_emptied_folder_is_an_error_and_not_zero_images(tmp_path: Path):
     miniatures.build("a150", tmp_path)
     for file in (tmp_path / "ADEChallengeData2016" / "images" / "validation").iterdir():
         file.unlink()
-    with pytest.raises(DisaError, match=r"holds no \.jpg file; unpack ADEChallengeData2016.zip"):
+    with refused(".jpg", "ADEChallengeData2016.zip"):
         open_dataset("a150", tmp_path)
 
 
@@ -184,9 +174,7 @@ def test_a_mask_of_another_size_names_both_files(tmp_path: Path):
     miniatures.build("a150", tmp_path)
     mask = tmp_path / "ADEChallengeData2016" / "annotations" / "validation" / "ADE_val_00000002.png"
     miniatures.save_png(mask, np.zeros((4, 5), np.uint8))
-    with pytest.raises(
-        DisaError, match=r"00002.png: is 5 x 4 pixels, its picture .*00002.jpg is 23 x 12"
-    ):
+    with refused(mask, "5 x 4", "00002.jpg", "23 x 12"):
         open_dataset("a150", tmp_path).labels(1)
 
 
@@ -194,10 +182,7 @@ def test_a_mask_of_colours_where_indices_are_expected(tmp_path: Path):
     miniatures.build("pas20", tmp_path)
     mask = tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClassAug" / "2007_000042.png"
     miniatures.save_png(mask, np.zeros((10, 15, 3), np.uint8))
-    with pytest.raises(
-        DisaError,
-        match=r"2007_000042.png: has 3 channels \(RGB\) where a mask of indices is expected",
-    ):
+    with refused(mask, "3 channels", "RGB"):
         open_dataset("pas20", tmp_path).labels(1)
 
 
@@ -205,12 +190,12 @@ def test_an_index_where_colours_are_expected(tmp_path: Path):
     miniatures.build("a847", tmp_path)
     mask = tmp_path / LOST["a847"][0]
     miniatures.save_png(mask, np.zeros((13, 20), np.uint8))
-    with pytest.raises(DisaError, match=r"_seg.png: mode L where a mask of colours is expected"):
+    with refused(mask, "mode L"):
         find_benchmark("a847").open_official(tmp_path, "val").labels(0)
 
 
 def test_damaged_masks_are_named(tmp_path: Path):
     miniatures.build("pc459", tmp_path)
     (tmp_path / LOST["pc459"][0]).write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
-    with pytest.raises(DisaError, match=r"2009_000001.mat: is damaged or no .mat file"):
+    with refused("2009_000001.mat"):
         find_benchmark("pc459").open_official(tmp_path, "val").labels(1)

@@ -7,9 +7,9 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from disa.data.dataset import Dataset, open_dataset
-from disa.errors import DisaError
 
 CLASSES = ["sky", "sea", "boat|ship"]
 COLOURS = [(0, 128, 255), (0, 0, 120), (200, 10, 10)]
@@ -27,14 +27,12 @@ def own(tmp_path: Path) -> Path:
     return root
 
 
-def fails(root: Path, message: str, split: str = "val") -> None:
-    """Opening or reading it raises one line that says this."""
-    with pytest.raises(DisaError, match=message) as raised:
+def fails(root: Path, *facts: str, split: str = "val") -> None:
+    """Opening or reading it raises an error with these facts."""
+    with refused(root, *facts):
         dataset = open_dataset("folder", root, split)
         for index in range(len(dataset.ids)):
             dataset.labels(index)
-    assert "\n" not in str(raised.value)
-    assert str(root) in str(raised.value)
 
 
 def check_labels(dataset: Dataset) -> None:
@@ -72,10 +70,7 @@ def test_colour_masks(own: Path):
     (own / "classes.json").write_text(json.dumps({"categories": entries, "ignored": [[0, 0, 0]]}))
     check_labels(open_dataset("folder", own))
     (own / "classes.json").write_text(json.dumps({"categories": entries}))
-    fails(
-        own,
-        r'p0.png: holds \(0, 0, 0\), which no category has; add it to the classes, or to "ignored"',
-    )
+    fails(own, "p0.png", "(0, 0, 0)", '"ignored"')
 
 
 def test_own_ids_and_ignored_values(own: Path):
@@ -105,83 +100,63 @@ def test_more_than_255_categories_have_16_bits(own: Path):
 def test_lists_of_a_split(own: Path):
     (own / "val.txt").write_text("p2\np0.jpg\n")
     assert list(open_dataset("folder", own).ids) == ["p2", "p0"]
-    fails(
-        own,
-        r"train.txt: no such file; write an id of the split a line \(there is val.txt\)",
-        split="train",
-    )
+    fails(own, "train.txt", "val.txt", split="train")
     (own / "train.txt").write_text("p1")
     assert list(open_dataset("folder", own, "train").ids) == ["p1"]
-    for content, message in (
-        ("p0\np9\n", r'val.txt: "p9" is not in .*images; add the picture or remove the line'),
-        ("p0\np1\np0\n", "val.txt: lists p0 twice"),
-        ("\n", "val.txt: lists no image"),
-    ):
+    for content, fact in (("p0\np9\n", '"p9"'), ("p0\np1\np0\n", "p0"), ("\n", "no image")):
         (own / "val.txt").write_text(content)
-        fails(own, message)
+        fails(own, "val.txt", fact)
 
 
 def test_what_is_missing_is_named(own: Path, tmp_path: Path):
     (own / "masks" / "p1.png").unlink()
-    fails(own, r"masks/p1.png: no such mask; a data set of your own is a folder with")
+    fails(own, "masks/p1.png")
     (own / "val.txt").write_text("p0\np1\n")
-    fails(own, r"masks/p1.png: no such mask; draw it, or remove p1 from val.txt")
+    fails(own, "masks/p1.png", "val.txt")
     (own / "val.txt").unlink()
     (own / "images" / "p1.PNG").unlink()
     (own / "images" / "p2.webp").unlink()
-    fails(own, r"images/p2.jpg: no such picture for p2.png")
+    fails(own, "images/p2.jpg", "p2.png")
     (own / "images" / "p0.jpg").unlink()
-    fails(own, r"images: holds no picture")
+    fails(own, "images", "picture")
     (own / "classes.txt").unlink()
-    fails(own, r"classes.txt: no such file; name a category a line")
-    fails(tmp_path / "elsewhere", "no such folder; a data set of your own")
+    fails(own, "classes.txt")
+    fails(tmp_path / "elsewhere", "images/", "masks/", "classes.txt")
 
 
 def test_two_pictures_of_one_name(own: Path):
     miniatures.photograph(own / "images" / "p1.jpg", 3, 4, 9)
-    fails(
-        own,
-        "p1.jpg: p1.PNG has the same name; remove one|p1.PNG: p1.jpg has the same name; remove one",
-    )
+    fails(own, "p1.jpg", "p1.PNG")
 
 
 def test_a_value_that_no_category_has(own: Path):
     miniatures.save_png(
         own / "masks" / "p1.png", np.array([[0, 3, 4, 9], [10, 11, 12, 13], [1, 1, 1, 1]], np.uint8)
     )
-    fails(own, r"p1.png: holds 3, 4, 9, 10, 11 and 2 more, which no category has")
+    fails(own, "p1.png", "3, 4, 9, 10, 11 and 2 more")
 
 
 def test_masks_that_do_not_fit(own: Path):
     miniatures.save_png(own / "masks" / "p1.png", LABELS.T.copy())
-    fails(own, r"p1.png: is 3 x 4 pixels, its picture .*p1.PNG is 4 x 3")
+    fails(own, "p1.png", "3 x 4", "p1.PNG", "4 x 3")
     miniatures.save_png(own / "masks" / "p1.png", np.zeros((3, 4, 3), np.uint8))
-    fails(
-        own,
-        r"p1.png: has 3 channels \(RGB\) where a mask of indices is expected; .*colours in classes.json",
-    )
+    fails(own, "p1.png", "RGB", "classes.json")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "facts"),
     [
-        (
-            [{"name": "a", "color": [1, 2, 3]}, "b"],
-            r'"b" has no "color", others have; give all of them one, or none',
-        ),
-        (
-            {"categories": ["a", "b", "c"], "ignored": 255},
-            r'"ignored" is 255; write a list of whole numbers',
-        ),
+        ([{"name": "a", "color": [1, 2, 3]}, "b"], ['"b"', '"color"']),
+        ({"categories": ["a", "b", "c"], "ignored": 255}, ['"ignored"', "255"]),
         (
             {"categories": [{"name": "a", "color": [1, 2, 3]}], "ignored": [0]},
-            r".*write a list of colours \[red, green, blue\]",
+            ['"ignored"', "[0]", "[red, green, blue]"],
         ),
     ],
 )
-def test_classes_that_contradict_themselves(own: Path, content: object, message: str):
+def test_classes_that_contradict_themselves(own: Path, content: object, facts: list[str]):
     (own / "classes.json").write_text(json.dumps(content))
-    fails(own, rf"classes.json: {message}")
+    fails(own, "classes.json", *facts)
 
 
 def test_pictures_turned_by_a_camera_have_upright_masks(own: Path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from refusals import refused
 
 from disa.data.images import expand, read_image
 from disa.errors import DisaError
@@ -116,33 +117,33 @@ def test_pictures_taken_sideways_are_turned_upright(tmp_path: Path):
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((2, 4, 4, 3), np.uint8), "stack of images"),
-        (np.zeros((4, 4, 2), np.uint8), "not that of an image"),
-        (np.zeros(5, np.uint8), "not that of an image"),
-        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "(2, 4, 4, 3)"),
+        (np.zeros((4, 4, 2), np.uint8), "(4, 4, 2)"),
+        (np.zeros(5, np.uint8), "(5,)"),
+        (np.zeros((0, 4, 3), np.uint8), "(0, 4, 3)"),
         (np.full((4, 4, 3), np.nan), "NaN"),
-        (np.full((4, 4, 3), np.inf, np.float32), "NaN or infinite"),
-        (np.full((4, 4, 3), -1.0), "undo any normalisation"),
-        (np.full((4, 4, 3), 300, np.int32), "0..255"),
-        (np.zeros((4, 4, 3), complex), "dtype complex128"),
+        (np.full((4, 4, 3), np.inf, np.float32), "infinite"),
+        (np.full((4, 4, 3), -1.0), "-1"),
+        (np.full((4, 4, 3), 300, np.int32), "300"),
+        (np.zeros((4, 4, 3), complex), "complex128"),
         (np.full((4, 4), "x"), "dtype"),
     ],
 )
 def test_arrays_that_are_no_image_are_refused(array: np.ndarray, reason: str):
-    with pytest.raises(DisaError, match=reason):
+    with refused("array", reason):
         read_image(array)
 
 
 def test_what_is_no_image_at_all_is_refused():
-    with pytest.raises(DisaError, match="got int"):
+    with refused("int"):
         read_image(3)
-    with pytest.raises(DisaError, match="got list"):
+    with refused("list"):
         read_image([[1, 2], [3, 4]])
 
 
 def test_tensors_without_plain_values_are_refused():
     for tensor in (torch.zeros(8, 8).to_sparse(), torch.zeros(3, 8, 8, device="meta")):
-        with pytest.raises(DisaError, match="no plain one of numbers"):
+        with refused("tensor"):
             read_image(tensor)
 
 
@@ -151,12 +152,12 @@ def test_pil_images_that_cannot_be_decoded_any_more_are_refused(tmp_path: Path):
     path.write_bytes(whole_jpeg()[:-500])
     with (
         Image.open(path) as image,
-        pytest.raises(DisaError, match="PIL image is closed, damaged or truncated"),
+        refused("PIL image"),
     ):
         read_image(image)
     image = Image.new("RGB", (4, 4))
     image.close()
-    with pytest.raises(DisaError, match="PIL image is closed"):
+    with refused("PIL image"):
         read_image(image)
 
 
@@ -170,11 +171,11 @@ def whole_jpeg() -> bytes:
     ("content", "reason"),
     [
         (b"", "0 bytes"),
-        (b"these are only words", "not an image"),
+        (b"this is only text", "not an image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "damaged|not an image"),
         (whole_jpeg()[:700], "damaged or truncated"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-        (png_header(60_000, 60_000), "60000 x 60000 pixels are more than the limit"),
+        (png_header(60_000, 60_000), "60000 x 60000"),
         (png_header(40, 40), "damaged or truncated"),
     ],
 )
@@ -206,7 +207,7 @@ def test_a_damaged_file_is_read_or_refused_never_a_crash(
 def test_the_limit_of_pixels_can_be_raised_beyond_pillows_own(tmp_path: Path):
     path = tmp_path / "large.png"
     Image.new("1", (20_000, 9_500)).save(path)  # 190 million pixels: Pillow alone refuses
-    with pytest.raises(DisaError, match="--max-pixels"):
+    with refused(path, "--max-pixels"):
         read_image(path)
     before = Image.MAX_IMAGE_PIXELS
     path.write_bytes(png_header(20_000, 9_500))
@@ -216,15 +217,15 @@ def test_the_limit_of_pixels_can_be_raised_beyond_pillows_own(tmp_path: Path):
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path):
-    for path, reason in [(tmp_path / "none.png", "no such file"), (tmp_path, "is a folder")]:
-        with pytest.raises(DisaError, match=reason):
+    for path in (tmp_path / "none.png", tmp_path):
+        with refused(path):
             read_image(path)
     with pytest.raises(DisaError):
         read_image("a\0b.png")
     with pytest.raises(DisaError):
         read_image("x" * 5000)
     (tmp_path / "loop.png").symlink_to("loop.png")
-    with pytest.raises(DisaError, match=r"loop\.png: no such file"):
+    with refused(tmp_path / "loop.png"):
         read_image(tmp_path / "loop.png")
 
 
@@ -247,9 +248,9 @@ def test_files_folders_and_globs_expand_in_a_stable_order(tmp_path: Path):
     (tmp_path / "odd[1].png").touch()
     assert expand([tmp_path / "odd[1].png"]) == [tmp_path / "odd[1].png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DisaError, match="no picture in this folder"):
+    with refused(tmp_path / "empty"):
         expand([tmp_path / "empty"])
-    with pytest.raises(DisaError, match="matches no file"):
+    with refused("*.webp"):
         expand([str(tmp_path / "*.webp")])
-    with pytest.raises(DisaError, match="path is empty"):
+    with refused("empty"):
         expand([""])

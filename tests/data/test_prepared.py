@@ -1,4 +1,4 @@
-"""Conversion made once: resumed, idempotent, never half, and refused with the command that mends it."""
+"""Conversion made once: resumed, idempotent, never half, and refused with the command to run."""
 
 import json
 from dataclasses import replace
@@ -7,13 +7,13 @@ from pathlib import Path
 import miniatures
 import numpy as np
 import pytest
+from refusals import refused
 from scipy.io import savemat
 
 from disa.data import parallel
 from disa.data.benchmarks import BENCHMARKS, find_benchmark
 from disa.data.dataset import open_dataset
 from disa.data.prepared import prepare, prepared_folder
-from disa.errors import DisaError
 
 PC459 = find_benchmark("pc459")
 
@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert [file.name for file in folder.rglob("*") if file.is_file()] == ["2009_000000.png"]
-    with pytest.raises(DisaError, match="pc459 is not prepared yet; run: disa data prepare pc459 "):
+    with refused(f"disa data prepare pc459 {tmp_path}"):
         open_dataset("pc459", tmp_path)
     before = times(folder)
     assert run(tmp_path) == ((2, []), [(0, 2), (1, 2), (2, 2)])
@@ -100,8 +100,8 @@ def test_what_is_broken_is_named_and_the_rest_is_done(tmp_path: Path):
     (made, problems), _ = run(tmp_path)
     assert made == 2
     assert len(problems) == 1
-    assert problems[0].startswith(f"{broken}: is damaged or no .mat file")
-    with pytest.raises(DisaError, match="not prepared yet"):
+    assert problems[0].startswith(str(broken))
+    with refused("disa data prepare pc459"):
         open_dataset("pc459", tmp_path)
     broken.write_bytes(whole)
     assert run(tmp_path)[0] == (1, [])
@@ -116,9 +116,7 @@ def test_a_lost_file_is_made_again(tmp_path: Path):
     lost = prepared_folder(PC459, tmp_path, "val") / "labels" / "2009_000001.png"
     content = lost.read_bytes()
     lost.unlink()
-    with pytest.raises(
-        DisaError, match=r"2009_000001.png: no such file; run again: disa data prepare pc459"
-    ):
+    with refused(lost, "disa data prepare pc459"):
         open_dataset("pc459", tmp_path)
     assert run(tmp_path)[0] == (1, [])
     assert lost.read_bytes() == content
@@ -138,40 +136,37 @@ def test_a_mark_of_another_version_or_none(tmp_path: Path, content: str):
     run(tmp_path)
     (prepared_folder(PC459, tmp_path, "val") / "complete.json").write_text(content)
     for use in (lambda: open_dataset("pc459", tmp_path), lambda: run(tmp_path)):
-        with pytest.raises(
-            DisaError, match=r"complete.json: .*remove .*pc459/val and prepare again"
-        ):
+        with refused("complete.json", f"remove {prepared_folder(PC459, tmp_path, 'val')}"):
             use()
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "fact"),
     [
         (
             lambda data: data.pop("annos_segmentation"),
-            "is damaged or no trainval_merged.json .*annos_segmentation",
+            "annos_segmentation",
         ),
-        (lambda data: data["images"].clear(), "knows none of the 4 val images"),
-        (lambda data: data["annos_segmentation"][0].update(category_id=-1), "has category -1"),
+        (lambda data: data["images"].clear(), "4 val images"),
+        (lambda data: data["annos_segmentation"][0].update(category_id=-1), "category -1"),
         (
             lambda data: data["annos_segmentation"][0]["segmentation"].update(size=[10**6, 10**6]),
-            "the image .9, 12",
+            "[9, 12]",
         ),
         (
             lambda data: data["annos_segmentation"][0]["segmentation"].update(counts=5),
-            "has no counts",
+            "counts",
         ),
     ],
 )
-def test_damaged_annotations_of_pc59(tmp_path: Path, change, message: str):
+def test_damaged_annotations_of_pc59(tmp_path: Path, change, fact: str):
     miniatures.build("pc59", tmp_path)
     path = tmp_path / "VOCdevkit" / "VOC2010" / "trainval_merged.json"
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
-    with pytest.raises(DisaError, match=message) as raised:
+    with refused(path, fact):
         run(tmp_path, "pc59")
-    assert str(raised.value).startswith(str(path))
 
 
 def test_a_damaged_mask_of_pc59_is_one_problem(tmp_path: Path):

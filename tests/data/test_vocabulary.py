@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 from tokenizers import Tokenizer
 
 from disa.data.vocabulary import (
@@ -13,7 +14,6 @@ from disa.data.vocabulary import (
     packed,
     vocabulary_of,
 )
-from disa.errors import DisaError
 from disa.inference.labels import parse_labels
 
 # As published with CAT-Seg; see the README there.
@@ -208,22 +208,17 @@ def test_own_lists(tmp_path: Path):
 def test_own_lists_that_are_none(tmp_path: Path, content: object, facts: str):
     """The error names the file, and what is wrong in it."""
     path = write(tmp_path / "own.json", content)
-    with pytest.raises(DisaError) as raised:
+    with refused(path, *facts.split(" ")):
         load_vocabulary(path)
-    message = str(raised.value)
-    assert message.startswith(str(path))
-    for fact in facts.split(" "):
-        assert fact in message
 
 
 def test_files_that_are_no_lists(tmp_path: Path):
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "blank.txt").write_text("sky\n\nsea\n")
     for name in ("bytes.txt", "missing.txt", "missing.json", "blank.txt"):
-        with pytest.raises(DisaError, match=name):
+        with refused(tmp_path / name):
             load_vocabulary(tmp_path / name)
-    with pytest.raises(DisaError, match="category 2"):
+    with refused("category 2"):
         load_vocabulary(tmp_path / "blank.txt")
-    with pytest.raises(DisaError) as raised:
+    with refused("coco", *VOCABULARIES):
         load_vocabulary("coco")
-    assert all(name in str(raised.value) for name in ("coco", *VOCABULARIES))
