@@ -22,13 +22,18 @@ def disa(*arguments: object) -> Result:
     return invoke(list(map(str, arguments)))
 
 
-def fails(result: Result, *parts: str) -> None:
-    """One clear line on stderr, exit code 2."""
+def fails(result: Result, *facts: object) -> None:
+    """One line on stderr with these facts, exit code 2."""
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
-    for part in parts:
-        assert part in result.stderr
+    for fact in facts:
+        assert str(fact) in result.stderr
+
+
+def prints(line: str, *facts: object) -> bool:
+    """Tell whether a line holds these facts."""
+    return all(str(fact) in line for fact in facts)
 
 
 @pytest.mark.slow
@@ -38,19 +43,15 @@ def test_from_archives_to_label_maps(tmp_path: Path, name: str):
     expected = miniatures.build(name, tmp_path / "archives")
     command = [sys.executable, "-m", "disa", "data"]
     arguments = [name, str(tmp_path / "archives")]
-    made = subprocess.run(
-        [*command, "prepare", *arguments, "--workers", "2"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    words = [*command, "prepare", *arguments, "--workers", "2"]
+    made = subprocess.run(words, capture_output=True, text=True, check=True)
     assert made.stderr == ""
     if BENCHMARKS[name].is_prepared:
         count = len(expected)
         place = tmp_path / "archives" / "disa-prepared" / name / "val"
-        assert made.stdout == f"{count} images are prepared ({count} of them now), in {place}\n"
+        assert prints(made.stdout, f"{count} images", f"{count} of them now", place)
     else:
-        assert made.stdout.startswith(f"nothing to prepare: {name} is read directly (3 images)")
+        assert prints(made.stdout, "nothing", name, "3 images")
     result = disa("data", "labels", *arguments, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -64,19 +65,9 @@ def test_from_archives_to_label_maps(tmp_path: Path, name: str):
 
 def test_labels_of_the_first_images(tmp_path: Path):
     miniatures.build("coco-stuff", tmp_path, "train")
-    result = disa(
-        "data",
-        "labels",
-        "coco-stuff",
-        tmp_path,
-        "--split",
-        "train",
-        "-o",
-        tmp_path / "out",
-        "--limit",
-        2,
-    )
-    assert result.stdout == f"2 label maps in {tmp_path / 'out'}; ignored pixels are 255\n"
+    options = ["--split", "train", "-o", tmp_path / "out", "--limit", 2]
+    result = disa("data", "labels", "coco-stuff", tmp_path, *options)
+    assert prints(result.stdout, "2 label maps", tmp_path / "out", 255)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "000000000000.png",
         "000000000139.png",
@@ -87,49 +78,38 @@ def test_label_maps_never_replace_the_data_sets_own_files(tmp_path: Path):
     miniatures.build("a150", tmp_path)
     masks = tmp_path / "ADEChallengeData2016" / "annotations" / "validation"
     before = {path.name: path.read_bytes() for path in masks.iterdir()}
-    fails(
-        disa("data", "labels", "a150", tmp_path, "--out", masks), "holds the data set's own files"
-    )
+    fails(disa("data", "labels", "a150", tmp_path, "--out", masks), masks)
     assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
 
 
 def test_check_prints_the_histogram_and_what_is_wrong(tmp_path: Path):
     miniatures.build("pas20", tmp_path)
     result = disa("data", "check", "pas20", tmp_path, "--workers", 1)
-    fails(result, f"{tmp_path}: 2 problems in pas20, listed above")
+    fails(result, tmp_path, "2 problems", "pas20")
     lines = result.stdout.splitlines()
-    assert lines[1].split() == [
-        "0",
-        "aeroplane",
-        "1",
-        f"{7 / 167:.3%}",
-    ]  # 7 of 140 - 13 and 40 labelled pixels
-    assert "pas20, val: 3 images of 1,449" in lines
-    assert "1 without any label, which count for nothing: 2007_000042" in lines
-    assert f"problem: {tmp_path}: 3 images, published are 1,449; unpack the archives again" in lines
-    assert any(
-        line.startswith("problem: ") and "2011_003276.png: holds 21 (40 pixels)" in line
-        for line in lines
-    )
+    # 7 of 140 - 13 and 40 labelled pixels
+    assert lines[1].split() == ["0", "aeroplane", "1", f"{7 / 167:.3%}"]
+    assert any(prints(line, "pas20", "val", "3 images", "1,449") for line in lines)
+    assert any(prints(line, "1 without", "2007_000042") for line in lines)
+    problems = [line for line in lines if line.startswith("problem: ")]
+    assert prints(problems[0], tmp_path, "3 images", "1,449")
+    assert prints(problems[1], "2011_003276.png", "21 (40 pixels)")
 
 
 def test_check_says_whether_a_data_set_is_prepared(tmp_path: Path):
     miniatures.build("pc59", tmp_path)
     arguments = ["data", "check", "pc59", tmp_path, "--workers", 1]
-    assert "pc59 is not prepared yet; run: disa data prepare pc59 " in disa(*arguments).stdout
+    assert f"disa data prepare pc59 {tmp_path}" in disa(*arguments).stdout
     assert disa("data", "prepare", "pc59", tmp_path, "--workers", 1).exit_code == 0
-    assert (
-        f"4 images are prepared, in {tmp_path / 'disa-prepared' / 'pc59' / 'val'}\n"
-        in disa(*arguments).stdout
-    )
+    place = tmp_path / "disa-prepared" / "pc59" / "val"
+    assert prints(disa(*arguments).stdout, "4 images", place)
 
 
 def test_check_of_a_folder_that_is_right(tmp_path: Path):
     for number in range(3):
         miniatures.photograph(tmp_path / "images" / f"p{number}.jpg", 4, 5, number)
-        miniatures.save_png(
-            tmp_path / "masks" / f"p{number}.png", np.array([[0, 1, 1, 1, 255]] * 4, np.uint8)
-        )
+        mask = np.array([[0, 1, 1, 1, 255]] * 4, np.uint8)
+        miniatures.save_png(tmp_path / "masks" / f"p{number}.png", mask)
     (tmp_path / "classes.txt").write_text("sky\nsea\nland")
     result = disa("data", "check", "folder", tmp_path, "--workers", 1)
     assert result.exit_code == 0
@@ -140,35 +120,25 @@ def test_check_of_a_folder_that_is_right(tmp_path: Path):
         ["1", "sea", "3", "75.000%"],
         ["2", "land", "0", "0.000%"],
     ]
-    assert (
-        result.stdout.splitlines()[4] == "2 of 3 categories occur; 20.00% of 60 pixels are ignored"
-    )
-    assert result.stdout.endswith(": 3 images\nnothing is wrong\n")
+    assert prints(result.stdout.splitlines()[4], "2 of 3", "20.00%", "60 pixels")
+    assert prints(result.stdout, "3 images", "nothing is wrong")
 
 
 @pytest.mark.parametrize("command", ["check", "prepare"])
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_missing_folder(tmp_path: Path, command: str, name: str):
-    fails(
-        disa("data", command, name, tmp_path / "nowhere"),
-        str(tmp_path / "nowhere"),
-        "`disa data list ",
-    )
+    nowhere = tmp_path / "nowhere"
+    fails(disa("data", command, name, nowhere), nowhere, "`disa data list ")
 
 
 def test_other_mistakes(tmp_path: Path):
-    fails(disa("data", "check", "ade", tmp_path), 'unknown data set "ade"; use coco-stuff')
-    fails(disa("data", "list", "ade"), 'unknown data set "ade"; use coco-stuff')
-    fails(
-        disa("data", "prepare", "pc59", tmp_path, "--split", "train"),
-        'pc59 has no split "train"; use val',
-    )
-    fails(
-        disa("data", "labels", "pc59", tmp_path, "--out", tmp_path / "o"),
-        "not prepared yet; run: disa data prepare",
-    )
-    assert not (tmp_path / "o").exists()
-    fails(disa("data", "check", "folder", tmp_path), "classes.txt: no such file")
+    fails(disa("data", "check", "ade", tmp_path), '"ade"', *BENCHMARKS)
+    fails(disa("data", "list", "ade"), '"ade"', *BENCHMARKS)
+    fails(disa("data", "prepare", "pc59", tmp_path, "--split", "train"), "pc59", "train", "val")
+    out = tmp_path / "out"
+    fails(disa("data", "labels", "pc59", tmp_path, "--out", out), "disa data prepare pc59")
+    assert not out.exists()
+    fails(disa("data", "check", "folder", tmp_path), "classes.txt")
 
 
 def test_prepare_says_what_could_not_be_prepared(tmp_path: Path):
@@ -177,7 +147,7 @@ def test_prepare_says_what_could_not_be_prepared(tmp_path: Path):
     result = disa("data", "prepare", "pc459", tmp_path, "--workers", 1)
     assert result.exit_code == 2
     problem, error = result.stderr.splitlines()
-    assert "2009_000001.mat: is damaged or no .mat file" in problem
+    assert "2009_000001.mat" in problem
     assert "1 image could not be prepared" in error
 
 
@@ -192,7 +162,7 @@ def test_list_shows_every_data_set(tmp_path: Path):
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_the_tree_that_list_shows_is_the_one_that_is_read(tmp_path: Path, name: str):
-    """Every folder and file name in it (but for ellipses and notes) exists in the miniature or is optional."""
+    """Every folder and file name in it exists in the miniature, or is optional."""
     miniatures.build(name, tmp_path)
     if name == "coco-stuff":
         miniatures.build(name, tmp_path, "train")
@@ -227,6 +197,11 @@ def many_images(root: Path) -> Path:
     return root / "disa-prepared" / "pc459" / "val" / "labels"
 
 
+def prepare_command(root: Path) -> list[str]:
+    words = ["data", "prepare", "pc459", str(root), "--workers", "2"]
+    return [sys.executable, "-m", "disa", *words]
+
+
 def started(command: list[str], labels: Path) -> subprocess.Popen:
     """Start it in a process group of its own and wait for its first label map."""
     process = subprocess.Popen(
@@ -248,27 +223,18 @@ def test_interrupted_and_run_again(tmp_path: Path):
     What is written stays, and the next run does the rest.
     """
     labels = many_images(tmp_path)
-    command = [
-        sys.executable,
-        "-m",
-        "disa",
-        "data",
-        "prepare",
-        "pc459",
-        str(tmp_path),
-        "--workers",
-        "2",
-    ]
+    command = prepare_command(tmp_path)
     process = started(command, labels)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted: files already written are whole and kept\n"
+    # A process that has only just started may still add a traceback of its own.
+    assert err.endswith("interrupted: files already written are whole and kept\n")
     done = times(labels)
     assert 0 < len(done) < 200
     assert len(done) == len(list(labels.iterdir()))
     again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert again.stdout.startswith(f"200 images are prepared ({200 - len(done)} of them now)")
+    assert prints(again.stdout, "200 images", f"{200 - len(done)} of them now")
     assert done.items() <= times(labels).items()
 
 
@@ -276,17 +242,7 @@ def test_interrupted_and_run_again(tmp_path: Path):
 def test_killed_it_leaves_no_process_behind(tmp_path: Path):
     """The pipes reach their end only when all processes that hold them have gone."""
     labels = many_images(tmp_path)
-    command = [
-        sys.executable,
-        "-m",
-        "disa",
-        "data",
-        "prepare",
-        "pc459",
-        str(tmp_path),
-        "--workers",
-        "2",
-    ]
+    command = prepare_command(tmp_path)
     process = started(command, labels)
     process.kill()
     out, err = process.communicate(timeout=120)
@@ -314,16 +270,15 @@ def test_a_vocabulary_as_a_table(tmp_path: Path):
     assert "boat|ship" not in disa("vocabulary", "a847").stdout
     lines = disa("vocabulary", "a847", "--synonyms").stdout.splitlines()
     assert lines[1].split() == ["1", "building|edifice", "stuff"]
-    assert not lines[-1].startswith("identical")
+    assert "identical" not in lines[-1]
     lines = disa("vocabulary", "a847").stdout.splitlines()
-    assert 'identical prompts: "bag" at 114, 191, 252' in lines
-    assert sum(line.startswith("identical prompts") for line in lines) == 9
+    identical = [line for line in lines if "identical" in line]
+    assert len(identical) == 9
+    assert any(prints(line, '"bag"', "114, 191, 252") for line in identical)
     (tmp_path / "classes.txt").write_text("boat|ship\nsea")
-    assert disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()[0].split() == [
-        "0",
-        "boat",
-    ]
-    fails(disa("vocabulary", "nothing"), 'unknown vocabulary "nothing"')
+    lines = disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()
+    assert lines[0].split() == ["0", "boat"]
+    fails(disa("vocabulary", "nothing"), '"nothing"', *VOCABULARIES)
 
 
 @pytest.mark.slow
@@ -338,10 +293,7 @@ def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=True)
 
 
-def test_without_scipy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_scipy_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     miniatures.build("pc459", tmp_path)
     monkeypatch.setitem(sys.modules, "scipy", None)
-    fails(
-        disa("data", "prepare", "pc459", tmp_path),
-        "pip install scipy",
-    )
+    fails(disa("data", "prepare", "pc459", tmp_path), "pip install scipy")
