@@ -20,24 +20,33 @@ class Benchmark:
     DIR is the folder that holds the unpacked archives of all data sets side by side.
     """
 
+    # What people need to know before they have it, as `disa data list` prints it.
     name: str
     title: str
-    images: Mapping[str, int]  # published number of images per split
+    # Published number of images per split.
+    images: Mapping[str, int]
     page: str
     terms: str
-    tree: str  # the files that are read, below DIR
-    disk: str  # space that they take, roughly
+    # The files that are read, below DIR.
+    tree: str
+    # Space that they take, roughly.
+    disk: str
 
-    find_pairs: Callable[[Path, str], Sequence[Pair]]  # from DIR and a split
-    read_mask: Callable[[Any], Values]  # what a pair has as its mask -> source ids (H, W)
-    unlabelled: Container[int]  # values in masks that rightly stand for no category
-    ignored: int = 255  # in label maps; 65535 with more than 255 categories
+    # How the official files are read: finds the images from DIR and a split,
+    find_pairs: Callable[[Path, str], Sequence[Pair]]
+    # and turns what a pair has as its mask into source ids (H, W).
+    read_mask: Callable[[Any], Values]
+    # Values in masks that rightly stand for no category.
+    unlabelled: Container[int]
+    # Value of pixels in label maps that do not count; 65535 with more than 255 categories.
+    ignored: int = 255
     dataset_type: type[PairedDataset] = PairedDataset
 
     # Where the pictures of a prepared data set are, below DIR.
     # None: nothing is prepared, the official files are read directly.
     pictures: str | None = None
-    paper_column: int | None = None  # place in the papers' table of results; None: not in it
+    # Place in the papers' table of results; None: not in it.
+    paper_column: int | None = None
 
     @property
     def is_prepared(self) -> bool:

@@ -15,10 +15,13 @@ from disa.errors import DisaError
 class Findings:
     """Sums over the images that were read; `+=` adds those of other images."""
 
-    pixels: Counter[int] = field(default_factory=Counter)  # by value in the masks
-    images: Counter[int] = field(default_factory=Counter)  # in which that value occurs
-    empty: list[str] = field(default_factory=list)  # ids of images whose pixels are all ignored
-    problems: list[str] = field(default_factory=list)  # a line each, naming the file
+    # Number of pixels by their value in the masks, and of images in which that value occurs.
+    pixels: Counter[int] = field(default_factory=Counter)
+    images: Counter[int] = field(default_factory=Counter)
+    # Ids of images whose pixels are all ignored.
+    empty: list[str] = field(default_factory=list)
+    # What is wrong, a line each that names the file.
+    problems: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: "Findings") -> "Findings":
         """Add the findings in other images."""
@@ -37,6 +40,7 @@ def check(
     indices = range(len(dataset.ids))
     for part_findings in each_part(_check_part, dataset, indices, workers, report):
         findings += part_findings
+    # Parts come in any order; the report is the same every time.
     findings.empty.sort()
     findings.problems.sort()
     return findings
@@ -47,7 +51,8 @@ def _check_part(part: PairedDataset) -> Findings:
     sources = set(part.vocabulary.source_ids)
     for index, name in enumerate(part.ids):
         try:
-            part.image(index)  # read only to see whether it can be
+            # The picture is read only to see whether it can be.
+            part.image(index)
             values, counts = np.unique(part.values(index), return_counts=True)
         except DisaError as error:
             findings.problems.append(str(error))

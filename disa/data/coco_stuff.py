@@ -11,7 +11,8 @@ from disa.data.pairs import Pair, pair_folders
 FOLDERS = {"train": "train2017", "val": "val2017"}
 # Official ids of things that were announced, but never annotated.
 DROPPED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
-UNLABELLED = 256  # as `read_stuffthing` gives it
+# As `read_stuffthing` gives it.
+UNLABELLED = 256
 REMEDY = (
     "unpack train2017.zip, val2017.zip into coco-stuff/images and stuffthingmaps_trainval2017.zip "
     "into coco-stuff/annotations (`disa data list coco-stuff`)"
@@ -38,7 +39,7 @@ def read_stuffthing(path: Path) -> Values:
 
     The file holds one less, in 8 bits, with 255 for unlabelled. Raises `DisaError`.
     """
-    # widened first: 255 + 1 must not become 0
+    # Widened first: 255 + 1 must not become 0
     return read_indices(path).astype(np.uint32) + 1
 
 

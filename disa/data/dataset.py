@@ -93,6 +93,7 @@ def open_files(
             f"{name} needs --data DIR, the folder that holds it; disa data list shows what it "
             "looks like"
         )
+    # Your own data set is DIR itself; benchmarks lie side by side in it.
     folder = Path(root)
     if benchmark is None:
         return open_folder(folder, split)

@@ -11,7 +11,8 @@ from disa.errors import DisaError
 from disa.picturebook import NOUNS, SIZE, SYNONYMS, TEST_SEED, THINGS, TRAIN_SEED, Scene, render
 
 PICTUREBOOK = "picturebook"
-SCENES = 500  # in the benchmark: the first ones of the held-out world
+# In the benchmark: the first ones of the held-out world.
+SCENES = 500
 SEEDS = {"val": TEST_SEED, "train": TRAIN_SEED}
 
 

@@ -55,6 +55,7 @@ def open_folder(root: Path, split: str) -> PairedDataset:
     """
     if not root.is_dir():
         raise DisaError(f"{root}: no such folder; {REMEDY}")
+    # The list of classes decides how masks are read and which values count.
     class_file = read_class_file(_class_path(root))
     categories = categories_of(class_file)
     in_colours = _has_colours(class_file)
@@ -74,6 +75,7 @@ def _pairs(root: Path, split: str) -> list[Pair]:
     images = root / "images"
     masks = root / "masks"
     listed = root / f"{split}.txt"
+    # Without any list, all images count for either split.
     if not listed.exists():
         for other in ("train.txt", "val.txt"):
             if (root / other).exists():
@@ -122,6 +124,7 @@ def _has_colours(class_file: ClassFile) -> bool:
 
 def _ignored(class_file: ClassFile, in_colours: bool) -> Iterable[int]:
     """Return the values in masks that do not count."""
+    # Void is usual in masks of indices, but no colour is void by custom.
     given = class_file.ignored
     if given is None:
         return () if in_colours else VOID

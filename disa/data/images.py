@@ -84,6 +84,7 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, load: bool = True) -> Itera
     try:
         _check_file(path)
         with _without_pillow_limit(), Image.open(path, formats=_formats()) as image:
+            # The header says how large the picture claims to be; nothing is decoded yet.
             width, height = image.size
             if width * height > max_pixels:
                 raise DisaError(
@@ -200,6 +201,7 @@ def _without_pillow_limit() -> Iterator[None]:
 def _from_pillow(image: Image.Image, name: str) -> Pixels:
     if 0 in image.size:
         raise DisaError(f"{name}: has no pixels ({image.width} x {image.height})")
+    # Upright first, because later conversions lose how the camera was held.
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return _from_array(np.asarray(image).astype(np.uint16), name)
@@ -247,6 +249,7 @@ def _from_array(array: NDArray[Any], name: str) -> Pixels:
     if array.size == 0:
         raise DisaError(f"{name}: has no pixels (shape {array.shape})")
 
+    # Grey, (H, W) or (H, W, 1), gets three equal channels.
     pixels = _to_bytes(array, name)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -263,6 +266,7 @@ def _to_bytes(array: NDArray[Any], name: str) -> Pixels:
         return array
     if kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
+    # 257 x 255 = 65535: both ranges end at white.
     if array.dtype == np.uint16:
         return (array / 257).round().astype(np.uint8)
     if kind not in "iuf":
@@ -272,6 +276,7 @@ def _to_bytes(array: NDArray[Any], name: str) -> Pixels:
     if kind == "f" and not np.isfinite(array).all():
         raise DisaError(f"{name}: holds NaN or infinite values; replace them first")
 
+    # Floats have two customs, told apart by the largest value; others end at 255.
     low = array.min()
     high = array.max()
     if low < 0 or high > 255:
@@ -284,7 +289,8 @@ def _to_bytes(array: NDArray[Any], name: str) -> Pixels:
 
 
 def _over_white(rgba: Pixels) -> Pixels:
-    """Lay a picture (H, W, 4) over white, (H, W, 3), rounded to the nearest grey level."""
+    """Lay a picture (H, W, 4) over white, (H, W, 3)."""
+    # 16 bits hold the products; 127 rounds the division to the nearest grey level.
     colour = rgba[..., :3].astype(np.uint16)
     alpha = rgba[..., 3:].astype(np.uint16)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

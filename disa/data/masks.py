@@ -31,6 +31,7 @@ def read_indices(path: Path) -> Values:
                 "colours in classes.json"
             )
         values = np.array(image)
+    # Pillow gives one bit as bool, and 32 bits with a sign.
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.dtype.kind == "i" and values.min() < 0:
@@ -63,6 +64,7 @@ def label_type(ignored: int) -> type[np.integer[Any]]:
 
 def label_table(vocabulary: Vocabulary, ignored: int) -> Labels:
     """Return the label of every value a mask may hold; the last entry stands for all beyond it."""
+    # A category without masks has no value to look up.
     known = {source: label for label, source in enumerate(vocabulary.source_ids) if source >= 0}
     table = np.full(max(known) + 2, ignored, label_type(ignored))
     table[list(known)] = list(known.values())
@@ -71,4 +73,5 @@ def label_table(vocabulary: Vocabulary, ignored: int) -> Labels:
 
 def to_labels(values: Values, table: Labels) -> Labels:
     """Look every value up in a `label_table`."""
+    # `clip` sends values beyond the table to its last entry.
     return table.take(values, mode="clip")

@@ -30,6 +30,7 @@ def each_part(
     default one per core; a single one is this process itself. `report` is told (images done,
     images in all). Raises what `function` raises, and `DisaError` if a process dies.
     """
+    # The caller's bar shows how much there is before the first part is done.
     total = len(indices)
     done = 0
     report(done, total)
@@ -41,6 +42,7 @@ def each_part(
             done += len(part)
             report(done, total)
         return
+    # All parts are handed in at once; the pool keeps them until a process is free.
     with process_pool(workers, "try fewer with --workers") as pool:
         sizes = {pool.submit(function, dataset.part(part)): len(part) for part in parts}
         for future in as_completed(sizes):
@@ -60,6 +62,7 @@ def process_pool(
     process of the pool dies.
     """
     # Fresh processes: a forked copy of one in which torch has started threads can hang.
+    # `prepare` goes with `_begin`, because a pool has only one initializer.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (prepare,))
     try:
         yield pool
@@ -71,9 +74,11 @@ def process_pool(
 
 def _begin(prepare: Callable[[], None] | None) -> None:
     """Leave Ctrl-C to the parent, and end when it is killed instead of waiting for work forever."""
+    # Ctrl-C reaches every process of the terminal; only the parent says anything about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait_for_the_end() -> None:
+        # A killed parent cannot tell its processes to end.
         parent = parent_process()
         if parent is not None:
             parent.join()

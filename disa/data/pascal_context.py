@@ -45,9 +45,11 @@ TREE_459 = f"""{TREE}\
 class Annotations(NamedTuple):
     """The masks of an image as they lie in `trainval_merged.json`, in the order of the file."""
 
-    image: str  # id
-    size: tuple[int, int]  # (H, W)
-    masks: list[tuple[int, str | list[int]]]  # category and RLE counts of each
+    # Id of the image, and its (H, W).
+    image: str
+    size: tuple[int, int]
+    # Category and RLE counts of each mask.
+    masks: list[tuple[int, str | list[int]]]
 
 
 def find_pairs_59(root: Path, split: str) -> list[Pair]:
@@ -69,6 +71,7 @@ def find_pairs_59(root: Path, split: str) -> list[Pair]:
 
 def find_pairs_459(root: Path, split: str) -> list[Pair]:
     """Return the images. Raises `DisaError` for a tree that is not whole, and without scipy."""
+    # Without scipy no mask can be read, so it is better to fail before any work.
     _scipy_io()
     folder = root / "VOCdevkit" / "VOC2010"
     return listed_pairs(
@@ -144,6 +147,7 @@ def read_label_map(path: Path) -> Values:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DisaError(f"{path}: is damaged or no .mat file ({reason}); {REMEDY_459}") from None
 
+    # Fractions and negative numbers would be looked up as some label.
     if values.dtype.kind not in "ui" or values.min() < 0:
         raise DisaError(
             f"{path}: its LabelMap has values that are no indices ({values.dtype}); {REMEDY_459}"
@@ -153,6 +157,7 @@ def read_label_map(path: Path) -> Values:
 
 def _annotations_of(data: Any, ids: set[str]) -> dict[str, Annotations]:
     """Pick the annotations of these images. Damaged data raises whatever it runs into."""
+    # The file numbers its images; masks refer to that number.
     by_number: dict[Any, Annotations] = {}
     for image in data["images"]:
         name = Path(image["file_name"]).stem

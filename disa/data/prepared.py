@@ -64,6 +64,7 @@ def prepare(
     Raises `DisaError` for a tree that is not whole and for a folder that cannot be written.
     """
     folder = prepared_folder(benchmark, root, split)
+    # Nothing to do, so the official files are not even looked for.
     ids = _complete(folder)
     if ids is not None and not _missing(folder, ids):
         return 0, []
@@ -77,6 +78,7 @@ def prepare(
     convert = partial(_convert, folder=folder, with_pictures=benchmark.converts_pictures)
     for part_problems in each_part(convert, official, missing, workers, report):
         problems += part_problems
+    # The mark that all files are there; without it the data set is refused.
     if not problems:
         write_json(folder / "complete.json", {"format": FORMAT, "ids": official.ids})
     return len(missing) - len(problems), problems

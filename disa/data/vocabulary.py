@@ -85,6 +85,7 @@ class Vocabulary:
         for category in self.prompted:
             if _normalized(category.name) in used:
                 continue
+            # The names of this label, "boat|ship", by how a model reads them.
             parts = {_normalized(category.name): category.name}
             for synonym in category.synonyms if synonyms else ():
                 if _normalized(synonym) not in names | used:
@@ -98,8 +99,10 @@ class ClassFile(NamedTuple):
     """What a `classes.txt` or `classes.json` holds, before anything of it is checked."""
 
     path: Path
-    entries: list[Any]  # names, or objects with the name and more
-    ignored: Any = None  # values in masks that do not count; only JSON can say so
+    # Names, or objects with the name and more.
+    entries: list[Any]
+    # Values in masks that do not count; only JSON can say so.
+    ignored: Any = None
 
 
 def vocabulary_of(name: str, categories: Sequence[Category]) -> Vocabulary:
@@ -142,6 +145,7 @@ def read_class_file(path: Path) -> ClassFile:
             )
         class_file = ClassFile(path, entries, options.get("ignored"))
     else:
+        # An empty line at the end is usual; one between names is a mistake and stays.
         lines = _read_text(path).rstrip().splitlines()
         class_file = ClassFile(path, [line.strip() for line in lines])
     if not class_file.entries:
@@ -156,6 +160,7 @@ def categories_of(class_file: ClassFile) -> list[Category]:
     """
     path = class_file.path
     categories = [_category(entry, index, path) for index, entry in enumerate(class_file.entries)]
+    # Two categories with one value could not be told apart in masks.
     owners: dict[int | None, str] = {}
     for category in categories:
         if category.source_id in owners:
@@ -201,6 +206,7 @@ def _category(entry: object, index: int, path: Path) -> Category:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise DisaError(f'{place} is {json.dumps(entry)[:60]}; write a name or {{"name": ...}}')
 
+    # "boat|ship" gives synonyms as well as "synonyms": ["ship"] does.
     name, *synonyms = entry["name"].split("|")
     place = f'{place} ("{name}")'
     more = entry.get("synonyms", [])
@@ -233,6 +239,7 @@ def _source_id(entry: dict[str, Any], index: int, place: str) -> int:
 
 
 def _is_integer(value: object, largest: int) -> bool:
+    # In Python True is an integer, too.
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest
 
 

@@ -20,6 +20,7 @@ def prepare_folder(folder: Path) -> None:
 
     Raises `DisaError` if that does not work.
     """
+    # A file that is really written shows more than permissions do: full disks, network drives.
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -90,6 +91,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     No reader ever sees half a file, and an interruption leaves the old file or the new one.
     Raises what `write` and the disk raise.
     """
+    # A neighbour, because a file can be put in place at once only on the same disk.
     draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
         draft.touch()

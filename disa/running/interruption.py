@@ -35,5 +35,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        # With its usual effect back, a second Ctrl-C helps where no step comes to an end.
         self.asked = True
         signal.signal(number, self._previous[number])

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from disa.errors import DisaError
 
-PATIENCE = timedelta(days=2)  # for slow processes; that one is dead the launcher notices
+# For slow processes; that one has died is noticed by the launcher.
+PATIENCE = timedelta(days=2)
 # What gloo says when another process has gone.
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Socket closed")
 T = TypeVar("T")
@@ -23,14 +24,17 @@ T = TypeVar("T")
 class Processes:
     """This process and how many there are."""
 
-    rank: int  # of this one, from 0
+    # Number of this process, from 0, and how many there are.
+    rank: int
     count: int
-    local_rank: int  # of this one among those on the same machine
+    # Its number among those on the same machine.
+    local_rank: int
 
     def summed(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes, the same in each."""
         if self.count == 1:
             return tensor
+        # The sum is taken in place.
         total = tensor.clone()
         dist.all_reduce(total)
         return total

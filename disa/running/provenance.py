@@ -40,6 +40,7 @@ def weights_sha256(model: Path) -> str:
     for path in (model, model / "model.safetensors", model / "pytorch_model.bin"):
         if path.is_file():
             return file_sha256(path)
+    # Large models come in parts, whose names tell their order.
     parts = sorted((*model.glob("*.safetensors"), *model.glob("*.bin")))
     return hashlib.sha256("".join(f"{file_sha256(part)}\n" for part in parts).encode()).hexdigest()
 

@@ -42,6 +42,7 @@ def counted(description: str, visible: bool = True) -> Iterator[Report]:
         TextColumn("{task.fields[remark]}", markup=False),
         TimeRemainingColumn(),
     )
+    # In a log file a bar would be a heap of lines.
     hidden = not visible or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(description, total=None, remark="")

@@ -4,8 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from disa.data.ade20k import shrunk_size
-from disa.data.resize import bilinear, nearest
+from disa.data.ade20k import bilinear, nearest, shrunk_size
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
