@@ -29,7 +29,7 @@ from disa.training.run_log import open_log
 from disa.training.settings import plain_data
 
 LARGEST_LOGIT_SCALE = 4.6052  # log 100, as in CLIP
-WORD_REPETITIONS = 50  # of each noun beside the captions: the tokenizer must not split any
+WORD_REPETITIONS = 50  # of each noun beside the captions
 
 
 def pretrain(
@@ -101,6 +101,7 @@ class ClipTraining:
         self.cards = render_pictures("cards", settings.cards, settings.seed)
         self.scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
 
+        # The nouns are added many times, so that the tokenizer splits none of them.
         words = [word for noun in NOUNS for word in (noun, *SYNONYMS.get(noun, ()))]
         texts = self.cards.captions + self.scenes.captions + words * WORD_REPETITIONS
         self.tokenizer: Tokenizer = train_tokenizer(texts, settings.vocabulary)
@@ -108,6 +109,7 @@ class ClipTraining:
         self.card_ids = caption_ids(self.tokenizer, self.cards.captions, context)
         self.scene_ids = caption_ids(self.tokenizer, self.scenes.captions, context)
 
+        # The weights' random start comes after everything else that might draw.
         torch.manual_seed(settings.seed)
         self.clip_config = settings.clip_config(self.tokenizer.get_vocab_size())
         # The guidance of a decoder plays no part here, but a backbone has two blocks for it.

@@ -25,6 +25,7 @@ def mosaics(
 
 def quarters(grid: int, shift: tuple[int, int]) -> Int[Tensor, " n"]:
     """Return the quarter, 0 to 3, that each token of a rolled mosaic shows."""
+    # 0 for the first half of an axis, 1 for the second, before the picture is rolled.
     half = (torch.arange(grid) >= grid // 2).long()
     return torch.roll(2 * half[:, None] + half[None], shift, (0, 1)).flatten()
 
@@ -87,6 +88,7 @@ def mosaic_loss(
     if kept is not None:
         quarter_of_token = quarter_of_token[kept]
 
+    # Every token is compared with every caption, then pooled within its quarter.
     similarity = F.normalize(dense, dim=-1) @ backbone.encode_text(ids).T  # b k m
     pooled = pool_quarters(similarity, quarter_of_token, sharpness)  # q m
     return contrastive(backbone.clip.logit_scale.exp() * pooled, same_caption(ids))
@@ -112,6 +114,7 @@ def contrastive(logits: Float[Tensor, "m m"], same: Bool[Tensor, "m m"]) -> Floa
 
     Equal captions share the right answer.
     """
+    # Rows are pictures, columns captions; each row of the target sums to 1.
     target = same / same.sum(1, keepdim=True)
     rows = -(target * logits.log_softmax(1)).sum(1).mean()
     columns = -(target * logits.log_softmax(0)).sum(0).mean()

@@ -47,6 +47,7 @@ class Scaled:
         if (old_height, old_width) == (self.height, self.width):
             return self.image[top:bottom, left:right]
 
+        # The window in pixels of the original, which Pillow takes as fractions.
         box = (
             min(left * old_width / self.width, old_width),
             min(top * old_height / self.height, old_height),

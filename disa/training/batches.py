@@ -34,6 +34,7 @@ def training_batches(
     one alone. Raises `DisaError` for a sample that cannot be read, and if a process that prepares
     samples dies.
     """
+    # A sample depends on its index alone, so any process can prepare any of them.
     share_of_batch = settings.batch // processes.count
     firsts = [
         step * settings.batch + processes.rank * share_of_batch

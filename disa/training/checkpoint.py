@@ -60,6 +60,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         raise DisaError(
             f"{final}: cannot be written ({error}); free space, then run the same command again"
         ) from error
+    # Only now: until the rename, the old ones were all that there was.
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -116,6 +117,7 @@ def restore_run(
 
     Raises `DisaError`, naming the first tensor that differs, for those of another architecture.
     """
+    # A checkpoint of other shapes is refused before anything is overwritten.
     own = model.state_dict()
     prefix = "model."
     weights = {

@@ -17,10 +17,9 @@ from disa.training.batches import Batch
 from disa.training.checkpoint import Checkpoint, restore_run, run_tensors
 from disa.training.engine import Engine
 from disa.training.initial_weights import InitialWeights, copy_tokenizer, text_encoder
-from disa.training.label_choice import choose_labels, relabel
 from disa.training.optimizer import optimizer, set_learning_rate
-from disa.training.prompts import Prompts
 from disa.training.settings import RUNTIME_FIELDS, TrainConfig, plain_data
+from disa.training.step_labels import Prompts, choose_labels, relabel
 from disa.training.training_data import TrainingData
 from disa.weights.model_folder import save
 
@@ -64,6 +63,8 @@ class Learner:
         self.weights = weights
         self.engine = engine
         self.data = data
+
+        # The CLIP or model decides the tokenizer, as its embeddings belong to those token ids.
         self.tokenizer_file = weights.tokenizer_file(config)
         self.model = weights.build(config)
         self.config = self.model.config  # with the shape of the CLIP that was given
@@ -80,6 +81,7 @@ class Learner:
         is_unpadded = len(data.labels) >= self.config.refine_padding
         unused = self.config.refine_category and is_unpadded
         self.towers = engine.prepare(BothTowers(self.model), unused=unused)
+
         named = self.model.named_parameters()
         self.trained = {name: parameter for name, parameter in named if parameter.requires_grad}
         self.averages: dict[str, Tensor] = {}
@@ -103,6 +105,7 @@ class Learner:
             if not math.isfinite(value) and not may_overflow:
                 raise FloatingPointError(f"{name} {value}")
 
+        # From here on the weights change.
         numbers["lr"] = set_learning_rate(self.adam, step, self.settings)
         self.engine.update(self.adam, norm)
         with torch.no_grad():
@@ -130,6 +133,8 @@ class Learner:
         counts = engine.summed(loss_counts(target, self.config))
         embeddings, ids = self.prompts.of(chosen)
 
+        # Each part adds its share of the gradient; the counts above make the shares add up to the
+        # whole batch's (decision D83).
         self.adam.zero_grad(set_to_none=True)
         size = settings.micro_batch or len(pixels)
         starts = range(0, len(pixels), size)
@@ -170,6 +175,7 @@ class Learner:
 
     def finished(self) -> tuple[Disa, TextEncoder]:
         """Return a copy of the model in evaluation mode, with averaged weights if there are any."""
+        # A model of its own: the one that trains may be compiled, wrapped or about to change.
         with torch.device("meta"):
             model = Disa(self.config)
         state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}

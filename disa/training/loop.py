@@ -126,6 +126,7 @@ class _Training:
                 f"{self.folder.path}: is not the same folder for all processes; choose an --out "
                 "that all of them see"
             )
+        # Only the first process reads the data's content, which may take a while.
         if self.engine.writes:
             self.identity = self.learner.identity()
         checkpoint = self.folder.checkpoint_to_continue(self.identity, resume)
@@ -133,6 +134,7 @@ class _Training:
             self.learner.restore(checkpoint)
             self.start = checkpoint.state["step"]
             self.seconds = checkpoint.state["seconds"]
+        # Masks were checked at the first start, and are known to be unchanged.
         if self.engine.writes:
             if not self.start:
                 self.data.check(self.settings.evaluate_images)

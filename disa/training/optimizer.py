@@ -22,6 +22,7 @@ def optimizer(
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in trained)
 
+    # The scale stays in the group: the schedule multiplies it anew at each step.
     adam_groups = []
     for group, names in groups.items():
         scale = settings.clip_lr_scale if group == "clip" else 1.0

@@ -111,6 +111,7 @@ class RunFolder:
         seen no run nothing is removed: it may hold somebody's own files.
         """
         starts = self._starts()
+        # `*.part` are drafts of files that were never finished.
         if starts:
             for folder in (self.model, self.best):
                 for path in folder.glob(".*.part"):

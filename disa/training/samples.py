@@ -76,6 +76,7 @@ class CroppedImages:
         """Return one sample. Raises `DisaError` for an image that cannot be read."""
         settings = self.settings
         count = len(self.dataset.ids)
+        # Every epoch shows each image once, in its own order.
         position = int(_epoch_order(settings.seed, index // count, count)[index % count])
         image = self.dataset.image(position)
         labels = self.dataset.labels(position)
@@ -117,6 +118,7 @@ class DrawnScenes:
         side = round(self.size * (1 + draw.uniform(0, settings.scale_jitter)))
         scene = render(TRAIN_SEED, settings.seed * SEED_STRIDE + index, side)
 
+        # Larger scenes are cropped, with the same window for picture and target.
         top, left = draw.integers(0, side - self.size + 1, size=2)
         window = np.s_[top : top + self.size, left : left + self.size]
         target = self.target_of_word[scene.labels[window]]

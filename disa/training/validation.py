@@ -79,6 +79,7 @@ class Evaluation:
             folder.open({"step": step})
         self.engine.wait()
 
+        # Every process predicts its share of the images; the first one counts all of them.
         segmenter = Segmenter(model, encoder.tokenizer, self.engine.device)
         predictor = Predictor(lambda: segmenter, dataset.vocabulary, PROTOCOL)
         finished = predict(
