@@ -47,15 +47,20 @@ def train(
     unusable folders or masks, contradicting settings, data or weights that changed since the run
     began, too little memory, a full disk, and a loss that is not finite.
     """
+    torch.manual_seed(settings.seed)
     with (
         open_engine(settings, device) as engine,
         memory_errors_as(f"{engine.device}: out of memory; {LESS_MEMORY}"),
     ):
-        torch.manual_seed(settings.seed)
-        learner = Learner(config, settings, weights, engine, data)
-        training = _Training(learner, folder)
-        with folder.held() if engine.writes else nullcontext():
-            return training.run(resume)
+        # In a function of its own, so that the copies of the network are gone before the processes
+        # part: freed afterwards, they may wait for each other forever.
+        return _train(Learner(config, settings, weights, engine, data), folder, resume)
+
+
+def _train(learner: Learner, folder: RunFolder, resume: bool) -> Path | None:
+    training = _Training(learner, folder)
+    with folder.held() if learner.engine.writes else nullcontext():
+        return training.run(resume)
 
 
 class _Training:

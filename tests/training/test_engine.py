@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ disa.interfaces.train_command.RECIPES = {"mini": small_config}
 from disa.interfaces.cli import main
 sys.exit(main())
 """
-TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2", "--master-port")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def logged(out: Path, *names: str) -> list[list[float]]:
@@ -70,13 +69,8 @@ def command(
     )  # fmt: skip
 
 
-def two_processes(
-    launcher: tuple[str, ...], clip: Path, out: Path, *changes: str, before: str = ""
-) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    return command(("-m", *launcher, port), clip, out, *changes, before=before)
+def two_processes(clip: Path, out: Path, *changes: str) -> subprocess.CompletedProcess[str]:
+    return command(TORCHRUN, clip, out, *changes)
 
 
 @pytest.mark.slow
@@ -84,7 +78,7 @@ def two_processes(
 def test_two_processes_do_what_one_does(
     changes: tuple[str, ...], alone: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
-    done = two_processes(TORCHRUN, clip_folder, tmp_path / "run", *changes)
+    done = two_processes(clip_folder, tmp_path / "run", *changes)
     assert done.returncode == 0, done.stderr
     found, expected = (logged(out, "loss", "mask", "itm") for out in (tmp_path / "run", alone))
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
@@ -118,9 +112,7 @@ def test_two_processes_do_without_padding_what_one_does(clip_folder: Path, tmp_p
         tmp_path / "one",
         clip_folder,
     )
-    done = two_processes(
-        TORCHRUN, clip_folder, tmp_path / "two", "refine_padding=16", "categories=0"
-    )
+    done = two_processes(clip_folder, tmp_path / "two", "refine_padding=16", "categories=0")
     assert done.returncode == 0, done.stderr
     one, two = (torch.tensor(logged(tmp_path / name, "loss", "norm")) for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-5, atol=0)
@@ -135,7 +127,7 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(
     source, out = alone / "checkpoints" / "step-00000002", tmp_path / "run"
     (out / "checkpoints").mkdir(parents=True)
     (out / "checkpoints" / source.name).symlink_to(source)
-    done = two_processes(TORCHRUN, clip_folder, out, "checkpoints=9", "checkpoint_every=1")
+    done = two_processes(clip_folder, out, "checkpoints=9", "checkpoint_every=1")
     assert done.returncode == 0, done.stderr
     found, expected = logged(out, "loss"), logged(alone, "loss")[2:]
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
@@ -156,7 +148,7 @@ def test_two_processes_compute_in_16_bit_what_one_does(
     same = ("precision=bf16", "evaluate_images=0", "micro_batch=2")
     (tmp_path / "one").mkdir()
     one = command((), clip_folder, tmp_path / "one" / "run", *same)
-    two = two_processes(TORCHRUN, clip_folder, tmp_path / "run", *same)
+    two = two_processes(clip_folder, tmp_path / "run", *same)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     expected, found, exact = (
         logged(out, "loss") for out in (tmp_path / "one" / "run", tmp_path / "run", alone)
