@@ -87,6 +87,12 @@ class ModelConfig:
     decode_guidance_source: tuple[int, int] = (256, 128)  # of the enlarged maps of CLIP [B]
     decode_guidance_channels: tuple[int, int] = (32, 16)  # of the projections of these [B]
     decode_image_channels: int = 0  # of the image's own edges at the second step; 0: none [D]
+    # Of a map of the image's details at its own size, which guides both steps; 0: none [D].
+    decode_detail_channels: int = 0
+    decode_enlarge: bool = False  # logits for every pixel, along the edges of the image [D]
+
+    # One more logit: is this a thing, whatever the labels are [D]?
+    things: bool = False
 
     # Beyond this many labels only the likeliest go through the head [B] ...
     max_categories: int = 256
@@ -96,6 +102,7 @@ class ModelConfig:
     # Losses: ignored pixels count as "none of the labels" [B], or not at all [D].
     loss_ignored: Literal["negative", "masked"] = "negative"
     loss_itm_weight: float = 0.1  # lambda of the matching loss [D]
+    loss_thing_weight: float = 0.1  # of the loss of things against stuff [D]
 
     def replace(self, **changes: Any) -> "ModelConfig":
         """Return a copy with the named fields changed; an unknown name raises `TypeError`."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
+from disa.evaluation.network_probe import ProbeScores
 from disa.evaluation.score import Scores
-from disa.evaluation.sdm_probe import SdmScores
 from disa.picturebook import NOUNS, group
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
@@ -16,17 +16,18 @@ COLUMNS = ("all", *GROUPS)
 ROWS = {
     "miou": ("mIoU %", 1),
     "boundary_iou": ("boundary IoU %", 1),
+    "foreground_iou": ("foreground IoU %", 1),
     "split_iou": ("split IoU %", 1),
     "saliency_ap": ("saliency AP", 3),
     "itm_auc": ("ITM AUC", 3),
 }
 
 
-def group_numbers(scores: Scores, sdm: SdmScores | None) -> dict[str, Any]:
+def group_numbers(scores: Scores, probed: ProbeScores) -> dict[str, Any]:
     """Return the means over the four groups, over seen, unseen and all nouns, as plain data.
 
-    IoUs and accuracies are in percent, `itm_auc` and `saliency_ap` in 0..1; what belongs to the SDM
-    is None without one.
+    IoUs and accuracies are in percent, `itm_auc` and `saliency_ap` in 0..1; what belongs to a part
+    that the network lacks is None.
     """
     confusion = scores.confusion
     per_class = {
@@ -34,6 +35,7 @@ def group_numbers(scores: Scores, sdm: SdmScores | None) -> dict[str, Any]:
         "accuracy": (100 * confusion.accuracy).tolist(),
         "boundary_iou": (100 * scores.boundary.iou).tolist(),
     }
+    sdm = probed.sdm
     if sdm is not None:
         per_class["itm_auc"] = sdm.itm_auc.tolist()
         per_class["saliency_ap"] = sdm.saliency_ap.tolist()
@@ -50,8 +52,8 @@ def group_numbers(scores: Scores, sdm: SdmScores | None) -> dict[str, Any]:
         "itm_auc": means.get("itm_auc"),
         "saliency_ap": means.get("saliency_ap"),
         "split_iou": means.get("split_iou"),
-        "foreground_iou": None if sdm is None else sdm.foreground_iou,
-        "background_iou": None if sdm is None else sdm.background_iou,
+        "foreground_iou": probed.foreground_iou,
+        "background_iou": probed.background_iou,
         "per_class": {
             word: {"group": group(word)}
             | {name: _plain(each[index]) for name, each in per_class.items()}
@@ -61,13 +63,11 @@ def group_numbers(scores: Scores, sdm: SdmScores | None) -> dict[str, Any]:
 
 
 def group_table(result: dict[str, Any], title: str) -> Table:
-    """Return the numbers by group; rows of a model without the SDM are left out."""
+    """Return the numbers by group; rows of parts that the model lacks are left out."""
     caption = (
         f"{result['scenes']} scenes; pixel accuracy {result['pixel_accuracy']:.1f} %, "
         f"mean accuracy {_text(result['mean_accuracy'], 1)} %, fwIoU {result['fwiou']:.1f} %"
     )
-    if result["foreground_iou"] is not None:
-        caption += f", foreground IoU {result['foreground_iou']:.1f} %"
     table = Table(title=title, caption=caption)
     table.add_column("", no_wrap=True)
     for column in COLUMNS:
@@ -75,7 +75,7 @@ def group_table(result: dict[str, Any], title: str) -> Table:
     for name, (heading, digits) in ROWS.items():
         row = {"all": result["miou"], **result["groups"]} if name == "miou" else result[name]
         if row is not None:
-            table.add_row(heading, *(_text(row[column], digits) for column in COLUMNS))
+            table.add_row(heading, *(_text(row.get(column), digits) for column in COLUMNS))
     return table
 
 

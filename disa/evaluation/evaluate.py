@@ -13,6 +13,7 @@ from disa.data.dataset import FOLDER, Dataset
 from disa.data.drawn import PICTUREBOOK
 from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
+from disa.evaluation.network_probe import probe
 from disa.evaluation.numbers import numbers
 from disa.evaluation.predictions import (
     LESS_MEMORY,
@@ -23,12 +24,12 @@ from disa.evaluation.predictions import (
 )
 from disa.evaluation.published import published
 from disa.evaluation.score import Scores, score
-from disa.evaluation.sdm_probe import probe
 from disa.evaluation.settings import EvaluationSettings
 from disa.evaluation.tables import report
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter, load
 from disa.model.dense import DenseClip
+from disa.picturebook import UNSEEN
 from disa.running.files import text_sha256, write_json, write_whole
 from disa.running.processes import Processes
 from disa.running.provenance import code_and_machine, provenance, weights_sha256
@@ -121,8 +122,8 @@ class Evaluator:
             },
         }
         if name == PICTUREBOOK:
-            sdm = probe(self.load(), dataset, len(scores.images))
-            result |= {"size": dataset.image(0).shape[0]} | group_numbers(scores, sdm)
+            probed = probe(self.load(), dataset, len(scores.images), UNSEEN)
+            result |= {"size": dataset.image(0).shape[0]} | group_numbers(scores, probed)
         return result | provenance(self.name, self.path)
 
 

@@ -46,6 +46,7 @@ class Segmentation:
     )
     token_saliency: Array | None = None  # (t, h, w) >= 0, as the model gives it
     token_density: Array | None = None  # (h, w) of `foreground_density`
+    things: Array | None = None  # in 0..1, of any size: the probability that a thing is here
     source: str | None = None  # the file it came from
 
     @property
@@ -64,10 +65,15 @@ class Segmentation:
 
     @property
     def foreground(self) -> Array:
-        """Return (H, W) bool: the things that the matching labels point at, whatever they are.
+        """Return (H, W) bool: the things, whatever they are.
 
-        Raises `DisaError` for a model without the SDM.
+        A model that was trained to tell things from stuff (`things`) knows them without any label.
+        One that has only the SDM points at what the matching labels attend to.
+
+        Raises `DisaError` for a model with neither.
         """
+        if self.things is not None:
+            return _enlarged(self.things, self.labels.shape) > 0.5
         if self.token_density is None:
             raise DisaError(
                 "the foreground mask needs a model with the SDM; this one has none "

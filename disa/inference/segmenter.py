@@ -103,7 +103,8 @@ class Segmenter:
         Raises `DisaError` for what suits no picture: a background or a size that the model cannot
         do, a label that is too long.
         """
-        if query.background == SALIENCY and not self.model.config.disentangle:
+        config = self.model.config
+        if query.background == SALIENCY and not (config.things or config.disentangle):
             raise DisaError(
                 'background "saliency" needs a model with the SDM; this one has none '
                 "(disentangle=False)"
@@ -158,7 +159,9 @@ class Segmenter:
             by_layout[protocol.layout(height, width, side, patch)].append(index)
 
         for layout, indices in by_layout.items():
-            _check_memory(layout, len(text), patch)
+            # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels.
+            cell = 1 if self.model.config.decode_enlarge else patch / 4
+            _check_memory(layout, len(text), cell)
             together = batch if layout.views == 1 else 1
             for start in range(0, len(indices), together):
                 group = indices[start : start + together]
@@ -187,22 +190,24 @@ class Segmenter:
 
 
 class Answer(NamedTuple):
-    """The model's outputs for every view of one picture. The last two are None without the SDM.
+    """The model's outputs for every view of one picture; None where it has none.
 
     Labels are resized a few at a time: memory does not grow with their number (decision D32).
     """
 
     layout: Layout
     logits: Float[Tensor, "v t h4 w4"]
-    saliency: Float[Tensor, "v t h w"] | None
-    matched: Float[Tensor, "v t"] | None
+    saliency: Float[Tensor, "v t h w"] | None = None
+    matched: Float[Tensor, "v t"] | None = None
+    things: Float[Tensor, "v h4 w4"] | None = None
 
     @classmethod
     def of(cls, layout: Layout, prediction: Prediction, own: slice) -> "Answer":
         """Return the answer for the views `own` of a batch."""
         saliency = None if prediction.saliency is None else prediction.saliency[own]
         matched = None if prediction.matched is None else prediction.matched[own]
-        return cls(layout, prediction.logits[own], saliency, matched)
+        things = None if prediction.things is None else prediction.things[own]
+        return cls(layout, prediction.logits[own], saliency, matched, things)
 
     def best_label(self, shape: Sequence[int]) -> tuple[Int[Tensor, "H W"], Float[Tensor, "H W"]]:
         """Return the best label's index, the first of equals, and its probability at each pixel."""
@@ -246,10 +251,10 @@ def load(
     return Segmenter(model, tokenizer, chosen, dtype)
 
 
-def _check_memory(layout: Layout, labels: int, patch: int) -> None:
-    """Refuse logits that would fill the memory: 16 numbers of 4 bytes per token and label."""
-    tokens = layout.view[0] * layout.view[1] // patch**2
-    needed = layout.views * labels * 16 * tokens * 4
+def _check_memory(layout: Layout, labels: int, cell: float) -> None:
+    """Refuse logits that would fill the memory: 4 bytes per label and cell of `cell` pixels."""
+    cells = layout.view[0] * layout.view[1] / cell**2
+    needed = layout.views * labels * cells * 4
     if needed > MAX_LOGITS:
         raise DisaError(
             f"{labels} labels in {layout.views} views take {needed / 1e9:.1f} GB, more than "
@@ -272,6 +277,10 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
         for first, maps in answer.probabilities(count, shape):
             scores[first : first + len(maps)] = maps.cpu().numpy()
 
+    things = None
+    if answer.things is not None:
+        things = blend(answer.layout, answer.things[:, None].float())[0].cpu().numpy()
+
     saliency = None
     density = None
     matched = None
@@ -291,6 +300,7 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
         scores=scores,
         token_saliency=saliency,
         token_density=density,
+        things=things,
         matched=matched,
     )
     if query.background == SALIENCY:

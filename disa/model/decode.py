@@ -1,5 +1,7 @@
 """The decoder: two guided x2 upsampling steps and a head, every label alone."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -7,13 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from disa.config import ModelConfig
+from disa.errors import DisaError
+from disa.model.enlarge import Enlarge
 
 
 class Decode(nn.Module):
-    """From the cost volume to logits at four times the token grid.
+    """From the cost volume to logits at four times the token grid, or for every pixel.
 
     CLIP's first tapped map guides step 1, its second one step 2 [B]. The image's own edges may
-    guide step 2 as well [D].
+    guide step 2 as well, or its details both steps and the way to the pixels [D].
     """
 
     def __init__(self, config: ModelConfig, v: int) -> None:
@@ -22,14 +26,24 @@ class Decode(nn.Module):
         guide1, guide2 = config.decode_guidance_channels
         out1, out2 = config.decode_channels
         edges = config.decode_image_channels
+        details = config.decode_detail_channels
         self.upsample1 = nn.ConvTranspose2d(v, source1, 2, stride=2)
         self.upsample2 = nn.ConvTranspose2d(v, source2, 4, stride=4)
         self.guidance1 = nn.Conv2d(source1, guide1, 3, padding=1)
         self.guidance2 = nn.Conv2d(source2, guide2, 3, padding=1)
-        self.image = _edge_stem(edges) if edges else None
-        self.step1 = Step(config.cost_channels, config.cost_channels - guide1, guide1, out1)
-        self.step2 = Step(out1, out1 - guide2, guide2 + edges, out2)
+        self.image = _stem(edges, convolutions=2) if edges else None
+        self.detail = _stem(details, convolutions=3) if details else None
+        joined1 = guide1 + details
+        joined2 = guide2 + edges + details
+        self.step1 = Step(config.cost_channels, config.cost_channels - guide1, joined1, out1)
+        self.step2 = Step(out1, out1 - guide2, joined2, out2)
         self.head = nn.Conv2d(out2, 1, 3, padding=1)
+        if config.decode_enlarge and not details:
+            raise DisaError(
+                "decode_enlarge follows the details of the image: set decode_detail_channels, to "
+                "16 for example"
+            )
+        self.enlarge = Enlarge(config) if config.decode_enlarge else None
 
     def forward(
         self,
@@ -38,21 +52,30 @@ class Decode(nn.Module):
         second: Float[Tensor, "b v h w"],
         image: Float[Tensor, "b 3 H W"],
     ) -> Float[Tensor, "b t h4 w4"]:
-        """Return logits at 4h x 4w. `image` is normalised as CLIP's input."""
+        """Return logits at 4h x 4w, or at H x W. `image` is normalised as CLIP's input."""
         # Guidance is made once per image, at the sizes of the two steps.
         guidance1 = F.relu(self.guidance1(self.upsample1(first)))  # b g1 2h 2w
         guidance2 = F.relu(self.guidance2(self.upsample2(second)))  # b g2 4h 4w
+        size1 = (guidance1.shape[-2], guidance1.shape[-1])
+        size2 = (guidance2.shape[-2], guidance2.shape[-1])
         if self.image is not None:
             # The image shrinks by averaging, so that thin lines leave a trace.
-            size = (guidance2.shape[-2], guidance2.shape[-1])
-            edges = self.image(F.adaptive_avg_pool2d(image, size))
+            edges = self.image(F.adaptive_avg_pool2d(image, size2))
             guidance2 = torch.cat([guidance2, edges], 1)
+        detail = None
+        if self.detail is not None:
+            detail = self.detail(_on_whole_cells(image, size2))
+            guidance1 = torch.cat([guidance1, F.adaptive_avg_pool2d(detail, size1)], 1)
+            guidance2 = torch.cat([guidance2, F.adaptive_avg_pool2d(detail, size2)], 1)
 
         # Every label alone: b t c h w, then twice and four times as large.
-        x = self.step1(cost, guidance1)
-        x = self.step2(x, guidance2)
-        logits = self.head(rearrange(x, "b t c h w -> (b t) c h w"))
-        return rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
+        features = self.step2(self.step1(cost, guidance1), guidance2)
+        logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
+        logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
+        if self.enlarge is None:
+            return logits
+        assert detail is not None
+        return self.enlarge(logits, features, detail)  # b t H W
 
 
 class Step(nn.Module):
@@ -115,11 +138,21 @@ class Step(nn.Module):
         return F.conv_transpose2d(self.up.weight, flipped)
 
 
-def _edge_stem(channels: int) -> nn.Sequential:
-    """Return two small convolutions that see edges which no token holds (decision D18)."""
-    return nn.Sequential(
-        nn.Conv2d(3, channels, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, 3, padding=1),
-        nn.ReLU(),
-    )
+def _stem(channels: int, convolutions: int) -> nn.Sequential:
+    """Return small convolutions that see edges which no token holds (decision D18)."""
+    layers: list[nn.Module] = []
+    for index in range(convolutions):
+        layers.append(nn.Conv2d(channels if index else 3, channels, 3, padding=1))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def _on_whole_cells(
+    image: Float[Tensor, "b 3 H W"], grid: tuple[int, int]
+) -> Float[Tensor, "b 3 H2 W2"]:
+    """Return the image at the least size that gives every cell of the grid whole pixels."""
+    scale = math.ceil(image.shape[-2] / grid[0])
+    size = (scale * grid[0], scale * grid[1])
+    if size == (image.shape[-2], image.shape[-1]):
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -15,15 +16,20 @@ from disa.model.decode import Decode
 from disa.model.disentangle import Disentangle
 from disa.model.refine import Refine
 from disa.model.saliency import SaliencyModule
+from disa.model.things import Things
 
 
 class Prediction(NamedTuple):
-    """What the network says of each image and label. The last three are None without the SDM."""
+    """What the network says of each image and label.
 
-    logits: Float[Tensor, "b t h4 w4"]  # 4h x 4w
+    Saliency, match and split are None without the SDM; `things` is None in a model without them.
+    """
+
+    logits: Float[Tensor, "b t h4 w4"]  # 4h x 4w, or the pixels H x W
     saliency: Float[Tensor, "b t h w"] | None  # Grad-CAM saliency, at least 0, not normalised
     matched: Float[Tensor, "b t"] | None  # logit: does the image show the label?
     foreground: Float[Tensor, "b t h w"] | None  # the split: 1 foreground, 0 background
+    things: Float[Tensor, "b h4 w4"] | None = None  # logit: is a thing here, whatever the labels?
 
     def float(self) -> "Prediction":
         """Return it in 32 bit, whatever it was computed in."""
@@ -54,6 +60,7 @@ class Disa(nn.Module):
         self.saliency = SaliencyModule(config, d) if config.disentangle else None
         self.disentangle = Disentangle(config, d) if config.disentangle else None
         self.refine = Refine(config, d)
+        self.things = Things(config, d) if config.things else None
         self.decode = Decode(config, self.backbone.vision_width)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
@@ -97,10 +104,16 @@ class Disa(nn.Module):
         cost = self.refine(cost, visual.tokens, text_guidance)
 
         # Decoder: two tapped maps of CLIP, and perhaps the image itself, show where edges are.
+        # Things are one more label to it, whose evidence is not made of cosines.
+        if self.things is not None:
+            cost = torch.cat([cost, self.things(visual.tokens)[:, None]], 1)  # b m+1 c h w
         image = self.backbone.normalise(pixels)
-        logits = self.decode(cost, visual.first, visual.second, image)  # b m 4h 4w
+        logits = self.decode(cost, visual.first, visual.second, image)  # b m+1 4h 4w
+        things = None
+        if self.things is not None:
+            logits, things = logits[:, :-1], logits[:, -1]
         logits = _scatter(logits, chosen, labels, fill=self.config.dropped_logit)
-        return Prediction(logits, saliency, matched, foreground)
+        return Prediction(logits, saliency, matched, foreground, things)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""

@@ -8,16 +8,20 @@ from torch import Tensor
 from disa.config import IGNORED, ModelConfig
 from disa.model.disa import Prediction
 
-MEANS = ("mask", "itm")  # the losses, each a mean over what `loss_counts` counts
+MEANS = ("mask", "itm", "things")  # the losses, each a mean over what `loss_counts` counts
 
 
 def segmentation_loss(
     prediction: Prediction,
     target: Int[Tensor, "b H W"],
     config: ModelConfig,
-    counts: Int[Tensor, "2"] | None = None,
+    counts: Int[Tensor, "3"] | None = None,
+    is_thing: Bool[Tensor, " t"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return `mask`, `itm` if the model has the SDM, and `total = mask + loss_itm_weight * itm`.
+    """Return `mask`, `itm` if the model has the SDM, `things` if it has those, and `total`.
+
+    `total` is the sum of the three, `itm` and `things` with the weights of the config. `is_thing`
+    says which labels are things; without it, `things` is left out.
 
     `target` holds the label of every pixel, or `IGNORED`. The mask loss is the baseline's, the
     matching loss the paper's. `counts` are the `loss_counts` of a whole batch that this is a part
@@ -29,6 +33,9 @@ def segmentation_loss(
     losses = {"mask": mask_loss(logits, target, _counted(target, config))}
     if prediction.matched is not None:
         losses["itm"] = itm_loss(prediction.matched, target)
+    if prediction.things is not None and is_thing is not None:
+        things = F.interpolate(prediction.things[:, None], size, mode="bilinear")[:, 0]
+        losses["things"] = things_loss(things, target, is_thing)
 
     if counts is not None:
         # From the mean over this part to its share of the mean over the whole batch.
@@ -40,16 +47,19 @@ def segmentation_loss(
     total = losses["mask"]
     if "itm" in losses:
         total = total + config.loss_itm_weight * losses["itm"]
+    if "things" in losses:
+        total = total + config.loss_thing_weight * losses["things"]
     return losses | {"total": total}
 
 
-def loss_counts(target: Int[Tensor, "b H W"], config: ModelConfig) -> Int[Tensor, "2"]:
+def loss_counts(target: Int[Tensor, "b H W"], config: ModelConfig) -> Int[Tensor, "3"]:
     """Return over how many pixels and images the losses in `MEANS` are means.
 
     The counts of a batch's parts, wherever they are computed, add up to those of the batch.
     """
     pixels = _counted(target, config).sum()
-    return torch.stack([pixels, torch.full_like(pixels, len(target))])
+    labelled = (target != IGNORED).sum()
+    return torch.stack([pixels, torch.full_like(pixels, len(target)), labelled])
 
 
 def mask_loss(
@@ -81,6 +91,16 @@ def itm_loss(matched: Float[Tensor, "b t"], target: Int[Tensor, "b H W"]) -> Flo
     )
     present = (pixels > 0).to(matched.dtype)
     return F.binary_cross_entropy_with_logits(matched, present)
+
+
+def things_loss(
+    things: Float[Tensor, "b H W"], target: Int[Tensor, "b H W"], is_thing: Bool[Tensor, " t"]
+) -> Float[Tensor, ""]:
+    """Return the mean binary cross-entropy of "here is a thing" over all labelled pixels [D]."""
+    labelled = target != IGNORED
+    truth = is_thing[_index(target)].to(things.dtype)
+    loss = F.binary_cross_entropy_with_logits(things, truth, reduction="none")
+    return (loss * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def _counted(target: Int[Tensor, "b H W"], config: ModelConfig) -> Bool[Tensor, "b H W"]:

@@ -12,6 +12,7 @@ from disa.config import IGNORED, ModelConfig
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa, Prediction
 from disa.model.losses import loss_counts, segmentation_loss
+from disa.running.terminal import warn
 from disa.training.activation_checkpointing import checkpoint_activations
 from disa.training.batches import Batch
 from disa.training.checkpoint import Checkpoint, restore_run, run_tensors
@@ -70,6 +71,13 @@ class Learner:
         self.config = self.model.config  # with the shape of the CLIP that was given
         self.encoder = text_encoder(self.model, self.tokenizer_file)
         self.model.to(engine.device).train()
+        if self.model.things is not None and data.things is None:
+            # Without a gradient they must not train, or other processes would wait for one.
+            self.model.things.requires_grad_(False)
+            warn(
+                f"{data.name} does not say which labels are things, so what the model knows of "
+                'them is not trained; add "kind": "thing" or "stuff" to classes.json'
+            )
         if settings.recompute:
             checkpoint_activations(self.model)
         self.adam = optimizer(self.model, self.model.parameter_groups(), settings)
@@ -130,6 +138,9 @@ class Learner:
         present = engine.summed(pixels_per_label) > 0
         chosen = choose_labels(present, settings.categories, step, settings.seed)
         target = relabel(target, chosen)
+        is_thing = None
+        if self.data.things is not None:
+            is_thing = torch.tensor(self.data.things)[chosen].to(engine.device)
         counts = engine.summed(loss_counts(target, self.config))
         embeddings, ids = self.prompts.of(chosen)
 
@@ -145,7 +156,7 @@ class Learner:
             with engine.computing(self.towers, last=start == starts[-1]):
                 # The loss is computed in 32 bits whatever the network is (decision D43).
                 prediction = self.towers(images, embeddings, ids).float()
-                losses = segmentation_loss(prediction, target[part], self.config, counts)
+                losses = segmentation_loss(prediction, target[part], self.config, counts, is_thing)
                 engine.backward(losses["total"])
             for name, loss in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()

@@ -6,7 +6,9 @@ from typing import Any
 
 from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.data.drawn import PICTUREBOOK, DrawnDataset
+from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
+from disa.picturebook import THINGS
 from disa.running.files import text_sha256
 from disa.running.terminal import counted
 from disa.training.samples import TRAINED_WORDS, CroppedImages, DrawnScenes, Samples
@@ -28,6 +30,7 @@ class TrainingData:
         self.split = split
         self.name = self.dataset.name
         self.labels = self.dataset.vocabulary.prompts()  # in the order of the targets
+        self.things = things_of(self.dataset.vocabulary)
         if not self.dataset.ids:
             raise DisaError(
                 f"{root}: {name} holds no images of the split {split}; see disa data check"
@@ -103,6 +106,7 @@ class Picturebook(TrainingData):
     def __init__(self) -> None:
         super().__init__(PICTUREBOOK, None, "train")
         self.labels = TRAINED_WORDS
+        self.things = tuple(word in THINGS for word in TRAINED_WORDS)
 
     def samples(self, settings: TrainConfig, size: int) -> Samples:
         """Return scenes drawn for this size. Raises `DisaError` if they cannot be."""
@@ -115,6 +119,14 @@ class Picturebook(TrainingData):
     def facts(self) -> dict[str, Any]:
         """Return the name: the drawn world is always the same."""
         return {"name": self.name}
+
+
+def things_of(vocabulary: Vocabulary) -> tuple[bool, ...] | None:
+    """Return which labels are things; None where a data set does not say it of all."""
+    kinds = [category.kind for category in vocabulary.categories]
+    if None in kinds:
+        return None
+    return tuple(kind == "thing" for kind in kinds)
 
 
 def open_training_data(name: str, root: Path | None, split: str | None) -> TrainingData:

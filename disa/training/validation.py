@@ -9,14 +9,15 @@ from disa.data.dataset import Dataset
 from disa.data.drawn import PICTUREBOOK
 from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
+from disa.evaluation.network_probe import probe
 from disa.evaluation.numbers import numbers
 from disa.evaluation.predictions import PredictionFolder, Predictor, predict
 from disa.evaluation.score import Scores, score
-from disa.evaluation.sdm_probe import probe
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
+from disa.picturebook import UNSEEN
 from disa.training.engine import Engine
 from disa.training.settings import TrainConfig
 from disa.training.training_data import TrainingData
@@ -100,7 +101,7 @@ class Evaluation:
     def _measured(self, scores: Scores, segmenter: Segmenter, dataset: Dataset) -> Measured:
         images = len(scores.images)
         if dataset.name == PICTUREBOOK:
-            result = group_numbers(scores, probe(segmenter, dataset, images))
+            result = group_numbers(scores, probe(segmenter, dataset, images, UNSEEN))
             groups = "  ".join(
                 f"{name.replace('_', ' ')} {_percent(value)}"
                 for name, value in result["groups"].items()

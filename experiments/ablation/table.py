@@ -18,8 +18,8 @@ COLUMNS = {
     "unseen stuff": ("groups.unseen_stuff", ".1f"),
     "boundary IoU": ("boundary_iou.all", ".1f"),
     "split IoU": ("split_iou.all", ".1f"),
-    "foreground IoU": ("foreground_iou", ".1f"),
-    "background IoU": ("background_iou", ".1f"),
+    "foreground IoU": ("foreground_iou.all", ".1f"),
+    "background IoU": ("background_iou.all", ".1f"),
     "ITM AUC, unseen": ("itm_auc.unseen", ".3f"),
 }
 

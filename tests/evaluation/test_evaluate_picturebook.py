@@ -12,9 +12,9 @@ from PIL import Image
 import disa
 from disa.data.drawn import DrawnDataset
 from disa.evaluation.drawn_world import GROUPS, group_numbers, group_table
+from disa.evaluation.network_probe import ProbeScores, probe
 from disa.evaluation.score import Scores
-from disa.evaluation.sdm_probe import probe
-from disa.picturebook import NOUNS
+from disa.picturebook import NOUNS, UNSEEN
 
 SIZE = 48
 
@@ -33,7 +33,7 @@ def scores_of(scenes: int, wrong: int | None = None) -> Scores:
 
 
 def test_the_truth_gets_full_marks() -> None:
-    numbers = group_numbers(scores_of(7), None)
+    numbers = group_numbers(scores_of(7), ProbeScores())
     for name in ("miou", "pixel_accuracy", "mean_accuracy", "fwiou"):
         assert numbers[name] == pytest.approx(100)
     assert numbers["boundary_iou"]["all"] == 100
@@ -45,7 +45,7 @@ def test_one_category_missed_costs_what_it_should_and_its_scene_is_the_worst() -
     scenes = [DrawnDataset("val", 7, SIZE).scene(index) for index in range(7)]
     word = next(w for w in scenes[4].nouns if sum(w in scene.nouns for scene in scenes) == 1)
     scores = scores_of(7, NOUNS.index(word))
-    numbers = group_numbers(scores, None)
+    numbers = group_numbers(scores, ProbeScores())
     assert numbers["per_class"][word]["iou"] == 0
     assert numbers["miou"] < 100
     assert scores.worst(1) == ["scene-00004"]
@@ -56,17 +56,20 @@ def test_the_probe_takes_pictures_in_batches_without_changing_a_number(
 ) -> None:
     segmenter = disa.load(model_folder, device="cpu")
     dataset = DrawnDataset("val", 5, SIZE)
-    together = probe(segmenter, dataset, 5)
-    monkeypatch.setattr("disa.evaluation.sdm_probe.BATCH", 2)
-    apart = probe(segmenter, dataset, 5)
-    assert together is not None and apart is not None
-    torch.testing.assert_close(together.itm_auc, apart.itm_auc, equal_nan=True)
-    torch.testing.assert_close(together.saliency_ap, apart.saliency_ap, equal_nan=True)
+    together = probe(segmenter, dataset, 5, UNSEEN)
+    monkeypatch.setattr("disa.evaluation.network_probe.BATCH", 2)
+    apart = probe(segmenter, dataset, 5, UNSEEN)
+    assert together.sdm is not None and apart.sdm is not None
+    torch.testing.assert_close(together.sdm.itm_auc, apart.sdm.itm_auc, equal_nan=True)
+    torch.testing.assert_close(together.sdm.saliency_ap, apart.sdm.saliency_ap, equal_nan=True)
+    assert together.foreground_iou == apart.foreground_iou
 
 
 def test_a_model_without_the_sdm_has_no_probe_and_a_shorter_table(baseline_folder: Path) -> None:
-    assert probe(disa.load(baseline_folder, device="cpu"), DrawnDataset("val", 2, SIZE), 2) is None
-    assert group_table(group_numbers(scores_of(2), None), "title").row_count == 2
+    baseline = disa.load(baseline_folder, device="cpu")
+    probed = probe(baseline, DrawnDataset("val", 2, SIZE), 2, UNSEEN)
+    assert probed == ProbeScores()
+    assert group_table(group_numbers(scores_of(2), probed), "title").row_count == 2
 
 
 def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_path: Path) -> None:

@@ -99,9 +99,9 @@ def test_no_two_variants_share_a_folder_or_are_the_same() -> None:
 def result(miou: float, sdm: bool = True) -> dict[str, Any]:
     groups = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
     means = {"all": 0.5, "unseen": 0.5}
-    of_sdm: dict[str, Any] = {"itm_auc": means, "split_iou": means, "foreground_iou": 40.0}
+    of_sdm: dict[str, Any] = {"itm_auc": means, "split_iou": means, "foreground_iou": {"all": 40.0}}
     numbers = {"miou": miou, "groups": dict.fromkeys(groups, miou), "boundary_iou": means}
-    return numbers | (of_sdm if sdm else dict.fromkeys(of_sdm)) | {"background_iou": 60.0}
+    return numbers | (of_sdm if sdm else dict.fromkeys(of_sdm)) | {"background_iou": {"all": 60.0}}
 
 
 def test_tables_pair_by_seed() -> None:

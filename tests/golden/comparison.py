@@ -169,7 +169,7 @@ class GoldenSet:
 
         # the golden set holds the maps of some labels only, but the best label of all
         shown = logits[:, self.meta.get("slide.class_ids", list(range(len(self.ids))))]
-        answer = Answer(layout, shown, None, None)
+        answer = Answer(layout, shown)
         stages = {
             "clip_input": model.backbone.normalise(views),
             "vis.dense_features": torch.stack(features),
@@ -178,7 +178,7 @@ class GoldenSet:
             "logits": shown,
             "prob640": join(answer.probabilities(shown.shape[1], layout.canvas)),
             "prob": join(answer.probabilities(shown.shape[1], self.out)),
-            "argmax": Answer(layout, logits, None, None).best_label(self.out)[0],
+            "argmax": Answer(layout, logits).best_label(self.out)[0],
         }
         return {f"slide.{name}": value for name, value in stages.items()}
 

@@ -206,8 +206,34 @@ def test_sixteen_bits_stay_finite_and_near(make, text, pixels, dtype, split, hea
     model, embeddings = make(saliency_split=split, saliency_itm_head=head), text(6)
     model.saliency.head.residual.zero_()
     whole, half = model(pixels, embeddings), model.to(dtype)(pixels.to(dtype), embeddings.to(dtype))
-    assert all(value.isfinite().all() for value in half)
+    assert all(value is None or value.isfinite().all() for value in half)
     assert (half.logits - whole.logits).abs().mean() < 0.2 * whole.logits.std()
+
+
+@torch.no_grad()
+def test_things_are_one_more_label_that_changes_no_other(make, text, pixels):
+    embeddings = text(6)
+    torch.manual_seed(0)
+    model = make(things=True)
+    prediction = model(pixels, embeddings)
+    assert prediction.things.shape == (len(pixels), *prediction.logits.shape[2:])
+
+    # The same weights without them give the same logits; other labels leave the things alone.
+    without = make()
+    without.load_state_dict(model.state_dict(), strict=False)
+    torch.testing.assert_close(without(pixels, embeddings).logits, prediction.logits)
+    assert without(pixels, embeddings).things is None
+    torch.testing.assert_close(model(pixels, embeddings[:2]).things, prediction.things)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [48, 64])
+def test_details_of_the_image_give_logits_for_every_pixel(make, text, side):
+    model = make(decode_detail_channels=3, decode_enlarge=True, things=True)
+    pixels = torch.rand(2, 3, side, side) * 255
+    prediction = model(pixels, text(5))
+    assert prediction.logits.shape == (2, 5, side, side)
+    assert prediction.things.shape == (2, side, side)
 
 
 def test_refusals(make, text, pixels):
@@ -216,5 +242,7 @@ def test_refusals(make, text, pixels):
         model(pixels, text(3, 2))
     with pytest.raises(DisaError, match="patch, 8"):
         model(pixels[..., :47], text(3))
+    with pytest.raises(DisaError, match="decode_detail_channels"):
+        make(decode_enlarge=True)
     with pytest.raises(DisaError, match="0 to 2"):
         make(backbone_guidance_blocks=(1, 3))

@@ -16,6 +16,7 @@ from disa.model.losses import (
     loss_counts,
     mask_loss,
     segmentation_loss,
+    things_loss,
 )
 from disa.recipes import mini
 
@@ -79,6 +80,25 @@ def test_total_is_the_weighted_sum_at_the_targets_size(small, target):
     assert plain["total"] == mask_loss(resized, target, torch.ones_like(target, dtype=torch.bool))
 
 
+def test_things_are_told_from_stuff_wherever_there_is_a_label(small, target):
+    things = torch.randn(2, 4, 5)
+    is_thing = torch.tensor([True, False, True])
+    terms = []
+    for logit, label in zip(things.flatten().tolist(), target.flatten().tolist(), strict=True):
+        if label != IGNORED:
+            chance = sigmoid(logit)
+            terms.append(-math.log(chance if is_thing[label] else 1 - chance))
+    expected = sum(terms) / len(terms)
+    assert things_loss(things, target, is_thing).item() == pytest.approx(expected, rel=1e-5)
+
+    prediction = Prediction(torch.randn(2, 3, 4, 5), None, None, None, things)
+    config = small(loss_thing_weight=0.5)
+    losses = segmentation_loss(prediction, target, config, is_thing=is_thing)
+    torch.testing.assert_close(losses["total"], losses["mask"] + 0.5 * losses["things"])
+    # A data set that does not say what is a thing cannot teach it.
+    assert set(segmentation_loss(prediction, target, config)) == {"mask", "total"}
+
+
 @pytest.mark.parametrize("ignored", ["masked", "negative"])
 def test_a_crop_without_any_labelled_pixel_is_finite(small, ignored):
     prediction = Prediction(
@@ -96,10 +116,10 @@ def test_counts_are_those_of_a_loop_and_hold_more_labels_than_a_byte():
         [[[846, 846, IGNORED, 255]], [[IGNORED, IGNORED, IGNORED, IGNORED]], [[255, 0, 1, 2]]]
     )
     config = mini(loss_ignored="masked")
-    assert loss_counts(target, config).tolist() == [7, 3]
-    assert loss_counts(target, config.replace(loss_ignored="negative")).tolist() == [12, 3]
+    assert loss_counts(target, config).tolist() == [7, 3, 7]
+    assert loss_counts(target, config.replace(loss_ignored="negative")).tolist() == [12, 3, 7]
     assert loss_counts(target, config).dtype == torch.int64
-    assert loss_counts(target[1:2], config).tolist() == [0, 1]
+    assert loss_counts(target[1:2], config).tolist() == [0, 1, 0]
 
 
 @given(
@@ -122,23 +142,29 @@ def test_parts_add_up_to_the_whole_batch(
         len(kinds), 4, 3, 3, generator=draw, dtype=torch.float64, requires_grad=True
     )
     matched = torch.randn(len(kinds), 4, generator=draw, dtype=torch.float64, requires_grad=True)
+    things = torch.randn(len(kinds), 3, 3, generator=draw, dtype=torch.float64, requires_grad=True)
+    is_thing = torch.tensor([True, False, True, False])
     config = mini(loss_ignored=ignored, loss_itm_weight=0.3)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(kinds)), max_size=5)) | {0, len(kinds)})
     parts = [slice(*ends) for ends in itertools.pairwise(cuts)]
 
     def loss(part: slice, counts: torch.Tensor | None) -> dict[str, torch.Tensor]:
         return segmentation_loss(
-            Prediction(logits[part], None, matched[part], None), target[part], config, counts
+            Prediction(logits[part], None, matched[part], None, things[part]),
+            target[part],
+            config,
+            counts,
+            is_thing,
         )
 
     whole = loss(slice(None), None)
-    expected = torch.autograd.grad(whole["total"], (logits, matched))
+    expected = torch.autograd.grad(whole["total"], (logits, matched, things))
     counts = torch.stack([loss_counts(target[part], config) for part in parts]).sum(0)
     assert torch.equal(counts, loss_counts(target, config))
     losses = [loss(part, counts) for part in parts]
-    for name in ("mask", "itm", "total"):
+    for name in ("mask", "itm", "things", "total"):
         torch.testing.assert_close(
             sum(each[name] for each in losses), whole[name], rtol=1e-6, atol=1e-6
         )
-    found = torch.autograd.grad(sum(each["total"] for each in losses), (logits, matched))
+    found = torch.autograd.grad(sum(each["total"] for each in losses), (logits, matched, things))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from disa.evaluation.boundary import Boundary, band
-from disa.evaluation.sdm_probe import (
+from disa.evaluation.network_probe import (
+    ForegroundOverlap,
     SdmEvidence,
     average_precision,
+    foreground_mask,
     ranking_auc,
     soft_iou,
     token_shares,
@@ -66,7 +68,7 @@ def test_a_perfect_module_scores_full_marks() -> None:
     labels[1, 8:, :] = 2
     shares = token_shares(labels, 3, (4, 4))
     matched = torch.where(shares.flatten(2).sum(2) > 0, 20.0, -20.0)
-    measured = SdmEvidence(3, torch.tensor([False, True, False]))
+    measured = SdmEvidence(3)
     measured.update(Prediction(torch.zeros(2, 3, 16, 16), shares, matched, shares), labels)
     scores = measured.scores()
     assert scores.saliency_ap.tolist() == [1, 1, 1]
@@ -75,21 +77,53 @@ def test_a_perfect_module_scores_full_marks() -> None:
     assert scores.itm_auc[0].isnan()  # present in every image
 
 
-def test_foreground_iou_counts_things_only() -> None:
-    labels = torch.zeros(1, 64, 64, dtype=torch.long)
-    labels[0, 16:40, 16:40] = 1
+def test_foreground_of_the_sdm_is_where_matching_labels_look() -> None:
+    true = torch.zeros(1, 64, 64, dtype=torch.bool)
+    true[0, 16:40, 16:40] = True
     peak = torch.zeros(1, 2, 8, 8)
     peak[0, 0] = 1  # stuff everywhere: never denser than the average
     peak[0, 1, 3, 3] = 1  # smoothed over the thing's 3 x 3 tokens
-    measured = SdmEvidence(2, torch.tensor([False, True]))
-    measured.update(
-        Prediction(torch.zeros(1, 2, 32, 32), peak, torch.full((1, 2), 9.0), peak), labels
+    logits = torch.zeros(1, 2, 32, 32)
+    certain = Prediction(logits, peak, torch.full((1, 2), 9.0), peak)
+    mask = foreground_mask(certain, (64, 64))
+    assert (mask & true).sum() / (mask | true).sum() > 0.6
+    doubtful = certain._replace(matched=torch.tensor([[9.0, -9.0]]))
+    assert not (foreground_mask(doubtful, (64, 64)) & true).any()
+
+
+def test_foreground_of_things_is_their_own_logit() -> None:
+    things = torch.full((1, 4, 4), -1.0)
+    things[0, 1:3, 1:3] = 1
+    nowhere = torch.zeros(1, 2, 4, 4)
+    mask = foreground_mask(Prediction(nowhere, None, None, None, things), (4, 4))
+    assert torch.equal(mask, things > 0)
+
+
+def test_foreground_iou_is_that_of_a_loop_over_scenes() -> None:
+    draw = torch.Generator().manual_seed(0)
+    things = torch.tensor([False, True, True, False])
+    unseen = torch.tensor([False, False, True, True])
+    # Scenes of stuff alone, a seen thing, an unseen one, and both.
+    shown = [(0, 3), (0, 1), (0, 2), (0, 1, 2), (3, 2)]
+    labels = torch.stack(
+        [torch.tensor(each)[torch.randint(0, len(each), (6, 7), generator=draw)] for each in shown]
     )
-    absent = SdmEvidence(2, torch.tensor([False, True]))
-    doubted = torch.tensor([[9.0, -9.0]])
-    absent.update(Prediction(torch.zeros(1, 2, 32, 32), peak, doubted, peak), labels)
-    assert 60 < measured.scores().foreground_iou <= 100
-    assert absent.scores().foreground_iou == 0
+    masks = torch.rand(5, 6, 7, generator=draw) > 0.5
+    measured = ForegroundOverlap(things, unseen)
+    measured.update(masks[:2], labels[:2])
+    measured.update(masks[2:], labels[2:])
+
+    scenes = {"all": range(5), "seen_things": [1], "unseen_things": [2, 4], "both": [3]}
+    for kind, chosen in scenes.items():
+        pairs = [
+            (bool(mask), int(label) in (1, 2))
+            for scene in chosen
+            for mask, label in zip(masks[scene].flatten(), labels[scene].flatten(), strict=True)
+        ]
+        for side, iou in ((True, measured.iou(True)), (False, measured.iou(False))):
+            both = sum(mask == side and true == side for mask, true in pairs)
+            either = sum(mask == side or true == side for mask, true in pairs)
+            assert iou[kind] == pytest.approx(100 * both / either)
 
 
 def test_boundary_iou_of_the_truth_is_one_and_of_a_shift_is_less() -> None:

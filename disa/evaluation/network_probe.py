@@ -1,5 +1,6 @@
-"""What only the SDM has: does it know which labels are there, and where, and what is foreground?"""
+"""What no label map shows: do saliency, match, split and foreground say what is there?"""
 
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,38 +20,56 @@ BATCH = 10  # pictures that go through the model together
 
 
 class SdmScores(NamedTuple):
-    """Numbers per category, NaN where there is nothing to measure, and two over all pixels."""
+    """Numbers per category, NaN where there is nothing to measure."""
 
     itm_auc: Float[Tensor, " t"]  # of the matched logit, in 0..1
     saliency_ap: Float[Tensor, " t"]  # average precision, in 0..1
     split_iou: Float[Tensor, " t"]  # percent
-    foreground_iou: float | None  # percent, of the foreground mask with the things
-    background_iou: float | None  # percent, of the rest with the stuff
 
 
-def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> SdmScores | None:
-    """Measure the SDM on the first pictures of a data set, each in one view; None without an SDM.
+class ProbeScores(NamedTuple):
+    """Numbers of the parts that a network has; None for those that it lacks."""
+
+    sdm: SdmScores | None = None
+    # Percent, by the kind of scene: the foreground mask with the things, the rest with the stuff.
+    foreground_iou: dict[str, float | None] | None = None
+    background_iou: dict[str, float | None] | None = None
+
+
+def probe(
+    segmenter: Segmenter, dataset: Dataset, images: int, unseen: Container[str]
+) -> ProbeScores:
+    """Measure the network on the first pictures of a data set, each in one view.
 
     The pictures have one size, whose sides are multiples of the model's patch, and every pixel has
-    a label, as in picturebook. Raises `DisaError` if a pixel has none.
+    a label, as in picturebook. `unseen` holds the things that had no masks in training. Raises
+    `DisaError` if a pixel has no label.
     """
-    if not segmenter.model.config.disentangle:
-        return None
+    config = segmenter.model.config
+    if not (config.disentangle or config.things):
+        return ProbeScores()
     text = segmenter.text(dataset.vocabulary.prompts())
     categories = dataset.vocabulary.categories
+    sdm = SdmEvidence(len(categories)) if config.disentangle else None
     things = torch.tensor([category.kind == "thing" for category in categories])
-    evidence = SdmEvidence(len(categories), things)
+    is_unseen = torch.tensor([category.name in unseen for category in categories])
+    foreground = ForegroundOverlap(things, is_unseen)
     for first in range(0, images, BATCH):
         positions = range(first, min(first + BATCH, images))
         pictures = [torch.from_numpy(dataset.image(index)) for index in positions]
         labels = torch.stack([torch.from_numpy(dataset.labels(index)) for index in positions])
         if int(labels.max()) >= len(categories):
-            raise DisaError(f"{dataset.name}: has pixels without a label; the SDM needs them all")
+            raise DisaError(f"{dataset.name}: has pixels without a label; the probe needs them all")
+        labels = labels.long()
         pixels = rearrange(torch.stack(pictures), "b h w rgb -> b rgb h w")
         with torch.inference_mode():
             prediction = segmenter.model(pixels.to(text.device, text.dtype), text)
-            evidence.update(prediction, labels.long())
-    return evidence.scores()
+            foreground.update(foreground_mask(prediction, tuple(labels.shape[1:])), labels)
+            if sdm is not None:
+                sdm.update(prediction, labels)
+    return ProbeScores(
+        None if sdm is None else sdm.scores(), foreground.iou(True), foreground.iou(False)
+    )
 
 
 class SdmEvidence:
@@ -59,15 +78,12 @@ class SdmEvidence:
     A category counts as present in an image if it has one pixel there.
     """
 
-    def __init__(self, categories: int, things: Bool[Tensor, " t"]) -> None:
+    def __init__(self, categories: int) -> None:
         self.categories = categories
-        self.things = things
         self.matched: list[Tensor] = []
         self.present: list[Tensor] = []
         self.precision: list[Tensor] = []
         self.split: list[Tensor] = []
-        # foreground, background: pixels in both the mask and the truth, and in either
-        self.overlap = torch.zeros(2, 2, dtype=torch.int64)
 
     def update(self, prediction: Prediction, labels: Int[Tensor, "b H W"]) -> None:
         """Add one batch of a model that has the SDM."""
@@ -92,27 +108,73 @@ class SdmEvidence:
         self.precision.append(nothing.masked_scatter(present, precision))
         self.split.append(nothing.masked_scatter(present, overlap))
 
-        density = foreground_density(saliency, matched)[:, None]
-        density = F.interpolate(density, labels.shape[-2:], mode="bilinear")[:, 0]
-        foreground = density > FOREGROUND_DENSITY
-        things = self.things[labels]
-        for row, (mask, true) in enumerate(((foreground, things), (~foreground, ~things))):
-            self.overlap[row, 0] += (mask & true).sum()
-            self.overlap[row, 1] += (mask | true).sum()
-
     def scores(self) -> SdmScores:
         """Return the means over the images that hold a category (decision D40)."""
         matched = torch.cat(self.matched)
         present = torch.cat(self.present)
         auc = [ranking_auc(matched[:, t], present[:, t]) for t in range(self.categories)]
-        shares = self.overlap[:, 0].double() / self.overlap[:, 1]
         return SdmScores(
             itm_auc=torch.stack(auc),
             saliency_ap=torch.cat(self.precision).nanmean(0),
             split_iou=100 * torch.cat(self.split).nanmean(0).double(),
-            foreground_iou=percent(float(shares[0])),
-            background_iou=percent(float(shares[1])),
         )
+
+
+class ForegroundOverlap:
+    """Collects how well foreground masks agree with the things, by the kind of scene.
+
+    "all" are all scenes; "seen_things" and "unseen_things" those whose things are all of that kind,
+    "both" those with things of both kinds. What the foreground makes of things that never had a
+    mask shows in "unseen_things".
+    """
+
+    def __init__(self, things: Bool[Tensor, " t"], unseen: Bool[Tensor, " t"]) -> None:
+        self.things = things
+        self.unseen = unseen
+        # Of (foreground, background): pixels in both the mask and the truth, and in either.
+        self.pixels = {
+            kind: torch.zeros(2, 2, dtype=torch.int64)
+            for kind in ("all", "seen_things", "unseen_things", "both")
+        }
+
+    def update(self, foreground: Bool[Tensor, "b H W"], labels: Int[Tensor, "b H W"]) -> None:
+        """Add one batch."""
+        for mask, image in zip(foreground.cpu(), labels, strict=True):
+            true = self.things[image]
+            overlap = torch.tensor(
+                [
+                    [(mask & true).sum(), (mask | true).sum()],
+                    [(~mask & ~true).sum(), (~mask | ~true).sum()],
+                ]
+            )
+            self.pixels["all"] += overlap
+            kinds = self.unseen[image[true]]
+            if len(kinds):
+                self.pixels[self._kind(kinds)] += overlap
+
+    def iou(self, of_things: bool) -> dict[str, float | None]:
+        """Return the IoU of the foreground, or of the background, in percent by kind of scene."""
+        row = 0 if of_things else 1
+        return {kind: percent(float(p[row, 0] / p[row, 1])) for kind, p in self.pixels.items()}
+
+    def _kind(self, unseen: Bool[Tensor, " n"]) -> str:
+        if unseen.all():
+            return "unseen_things"
+        return "both" if unseen.any() else "seen_things"
+
+
+def foreground_mask(prediction: Prediction, size: Sequence[int]) -> Bool[Tensor, "b H W"]:
+    """Return what `Segmentation.foreground` would be."""
+    if prediction.things is not None:
+        evidence = prediction.things.float()
+        threshold = 0.0  # of a logit
+    else:
+        assert prediction.saliency is not None
+        assert prediction.matched is not None
+        evidence = foreground_density(prediction.saliency, prediction.matched)
+        threshold = FOREGROUND_DENSITY
+    enlarged = F.interpolate(evidence[:, None], tuple(size), mode="bilinear")[:, 0]
+    return enlarged > threshold
 
 
 def token_shares(
