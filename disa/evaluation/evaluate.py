@@ -34,8 +34,9 @@ from disa.running.files import text_sha256, write_json, write_whole
 from disa.running.processes import Processes
 from disa.running.provenance import code_and_machine, provenance, weights_sha256
 from disa.running.terminal import counted
-from disa.weights.clip_files import dense_config, is_clip_folder, read_clip_config
+from disa.weights.clip_files import dense_config, read_clip_config
 from disa.weights.model_folder import read_config
+from disa.weights.names import is_clip
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PUBLISHED_PROTOCOL = "cat-seg"  # the protocol of published results (decision D72)
@@ -167,6 +168,6 @@ def model_facts(path: Path) -> dict[str, str]:
 
 def model_config(path: Path) -> ModelConfig:
     """Return a model's configuration, without loading it; a CLIP alone has that of `DenseClip`."""
-    if path.is_file() or is_clip_folder(path):
+    if is_clip(path):
         return dense_config(read_clip_config(path))
     return read_config(path)

@@ -16,9 +16,9 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.recipes import RECIPES
 from disa.weights import model_folder as pretrained
-from disa.weights.clip_files import dense_config, is_clip_folder, read_clip_config
+from disa.weights.clip_files import dense_config, read_clip_config
 from disa.weights.fetching import model_folder
-from disa.weights.names import PUBLISHED, UNPUBLISHED, models
+from disa.weights.names import PUBLISHED, UNPUBLISHED, bundled_models, is_clip
 
 LONGEST_SIDE = 8192  # pixels; beyond it even the shapes overflow
 # recipe -> millions of parameters and of trainable ones, and GFLOPs, as its authors published them
@@ -116,7 +116,6 @@ def _beside(published: dict[str, float], name: str, unit: str) -> str:
 
 def _on_meta(model: str) -> tuple[Disa | DenseClip, str | None]:
     """Return the model on the meta device, and its recipe if it has one; nothing is fetched."""
-    bundled = [entry.name for entry in models()]
     entry = PUBLISHED.get(model)
     recipe = (
         UNPUBLISHED.get(model)
@@ -124,13 +123,13 @@ def _on_meta(model: str) -> tuple[Disa | DenseClip, str | None]:
         or (model if model in RECIPES else None)
     )
     with torch.device("meta"):
-        if recipe is not None and model not in bundled:
+        if recipe is not None and model not in bundled_models():
             return Disa(RECIPES[recipe]()), recipe
         try:
             folder = model_folder(model)
         except DisaError as error:
             raise DisaError(f"{error}; or a recipe: {', '.join(RECIPES)}") from None
-        if folder.is_file() or is_clip_folder(folder):
+        if is_clip(folder):
             config = dense_config(read_clip_config(folder))
             return DenseClip(
                 pretrained.build(folder, lambda: Backbone(config), config), config

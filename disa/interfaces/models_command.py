@@ -18,16 +18,17 @@ class Models:
     def run(self) -> int:
         """Print name, size, knowledge and place of each model."""
         from disa.running.terminal import say
-        from disa.weights.names import PUBLISHED, WEIGHTS, models
+        from disa.weights.names import BUNDLED, PUBLISHED, WEIGHTS, bundled_models
 
-        entries = models()
-        if not entries:
+        bundled = bundled_models()
+        if not bundled:
             raise DisaError(
                 f"{WEIGHTS}: no model here; install disa again, or train one (disa train --help)"
             )
-        for entry in entries:
-            say(f"{entry.name}  {entry.size / 1e6:.1f} MB")
-            say(f"  knows: {entry.knows}\n  where: {entry.folder}")
+        for name, folder in bundled.items():
+            size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+            say(f"{name}  {size / 1e6:.1f} MB")
+            say(f"  knows: {BUNDLED[name]}\n  where: {folder}")
         for name, published in PUBLISHED.items():
             parts = (published.repository, published.checkpoint)
             place = "/".join(part for part in parts if part)
@@ -99,10 +100,10 @@ class Convert:
         """Convert a checkpoint. Raises `DisaError`; nothing is written then."""
         from disa.running.files import file_sha256
         from disa.running.terminal import say, warn
-        from disa.weights.conversion import convert_catseg
+        from disa.weights.catseg import convert_catseg
         from disa.weights.fetching import LICENCE
         from disa.weights.model_card import Source
-        from disa.weights.tokenizer_file import tokenizer_beside
+        from disa.weights.names import tokenizer_of
 
         if not self.checkpoint.is_file():
             raise DisaError(
@@ -111,7 +112,7 @@ class Convert:
             )
         sha256 = file_sha256(self.checkpoint)
         source = Source("CAT-Seg", self.checkpoint.name, LICENCE, sha256)
-        tokenizer = self.tokenizer or tokenizer_beside(self.checkpoint)
+        tokenizer = self.tokenizer or tokenizer_of(self.checkpoint)
         must_fit = self.tokenizer is not None
         unfit = convert_catseg(self.checkpoint, self.out, tokenizer, source, must_fit=must_fit)
         say(f"{self.out}: written; sha256 of the checkpoint {sha256}")

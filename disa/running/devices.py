@@ -10,7 +10,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
     Raises `DisaError` if it is not there.
     """
-    # The fastest first.
+    # The fastest first: "auto" takes the first of them.
     available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         available.append("mps")
@@ -19,6 +19,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     name = str(device)
     if name == "auto":
         return torch.device(available[0])
+    # torch's own name for the current GPU, which is the first.
     full_name = "cuda:0" if name == "cuda" else name
     if full_name not in available:
         raise DisaError(

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders tried before any work, JSON, checksums."""
+"""Writing files whole or not at all, trying folders before any work, JSON and checksums."""
 
 import hashlib
 import json
@@ -10,17 +10,14 @@ from typing import IO, Any
 
 from disa.errors import DisaError
 
-# Of a picture: about 12,000 x 8,300, larger than cameras make and smaller than what fills a
-# laptop's memory.
+# Of a picture: about 12,000 x 8,300. Cameras make smaller ones, and larger ones fill a laptop's
+# memory.
 MAX_PIXELS = 100_000_000
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder and try to write into it, so that it fails before any work is done.
-
-    Raises `DisaError` if that does not work.
-    """
-    # A file that is really written shows more than permissions do: full disks, network drives.
+    """Make the folder and try to write into it. Raises `DisaError` if that does not work."""
+    # Permissions do not tell about full disks and network drives; a file that is written does.
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -36,10 +33,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the folder that a file will be written to.
-
-    Raises `DisaError` if that does not work, and if `path` is a folder itself.
-    """
+    """Make the folder of a file to be written. Raises `DisaError` if the file cannot be written."""
     if path.is_dir():
         raise DisaError(
             f"{path}: is a folder; name the file to write, such as {path / 'result.json'}"
@@ -78,6 +72,7 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises `DisaError` that names the file and ends with `remedy` if it is missing or damaged.
     """
     try:
+        # Some editors on Windows put a mark before the text, which this encoding skips.
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DisaError(f"{path}: no such file; {remedy}") from None
@@ -91,13 +86,14 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     No reader ever sees half a file, and an interruption leaves the old file or the new one.
     Raises what `write` and the disk raise.
     """
-    # A neighbour, because a file can be put in place at once only on the same disk.
+    # A neighbour, because a rename takes one step only within a disk. The process's number keeps
+    # two processes from writing the same draft.
     draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
         draft.touch()
         mode = draft.stat().st_mode
         write(draft)
-        # Some writers leave a file to its owner alone; this one gets the user's usual permissions.
+        # Some writers let only the owner read a file; this one gets the user's usual permissions.
         draft.chmod(mode)
         draft.replace(path)
     finally:
@@ -106,8 +102,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 def sync(path: Path) -> None:
     """Make the system write a file, or a folder's list of files, to the disk."""
+    # Windows opens no folder.
     if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folder
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

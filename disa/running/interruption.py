@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM as a flag that a run looks at between two steps, so that it can save first."""
+"""Ctrl-C and SIGTERM as a flag: a run looks at it between two steps and saves before it stops."""
 
 import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-INTERRUPTED = 130  # exit code of a command that was interrupted, as shells give it
+# Exit code of a command that was interrupted, as shells give it.
+INTERRUPTED = 130
 
 
 class Interruption:
@@ -16,11 +17,13 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        """Install the handlers; in other threads than the main one, Python allows none."""
+        """Install the handlers."""
+        # SIGTERM is what clusters send before they take a machine away.
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._previous[number] = signal.signal(number, self._ask)
             except ValueError:
+                # Python allows handlers in the main thread alone.
                 break
         return self
 
@@ -35,6 +38,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        # With its usual effect back, a second Ctrl-C helps where no step comes to an end.
+        # The usual effect is back, so a second Ctrl-C ends a run whose step never ends.
         self.asked = True
         signal.signal(number, self._previous[number])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from disa.errors import DisaError
 
-# For slow processes; that one has died is noticed by the launcher.
+# One process may compute for long while the others wait. The launcher notices one that dies.
 PATIENCE = timedelta(days=2)
 # What gloo says when another process has gone.
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Socket closed")
@@ -22,25 +22,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and how many there are."""
+    """The number of this process, from 0, among all and among those of its machine."""
 
-    # Number of this process, from 0, and how many there are.
     rank: int
     count: int
-    # Its number among those on the same machine.
     local_rank: int
 
     def summed(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes, the same in each."""
         if self.count == 1:
             return tensor
-        # The sum is taken in place.
+        # torch writes the sum over its argument, which belongs to the caller.
         total = tensor.clone()
         dist.all_reduce(total)
         return total
 
     def gathered(self, value: T) -> list[T]:
         """Return the value of every process, by rank."""
+        # torch fills this list; its length is all that counts.
         values = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(values, value)
@@ -53,6 +52,7 @@ class Processes:
         """
         if self.count == 1:
             return name
+        # All processes read the same command line, so a numbered GPU would be every one's.
         if name.startswith("cuda:"):
             raise DisaError(
                 f"--device {name}: {self.count} processes cannot share it; use --device cuda, "
@@ -69,8 +69,9 @@ ALONE = Processes(0, 1, 0)
 def is_first() -> bool:
     """Tell whether this process is the only one or the first, which speaks for all.
 
-    Unlike `Processes.rank` this is also known when they are not joined.
+    Unlike `Processes.rank`, this is known before and after they are joined.
     """
+    # torchrun and accelerate both set it.
     return os.environ.get("RANK", "0") == "0"
 
 

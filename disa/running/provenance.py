@@ -37,14 +37,16 @@ def weights_sha256(model: Path) -> str:
 
     For weights in several files it is the checksum of their checksums, a line each, by file name.
     """
+    # `model` is itself a file where it is OpenAI's .pt.
     for path in (model, model / "model.safetensors", model / "pytorch_model.bin"):
         if path.is_file():
             return file_sha256(path)
-    # Large models come in parts, whose names tell their order.
+    # Large models come in parts, and sorting makes the checksum the same on every machine.
     parts = sorted((*model.glob("*.safetensors"), *model.glob("*.bin")))
     return hashlib.sha256("".join(f"{file_sha256(part)}\n" for part in parts).encode()).hexdigest()
 
 
+# Asked for once: a commit that is made later is not the code that this process has read.
 @cache
 def commit() -> str | None:
     """Return the checkout's commit, with a + if files have changed since.
@@ -56,6 +58,7 @@ def commit() -> str | None:
         head = _git(package, "rev-parse", "HEAD")
         changes = _git(package, "status", "--porcelain", "--untracked-files=no", "--", str(package))
     except (OSError, subprocess.CalledProcessError):
+        # No git here, or no repository around the package.
         return None
     return f"{head}+" if changes else head
 

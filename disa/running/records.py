@@ -20,6 +20,7 @@ def options(record_type: type, defaults: Mapping[str, Any] | None = None) -> dic
 
     `defaults` replace some of the record's own. The options of a nested record count as its own.
     """
+    # Annotations are strings in some files; this gives the types themselves.
     hints = get_type_hints(record_type, include_extras=True)
     flat: dict[str, Any] = {}
     for field in fields(record_type):
@@ -27,6 +28,7 @@ def options(record_type: type, defaults: Mapping[str, Any] | None = None) -> dic
         if field.default_factory is not MISSING:
             default = field.default_factory()
         default = (defaults or {}).get(field.name, default)
+        # The command line shows no nesting, and neither do files of options.
         if is_dataclass(_plain(hints[field.name])):
             flat |= {nested.name: getattr(default, nested.name) for nested in fields(default)}
         else:
@@ -41,6 +43,7 @@ def values(record: Any) -> dict[str, Any]:
         value = getattr(record, field.name)
         if is_dataclass(value):
             flat |= values(value)
+        # TOML has no word for None, and a missing line means the same.
         elif value is not None:
             flat[field.name] = _plain_data(value)
     return flat
@@ -71,8 +74,10 @@ def read_config(path: Path, record_type: type) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise DisaError(f"{path}: holds no options; write lines such as `size: 512`")
 
+    # Names are written as on the command line or as in Python.
     known = options(record_type)
     settings = {str(name).replace("-", "_"): value for name, value in data.items()}
+    # A misspelt name would leave the default in force without a word.
     for name in settings:
         if name not in known:
             raise DisaError(f'{path}: unknown option "{name}"; known are {", ".join(known)}')

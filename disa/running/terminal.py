@@ -10,10 +10,9 @@ Report = Callable[..., None]  # (done, total, remark="")
 
 
 def _console(stderr: bool) -> Console:
-    """Return a console that prints names of files and labels as they are.
-
-    It is made anew for every line, because tests and launchers replace `sys.stdout`.
-    """
+    """Return a console that prints names of files and labels as they are."""
+    # Made anew for every line, because tests and launchers replace `sys.stdout`. Markup would
+    # read a label such as "[red]" as a colour, and wrapping would break paths that people copy.
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
@@ -31,8 +30,8 @@ def warn(text: object) -> None:
 def counted(description: str, visible: bool = True) -> Iterator[Report]:
     """Show a bar on stderr while the block runs, on a terminal only; it disappears at the end.
 
-    The block gets a function to be told (done, total) and, if there is one, a remark such as the
-    mIoU so far. `visible` False shows nothing, for all processes of a run but the first.
+    The block gets a function that takes (done, total) and a remark such as the mIoU so far.
+    With `visible` False nothing is shown: of several processes only the first has a bar.
     """
     console = _console(stderr=True)
     columns = (
@@ -42,7 +41,7 @@ def counted(description: str, visible: bool = True) -> Iterator[Report]:
         TextColumn("{task.fields[remark]}", markup=False),
         TimeRemainingColumn(),
     )
-    # In a log file a bar would be a heap of lines.
+    # In a log file every step of a bar is a line of its own.
     hidden = not visible or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(description, total=None, remark="")

@@ -16,9 +16,8 @@ from disa.running.files import file_sha256, replace_file
 from disa.running.provenance import weights_sha256
 from disa.weights.clip_files import read_clip_config
 from disa.weights.load import disa_on_clip
-from disa.weights.model_folder import load_disa, read_config
-from disa.weights.names import WEIGHTS
-from disa.weights.tokenizer_file import CLIP_TOKENIZER, load_tokenizer, tokenizer_beside
+from disa.weights.model_folder import load_disa, load_tokenizer, read_config
+from disa.weights.names import CLIP_TOKENIZER, WEIGHTS, tokenizer_of
 
 RANDOM = Path("random")  # in place of a CLIP: a dry run of a recipe whose weights are not at hand
 BUNDLED_TOKENIZER = WEIGHTS / "mini" / "tokenizer.json"
@@ -66,7 +65,7 @@ class InitialWeights:
         assert source is not None
         if source == RANDOM:
             return tokenizer_for(config)
-        return tokenizer_beside(source) if source.is_file() else source / "tokenizer.json"
+        return tokenizer_of(source)
 
     def facts(self, tokenizer_file: Path) -> dict[str, str]:
         """Return checksums: a resumed run must start from the same weights and tokenizer."""

@@ -1,10 +1,13 @@
 """CAT-Seg's published checkpoints as a `Disa` in its baseline configuration.
 
-`official state dict -> ModelConfig, our state dict`. Source: baseline [B], commit 6d3a188.
+Source: baseline [B], commit 6d3a188.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,25 +15,31 @@ from torch import Tensor
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
+from disa.model.disa import Disa
 from disa.recipes import BASELINE
+from disa.running.files import prepare_folder
 from disa.weights.clip_files import GRID, guidance_blocks
+from disa.weights.model_card import Source
+from disa.weights.model_folder import load_tokenizer, save
 from disa.weights.openai import from_openai, openai_config
+from disa.weights.tensor_files import in_32_bit, read_torch_file
 
 PREDICTOR = "sem_seg_head.predictor."
 CLIP = f"{PREDICTOR}clip_model."
 HEAD = f"{PREDICTOR}transformer."
-# (official, ours); a name is rewritten by every rule that matches, in this order
+# (official, ours). A name is rewritten by every rule that matches, in this order.
 RULES = (
+    # Into the cost volume and to the width of the guidance.
     (rf"^{HEAD}conv1\.", "cost.embed."),
     (rf"^{HEAD}guidance_projection\.0\.", "refine.visual."),
     (rf"^{HEAD}text_guidance_projection\.0\.", "refine.text."),
-    (
-        rf"^{HEAD}layers\.(\d+)\.swin_block\.guidance_norm\.",
-        r"refine.levels.\1.pixel.guidance_norm.",
-    ),
-    (rf"^{HEAD}layers\.(\d+)\.swin_block\.block_1\.", r"refine.levels.\1.pixel.plain."),
-    (rf"^{HEAD}layers\.(\d+)\.swin_block\.block_2\.", r"refine.levels.\1.pixel.shifted."),
-    (rf"^{HEAD}layers\.(\d+)\.attention\.", r"refine.levels.\1.category.attention."),
+    # Aggregation over pixels and over labels.
+    (rf"^{HEAD}layers\.(\d+)\.", r"refine.levels.\1."),
+    (r"^(refine.*)\.swin_block\.guidance_norm\.", r"\1.pixel.guidance_norm."),
+    (r"^(refine.*)\.swin_block\.block_1\.", r"\1.pixel.plain."),
+    (r"^(refine.*)\.swin_block\.block_2\.", r"\1.pixel.shifted."),
+    (r"^(refine\.levels\.\d+)\.attention\.", r"\1.category.attention."),
+    # Inside a block. Queries and keys of the two attentions lie at different depths.
     (r"^(refine.*)\.mlp\.fc1\.", r"\1.mlp.0."),
     (r"^(refine.*)\.mlp\.fc2\.", r"\1.mlp.2."),
     (r"^(refine.*)\.MLP\.", r"\1.mlp."),
@@ -40,6 +49,7 @@ RULES = (
     (r"^(refine.*?)(?:\.attn)?\.v\.", r"\1.value."),
     (r"^(refine.*)\.attn\.proj\.", r"\1.project."),
     (r"^(refine.*)\.padding_tokens$", r"\1.padding_token"),
+    # The decoder. Its convolutions are numbered among layers without weights.
     (rf"^{HEAD}decoder_guidance_projection\.0\.0\.", "decode.guidance1."),
     (rf"^{HEAD}decoder_guidance_projection\.1\.0\.", "decode.guidance2."),
     (rf"^{HEAD}decoder([12])\.up\.", r"decode.step\1.up."),
@@ -52,23 +62,65 @@ RULES = (
 )
 
 
-def unpack(checkpoint: Any) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint, which detectron2 keeps under `model`.
+def convert_catseg(
+    checkpoint: Path, out: Path, tokenizer: Path, source: Source, must_fit: bool = True
+) -> DisaError | None:
+    """Write the model folder `out` from a CAT-Seg checkpoint and CLIP's `tokenizer.json`.
 
-    Raises `DisaError` if there is none.
+    The folder appears whole or not at all. A tokenizer that does not fit the text tower is an
+    error; without `must_fit` it is left out, and the reason is returned. Raises `DisaError` that
+    names the file and every tensor that is missing, left over or of another shape; also for a file
+    with code in it, and if `out` holds something.
     """
-    state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
-    if not isinstance(state, Mapping) or not any(str(name).startswith(PREDICTOR) for name in state):
-        raise DisaError(f"holds no tensors named {PREDICTOR}...; it is no checkpoint of CAT-Seg")
-    if wrong := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise DisaError(f"{wrong[0]} is no tensor; it is no checkpoint of CAT-Seg")
-    return {str(name): value for name, value in state.items()}
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DisaError(f"{out}: exists already; choose another folder, or delete it")
+    # All is read and checked before anything is written.
+    model = read_catseg(checkpoint)
+    text = model.backbone.clip.config.text_config
+    words, unfit = None, None
+    try:
+        words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
+    except DisaError as error:
+        if must_fit:
+            raise
+        unfit = error
+
+    # A neighbour takes the files, and its name changes when it holds them all.
+    prepare_folder(out.parent)
+    draft = out.with_name(f".{out.name[:100]}.{os.getpid()}.part")
+    try:
+        save(model, draft, tokenizer=words, source=source)
+        # This fails if somebody has put something there in the meantime.
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except OSError as error:
+        raise DisaError(
+            f"{out}: cannot be written ({error.strerror}); choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return unfit
+
+
+def read_catseg(checkpoint: Path) -> Disa:
+    """Return the baseline with a CAT-Seg checkpoint's weights, for evaluation, in 32 bit."""
+    data = read_torch_file(checkpoint)
+    try:
+        official = _unpack(data)
+        config = catseg_config(official)
+        # The network takes no memory until it gets the file's tensors.
+        with torch.device("meta"):
+            model = Disa(config)
+        model.load_state_dict(from_catseg(official, model.state_dict()), assign=True)
+    except DisaError as error:
+        raise DisaError(f"{checkpoint}: {error}") from None
+    model.backbone.restore_buffers()
+    return model.eval()
 
 
 def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
-    """Return the baseline's configuration with every size that the shapes tell.
-
-    The others are the published ones.
+    """Return the baseline's configuration: sizes from the shapes, the rest as published.
 
     Raises `DisaError` naming the first tensor that is missing or does not fit the architecture.
     """
@@ -76,31 +128,29 @@ def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
     try:
         channels, prompts, kernel, _ = shape[f"{HEAD}conv1.weight"]
         guidance, *_ = shape[f"{HEAD}guidance_projection.0.weight"]
-        sources = shape["upsample1.weight"][1], shape["upsample2.weight"][1]
-        guides = tuple(
-            shape[f"{HEAD}decoder_guidance_projection.{step}.0.weight"][0] for step in (0, 1)
-        )
-        decoded = tuple(
-            shape[f"{HEAD}decoder{step}.conv.double_conv.0.weight"][0] for step in (1, 2)
-        )
+        _, source1, *_ = shape["upsample1.weight"]
+        _, source2, *_ = shape["upsample2.weight"]
+        guidance1, *_ = shape[f"{HEAD}decoder_guidance_projection.0.0.weight"]
+        guidance2, *_ = shape[f"{HEAD}decoder_guidance_projection.1.0.weight"]
+        decoded1, *_ = shape[f"{HEAD}decoder1.conv.double_conv.0.weight"]
+        decoded2, *_ = shape[f"{HEAD}decoder2.conv.double_conv.0.weight"]
     except (KeyError, ValueError) as error:
         raise DisaError(
             f"lacks {error.args[0]}, or it has an impossible shape; it is no checkpoint of CAT-Seg"
         ) from None
     if prompts != 1:
         raise DisaError(
-            f"{HEAD}conv1.weight reads {prompts} prompts per category; only models with one can be "
+            f"{HEAD}conv1.weight reads {prompts} prompts per label; only models with one can be "
             "read"
         )
     try:
         clip = openai_config(_clip_part(official))
     except DisaError as error:
         raise DisaError(f"{CLIP[:-1]}: {error}") from None
-    levels = {
-        name.removeprefix(f"{HEAD}layers.").split(".")[0]
-        for name in shape
-        if name.startswith(f"{HEAD}layers.")
-    }
+
+    # Layers are counted by their numbers, each of which stands in the names of many tensors.
+    layers = f"{HEAD}layers."
+    levels = {name.removeprefix(layers).split(".")[0] for name in shape if name.startswith(layers)}
     vision = clip["vision_config"]
     config = ModelConfig(
         clip,
@@ -110,9 +160,9 @@ def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
         cost_kernel=kernel,
         refine_levels=len(levels),
         refine_guidance_channels=guidance,
-        decode_guidance_source=(sources[0], sources[1]),
-        decode_guidance_channels=(guides[0], guides[1]),
-        decode_channels=(decoded[0], decoded[1]),
+        decode_guidance_source=(source1, source2),
+        decode_guidance_channels=(guidance1, guidance2),
+        decode_channels=(decoded1, decoded2),
     )
     return config.replace(**BASELINE)
 
@@ -122,26 +172,23 @@ def from_catseg(
 ) -> dict[str, Tensor]:
     """Return the official weights in 32 bit under our names.
 
-    `expected` is the state dict of a baseline `Disa`.
-
-    Raises `DisaError` that names every missing, left-over or misshaped tensor, by its official name
-    where it has one.
+    `expected` is the state dict of a baseline `Disa`. Raises `DisaError` that names every missing,
+    left-over or misshaped tensor, by its official name where it has one.
     """
-    ours = {
-        f"backbone.clip.{name}": value for name, value in from_openai(_clip_part(official)).items()
-    }
+    clip = from_openai(_clip_part(official))
+    ours = {f"backbone.clip.{name}": value for name, value in clip.items()}
     origin: dict[str, str] = {}
     for name, value in official.items():
-        if not name.startswith(CLIP) and not name.endswith(
-            ".attn_mask"
-        ):  # the mask is computed from the grid here
-            renamed = _rename(name)
-            ours[renamed] = (
-                value.flatten()
-                if renamed.endswith((".padding_token", ".padding_guidance"))
-                else value
-            )
-            origin[renamed] = name
+        # The mask of shifted windows is computed from the grid here.
+        if name.startswith(CLIP) or name.endswith(".attn_mask"):
+            continue
+        renamed = _rename(name)
+        # Published as 1 x 1 x channels.
+        is_padding = renamed.endswith((".padding_token", ".padding_guidance"))
+        ours[renamed] = value.flatten() if is_padding else value
+        origin[renamed] = name
+
+    # All faults at once: together they tell which other model or version the file holds.
     faults = [f"missing {name}" for name in expected if name not in ours]
     faults += [f"left over {origin.get(name, name)}" for name in ours if name not in expected]
     faults += [
@@ -152,7 +199,19 @@ def from_catseg(
     ]
     if faults:
         raise DisaError(f"not the CAT-Seg checkpoint of this configuration: {'; '.join(faults)}")
-    return {name: value.to(torch.float32, copy=True) for name, value in ours.items()}
+    return in_32_bit(ours)
+
+
+def _unpack(checkpoint: Any) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint. Raises `DisaError` if there is none."""
+    # detectron2 keeps it beside the state of the optimiser.
+    state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
+    if not isinstance(state, Mapping) or not any(str(name).startswith(PREDICTOR) for name in state):
+        raise DisaError(f"holds no tensors named {PREDICTOR}...; it is no checkpoint of CAT-Seg")
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise DisaError(f"{name} is no tensor; it is no checkpoint of CAT-Seg")
+    return {str(name): value for name, value in state.items()}
 
 
 def _clip_part(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

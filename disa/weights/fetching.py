@@ -1,27 +1,44 @@
-"""Published models, fetched from the Hub once: name or Hub id -> folder.
+"""Where a model lies: a name, a folder, a file or a Hub id becomes a path.
 
-CLIPs stay in the Hub's own cache. CAT-Seg's checkpoints are converted once into ours; the sha256 of
-a checkpoint is recorded when it is first seen, and another file under the same name is refused from
-then on.
+Published models are fetched from the Hub once. CLIPs stay in the Hub's own cache. CAT-Seg's
+checkpoints are converted into model folders of ours.
 """
 
-import json
+import errno
+import logging
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 
+from huggingface_hub import constants, errors, hf_hub_download
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
-from disa.running.files import file_sha256, prepare_folder, write_whole
-from disa.weights.clip_files import PARTS, WHOLE, is_clip_folder, read_clip_config
-from disa.weights.conversion import convert_catseg
-from disa.weights.hub import commit_of, fetch_first, is_hub_id
+from disa.running.files import file_sha256, prepare_folder, read_json, write_json
+from disa.weights.catseg import convert_catseg
+from disa.weights.clip_files import read_clip_config, weight_parts
 from disa.weights.model_card import Source
-from disa.weights.names import FILES, PUBLISHED, UNPUBLISHED, Published, models
-from disa.weights.tokenizer_file import CLIP_TOKENIZER
+from disa.weights.names import (
+    CLIP_TOKENIZER,
+    CONFIG,
+    PARTS,
+    PUBLISHED,
+    TOKENIZER,
+    UNPUBLISHED,
+    WHOLE,
+    Published,
+    bundled_models,
+    is_clip,
+    missing_files,
+)
 
 LICENCE = "see the repository; the code of CAT-Seg is under the MIT licence"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# The disk refuses: it is full, or the folder is not the user's.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def model_folder(name_or_folder: str | PathLike[str]) -> Path:
@@ -32,119 +49,153 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
     for an unknown name, a folder that lacks a file of a model, and a Hub that cannot be reached.
     """
     name = fspath(name_or_folder)
-    known = {entry.name: entry.folder for entry in models()}
-    if name in known:
-        return known[name]
+    bundled = bundled_models()
+    if name in bundled:
+        return bundled[name]
+    # What the user has on disk goes before what a network could bring under the same name.
     path = Path(name)
     if path.is_dir():
-        return _checked(path)
+        if missing := missing_files(path):
+            raise DisaError(f"{path}: is not a model folder, it lacks {', '.join(missing)}")
+        return path
     if path.is_file():
         return path
     if name in UNPUBLISHED:
         raise DisaError(
             f"{name}: nobody published weights of DiSa; train them (disa train "
-            f"{UNPUBLISHED[name]}, docs/training.md), "
-            "or use its baseline cat-seg-b or cat-seg-l"
+            f"{UNPUBLISHED[name]}, docs/training.md), or use its baseline cat-seg-b or cat-seg-l"
         )
-    if name in PUBLISHED or is_hub_id(name):
-        return fetch_model(name)
-    names = ", ".join(known) or "none, the weights are missing"
+    if name in PUBLISHED:
+        published = PUBLISHED[name]
+        if published.checkpoint is None:
+            return _fetch_folder(published.repository)
+        return _converted(name, published)
+    if HUB_ID.fullmatch(name):
+        return _fetch_folder(name)
     raise DisaError(
-        f'unknown model "{name}"; models that come with disa: {names}; published ones: '
-        f"{', '.join(PUBLISHED)}; "
-        "or give a model folder or a Hub id such as openai/clip-vit-base-patch16"
+        f'unknown model "{name}"; models that come with disa: {", ".join(bundled)}; published '
+        f"ones: {', '.join(PUBLISHED)}; or give a model folder or a Hub id such as "
+        "openai/clip-vit-base-patch16"
     )
 
 
-def _checked(folder: Path) -> Path:
-    weights = (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    )
-    there = {FILES[0]: any((folder / file).is_file() for file in weights)}
-    there |= {file: (folder / file).is_file() for file in FILES[1:]}
-    if missing := [file for file, found in there.items() if not found]:
-        raise DisaError(f"{folder}: is not a model folder, it lacks {', '.join(missing)}")
-    return folder
+def fetch(repository: str, *files: str, kind: str = "model") -> Path:
+    """Return the first of `files` that the repository has, as a path in the Hub's cache.
 
-
-def cache_folder() -> Path:
-    """Return where converted models are kept: $DISA_CACHE, else the user's cache folder."""
-    if own := os.environ.get("DISA_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "disa"
-
-
-def fetch_model(name: str) -> Path:
-    """Return the folder of a published model's name or of a repository on the Hub.
-
-    Raises `DisaError` if there is no network and nothing in the cache, or if the repository is no
-    model of ours.
+    Without a network, the first that is in the cache. `kind` is "model" or "space". Raises
+    `DisaError` that says what was looked for, where, and what to do.
     """
-    entry = PUBLISHED.get(name)
-    if entry is not None and entry.checkpoint is not None:
-        return _converted(name, entry)
-    return _fetch_folder(name if entry is None else entry.repository)
+    place = f"{repository}/{files[0]}"
+    unreachable = False
+    for file in files:
+        try:
+            with _quiet_hub():
+                return Path(hf_hub_download(repository, file, repo_type=kind))
+        except errors.RemoteEntryNotFoundError:
+            continue
+        except errors.GatedRepoError:
+            raise DisaError(
+                f"{place}: needs permission; ask for it on {constants.ENDPOINT}, then "
+                "`hf auth login`"
+            ) from None
+        except (
+            errors.RepositoryNotFoundError,
+            errors.RevisionNotFoundError,
+            errors.HFValidationError,
+        ) as error:
+            raise DisaError(
+                f"{repository}: neither a folder here nor a repository at {constants.ENDPOINT} "
+                f"({type(error).__name__}); check the name, and `hf auth login` if it is private"
+            ) from None
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise DisaError(
+                    f"{place}: cannot be kept in {constants.HF_HUB_CACHE} ({error.strerror}); free "
+                    "space, or set HF_HOME to another folder"
+                ) from None
+            # The next of the files may be in the cache.
+            unreachable = True
+    if unreachable:
+        raise DisaError(
+            f"{place}: not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot "
+            "be reached; connect to a network once, or get the file elsewhere and give its path"
+        )
+    raise DisaError(f"{repository}: has none of {', '.join(files)}; it is no model that disa reads")
 
 
 def _fetch_folder(repository: str) -> Path:
-    folder = fetch_first(repository, ("config.json",)).parent
-    if not is_clip_folder(folder):
-        for file in FILES:
-            fetch_first(repository, (file,))
-        return folder
-    if repository.startswith("openai/"):
-        _check_activation(repository, folder)
-    fetch_first(repository, ("tokenizer.json",))
-    weights = fetch_first(repository, (*WHOLE, *PARTS))
+    folder = fetch(repository, CONFIG).parent
+    # Of OpenAI's own CLIPs the activation is known, and another one gives wrong numbers silently.
+    if repository.startswith("openai/") and is_clip(folder):
+        clip = CLIPConfig(**read_clip_config(folder))
+        for tower in (clip.text_config, clip.vision_config):
+            if tower.hidden_act != "quick_gelu":
+                raise DisaError(
+                    f"{folder / CONFIG}: says {tower.hidden_act}, but OpenAI trained {repository} "
+                    "with quick_gelu; correct it, or every number is wrong"
+                )
+    fetch(repository, TOKENIZER)
+    weights = fetch(repository, *WHOLE, *PARTS)
     if weights.name in PARTS:
-        for part in sorted(set(json.loads(weights.read_text())["weight_map"].values())):
-            fetch_first(repository, (part,))
+        for part in weight_parts(weights):
+            fetch(repository, part)
     return folder
 
 
-def _check_activation(repository: str, folder: Path) -> None:
-    """Refuse another activation than OpenAI's weights had: wrong numbers, and no error."""
-    clip = CLIPConfig(**read_clip_config(folder))
-    for tower in (clip.text_config, clip.vision_config):
-        if tower.hidden_act != "quick_gelu":
-            raise DisaError(
-                f"{folder / 'config.json'}: says {tower.hidden_act}, but OpenAI trained "
-                f"{repository} with quick_gelu; "
-                "mend it, or its numbers are silently wrong"
-            )
-
-
-def _converted(name: str, entry: Published) -> Path:
+def _converted(name: str, published: Published) -> Path:
     """Return the folder of a checkpoint of CAT-Seg, converted on first use."""
-    folder = cache_folder() / "models" / name
-    if (folder / "config.json").is_file():
+    folder = _cache_folder() / "models" / name
+    # A conversion appears whole, so the one file tells that all are there.
+    if (folder / CONFIG).is_file():
         return folder
-    assert entry.checkpoint is not None
+    assert published.checkpoint is not None
     prepare_folder(folder.parent)
-    checkpoint = fetch_first(entry.repository, (entry.checkpoint,), kind="space")
-    place = f"{entry.repository}/{entry.checkpoint} (Space on the Hugging Face Hub)"
+    checkpoint = fetch(published.repository, published.checkpoint, kind="space")
+    sha256 = file_sha256(checkpoint)
+    place = f"{published.repository}/{published.checkpoint}"
+    _remember(place, sha256)
+
+    # The Hub's cache keeps each commit's files in a folder of its own.
     source = Source(
-        f"CAT-Seg ({name})", place, LICENCE, file_sha256(checkpoint), commit_of(checkpoint)
+        title=f"CAT-Seg ({name})",
+        place=f"{place} (Space on the Hugging Face Hub)",
+        licence=LICENCE,
+        sha256=sha256,
+        revision=checkpoint.parent.name,
     )
-    _remember(f"{entry.repository}/{entry.checkpoint}", source.sha256)
     convert_catseg(checkpoint, folder, CLIP_TOKENIZER, source)
     return folder
 
 
 def _remember(file: str, sha256: str) -> None:
     """Record a file's sha256 on first use. Raises `DisaError` if it was another one before."""
-    path = cache_folder() / "sha256.json"
-    try:
-        known = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError:
-        raise DisaError(f"{path}: damaged; delete it, and the files will be trusted anew") from None
+    # The authors publish no checksums, so the first download is the one that counts.
+    path = _cache_folder() / "sha256.json"
+    known = {}
+    if path.is_file():
+        known = read_json(path, "delete it, and the files will be trusted anew")
     if known.setdefault(file, sha256) != sha256:
         raise DisaError(
             f"{file}: has sha256 {sha256}, but {known[file]} when it was first used; if its "
-            "authors replaced it, "
-            f"delete its line in {path}"
+            f"authors replaced it, delete its line in {path}"
         )
-    write_whole(path, lambda out: out.write(json.dumps(known, indent=1, sort_keys=True).encode()))
+    write_json(path, known)
+
+
+def _cache_folder() -> Path:
+    """Return where converted models are kept: $DISA_CACHE, else the user's cache folder."""
+    if own := os.environ.get("DISA_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "disa"
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep the library's log of every attempt off the terminal; one error says what failed."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -10,10 +10,10 @@ from disa.config import ModelConfig
 from disa.model.backbone import Backbone
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
-from disa.weights.clip_files import dense_config, fill_clip, is_clip_folder, load_clip
+from disa.weights.clip_files import dense_config, fill_clip, load_clip
 from disa.weights.fetching import model_folder
-from disa.weights.model_folder import build, load_disa
-from disa.weights.tokenizer_file import load_tokenizer, tokenizer_beside
+from disa.weights.model_folder import build, load_disa, load_tokenizer
+from disa.weights.names import is_clip, tokenizer_of
 
 
 class Loaded(NamedTuple):
@@ -24,23 +24,22 @@ class Loaded(NamedTuple):
 
 
 def load(name_or_folder: str | PathLike[str]) -> Loaded:
-    """Return the model of that name, folder, file or Hub id (`names.model_folder`).
+    """Return the model of that name, folder, file or Hub id (`fetching.model_folder`).
 
     Raises `DisaError` for an unknown model, a damaged or foreign file, and a Hub that cannot be
     reached.
     """
     path = model_folder(name_or_folder)
-    is_clip = path.is_file() or is_clip_folder(path)
-    model = load_dense_clip(path) if is_clip else load_disa(path)
-
+    model = load_dense_clip(path) if is_clip(path) else load_disa(path)
+    # Another model's tokenizer gives wrong embeddings and no error, so it is checked here.
     text = model.backbone.clip.config.text_config
-    tokenizer = tokenizer_beside(path) if path.is_file() else path / "tokenizer.json"
-    return Loaded(model, load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size))
+    return Loaded(model, load_tokenizer(tokenizer_of(path), text.eos_token_id, text.vocab_size))
 
 
 def load_dense_clip(source: str | Path) -> DenseClip:
     """Return a CLIP, in any form that `clip_files.load_clip` reads, as a model of its own."""
     clip, state = load_clip(source)
+    # Built without memory: the file's own tensors become the backbone's.
     config = dense_config(clip)
     backbone = build(source, lambda: Backbone(config), config)
     fill_clip(backbone, state, Path(source))

@@ -17,50 +17,59 @@ class Source(NamedTuple):
     revision: str | None = None  # commit of the repository, if known
 
 
+# The front matter is read by the Hub, which lists the model under these tags.
+CARD = """\
+---
+library_name: disa
+pipeline_tag: image-segmentation
+tags: [open-vocabulary-segmentation, semantic-segmentation, clip, disa]
+{licence}---
+# {title}
+
+Open-vocabulary semantic segmentation: a mask for any label that you name. Read by the Python \
+package `disa` (written by version {version}).
+
+```python
+import disa
+
+segmenter = disa.load("this folder, or its name on the Hub")
+result = segmenter("picture.jpg", ["boat", "sea", "sky"])
+```
+
+| part | parameters |
+|---|---:|
+{parameters}
+
+- Saliency-aware disentanglement (SDM): {sdm}
+- Picture size inside the model: {size} pixels
+- Prompts: {prompts}
+- Computed in 32 bit
+"""
+SOURCE = """
+## Source
+- Weights: {place}{revision}
+- sha256 of that file: `{sha256}`
+- Licence: {licence}
+- Converted tensor by tensor, every value kept; nothing was trained.
+"""
+
+
 def model_card(
     config: ModelConfig, parameters: Mapping[str, int], source: Source | None = None
 ) -> str:
     """Return the card as Markdown; `parameters` by part, as `count.parameters` gives them."""
-    title = (
-        source.title if source else "DiSa" if config.disentangle else "DiSa's baseline (CAT-Seg)"
+    title = "DiSa" if config.disentangle else "DiSa's baseline (CAT-Seg)"
+    card = CARD.format(
+        # Weights of other people are under their licence, not under ours.
+        licence="" if source else "license: mit\n",
+        title=source.title if source else title,
+        version=__version__,
+        parameters="\n".join(f"| {part} | {number:,} |" for part, number in parameters.items()),
+        sdm="on" if config.disentangle else "off",
+        size=config.backbone_image_size,
+        prompts=", ".join(f"`{template}`" for template in config.backbone_templates),
     )
-    lines = [
-        "---",
-        "library_name: disa",
-        "pipeline_tag: image-segmentation",
-        "tags: [open-vocabulary-segmentation, semantic-segmentation, clip, disa]",
-        *([] if source else ["license: mit"]),
-        "---",
-        f"# {title}",
-        "",
-        "Open-vocabulary semantic segmentation: a mask for any label that you name. Read by the "
-        "Python package `disa` "
-        f"(written by version {__version__}).",
-        "",
-        "```python",
-        "import disa",
-        "",
-        'segmenter = disa.load("this folder, or its name on the Hub")',
-        'result = segmenter("picture.jpg", ["boat", "sea", "sky"])',
-        "```",
-        "",
-        "| part | parameters |",
-        "|---|---:|",
-        *(f"| {part} | {number:,} |" for part, number in parameters.items()),
-        "",
-        f"- Saliency-aware disentanglement (SDM): {'on' if config.disentangle else 'off'}",
-        f"- Picture size inside the model: {config.backbone_image_size} pixels",
-        f"- Prompts: {', '.join(f'`{template}`' for template in config.backbone_templates)}",
-        "- Computed in 32 bit",
-    ]
-    if source:
-        lines += [
-            "",
-            "## Source",
-            f"- Weights: {source.place}"
-            + (f", revision {source.revision}" if source.revision else ""),
-            f"- sha256 of that file: `{source.sha256}`",
-            f"- Licence: {source.licence}",
-            "- Converted tensor by tensor, every value kept; nothing was trained.",
-        ]
-    return "\n".join(lines) + "\n"
+    if source is None:
+        return card
+    revision = f", revision {source.revision}" if source.revision else ""
+    return card + SOURCE.format(**source._asdict() | {"revision": revision})

@@ -1,15 +1,14 @@
 """A model as a folder: written whole, and checked before memory is taken."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
@@ -17,19 +16,18 @@ from disa.model.backbone import set_finetune
 from disa.model.count import parameters
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
-from disa.running.files import replace_file
-from disa.weights.hub import fetch_first, is_hub_id
+from disa.running.files import read_json, replace_file, write_json
 from disa.weights.model_card import Source, model_card
+from disa.weights.names import CONFIG, TOKENIZER, WHOLE
+from disa.weights.tensor_files import first_line, read_safetensors
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
+WEIGHTS = WHOLE[0]
 CARD = "README.md"
 FORMAT = 1
-MOST_LAYERS = (
-    200  # more than any CLIP: beyond it the file is damaged, and building would take for ever
-)
-STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# More than any CLIP has.
+MOST_LAYERS = 200
+# Configurations of OpenAI's CLIP name this id; transformers then takes the highest id as the end.
+LEGACY_END = 2
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -68,7 +66,7 @@ def save(
 def _write_disa(
     model: Disa, folder: Path, dtype: torch.dtype | None, source: Source | None
 ) -> None:
-    # clones: safetensors refuses tensors that share memory
+    # Copies, because safetensors refuses tensors that share memory.
     tensors = {
         name: value.detach().to("cpu", dtype, copy=True).contiguous()
         for name, value in model.state_dict().items()
@@ -81,23 +79,19 @@ def _write_disa(
 
     # The configuration comes last: a folder without it is not a model yet.
     data = {"format": FORMAT, "kind": "disa", "model": model.config.to_dict()}
-    text = json.dumps(data, indent=2) + "\n"
-    replace_file(folder / CONFIG, lambda path: path.write_text(text))
+    write_json(folder / CONFIG, data, indent=2)
 
 
-def load_disa(folder: str | Path, **hub_options: Any) -> Disa:
+def load_disa(folder: str | Path) -> Disa:
     """Return the network that `save` wrote, in evaluation mode and 32 bit.
 
-    A name such as "owner/name" that is no folder is fetched from the Hub; `hub_options`
-    (`revision`, `token`, `cache_dir`, `local_files_only`) go to `hf_hub_download`. Raises
-    `DisaError` for any other file.
+    Raises `DisaError` for a missing or damaged file, and for weights of another configuration.
     """
-    if not Path(folder).is_dir() and is_hub_id(str(folder)):
-        files = [fetch_first(str(folder), (name,), **hub_options) for name in (CONFIG, WEIGHTS)]
-        folder = files[0].parent
+    folder = Path(folder)
     config = read_config(folder)
     model = build(folder, lambda: Disa(config), config)
-    model.load_state_dict(read_weights(folder, model.state_dict()), assign=True)
+    # The network has shapes and no values yet, so the file's own tensors take their place.
+    model.load_state_dict(read_safetensors(folder / WEIGHTS, model.state_dict()), assign=True)
     model.backbone.restore_buffers()
     set_finetune(model.backbone, config.backbone_finetune)
     return model.eval()
@@ -109,21 +103,9 @@ def read_config(folder: str | Path) -> ModelConfig:
     Raises `DisaError` naming the file and what is wrong with it.
     """
     path = Path(folder) / CONFIG
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DisaError(
-            f"{path}: no such file; give a folder that holds {CONFIG} and {WEIGHTS}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DisaError(
-            f"{path}: not readable as JSON ({error}); copy the model folder again"
-        ) from error
-    if (
-        not isinstance(data, dict)
-        or data.get("kind") != "disa"
-        or not isinstance(data.get("model"), dict)
-    ):
+    data = read_json(path, f"give a folder that holds {CONFIG} and {WEIGHTS}")
+    is_disa = isinstance(data, dict) and data.get("kind") == "disa"
+    if not is_disa or not isinstance(data.get("model"), dict):
         raise DisaError(
             f"{path}: not the configuration of a disa model; give a folder written by disa"
         )
@@ -147,6 +129,7 @@ def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) ->
     """
     path = Path(folder) / CONFIG
     try:
+        # A damaged number could ask for millions of layers, each of which takes time to build.
         towers = [
             config.backbone_clip[tower]["num_hidden_layers"]
             for tower in ("vision_config", "text_config")
@@ -159,69 +142,45 @@ def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) ->
             return make()
     except DisaError:
         raise
-    except (
-        Exception
-    ) as error:  # transformers and torch raise many kinds for numbers that fit no network
+    # transformers and torch raise many kinds for numbers that fit no network.
+    except Exception as error:
         raise _unbuildable(path, error) from error
 
 
-def read_weights(folder: str | Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights in 32 bit.
+def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
+    """Read the tokenizer of a model that knows `vocabulary` tokens and ends texts with `end_id`.
 
-    The header is compared with `expected` first, before any tensor is read.
+    Raises `DisaError` if the file is missing, damaged or another model's.
     """
-    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise DisaError(f"{path}: no such file; copy the whole model folder")
     try:
-        with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            check(path, {name: tuple(part.get_shape()) for name, part in slices.items()}, expected)
-            for name, part in slices.items():
-                if part.get_dtype() not in STORED:
-                    raise DisaError(
-                        f"{path}: {name} is stored as {part.get_dtype()}; expected "
-                        f"{', '.join(STORED)}"
-                    )
-            # copies: aligned memory, so that results are bitwise those of the saved model, and no
-            # longer the file's
-            return {name: file.get_tensor(name).to(torch.float32, copy=True) for name in slices}
-    except FileNotFoundError as error:
-        raise DisaError(
-            f"{path}: no such file; give a folder that holds {CONFIG} and {WEIGHTS}"
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise DisaError(
-            f"{path}: damaged or no safetensors file ({error}); copy it again"
-        ) from error
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises plain `Exception`
+        raise DisaError(f"{path}: is not a tokenizer ({first_line(error)})") from None
+    # The text encoder pads and checks lengths itself; a file may ask for either.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
 
-
-def check(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]
-) -> None:
-    """Raise `DisaError` naming the first tensor that is missing, left over or misshaped."""
-    if missing := sorted(set(expected) - set(shapes)):
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= vocabulary:
         raise DisaError(
-            f"{path}: lacks {missing[0]}{_more(missing)}; it belongs to another model or "
-            "configuration"
+            f"{path}: has token {highest}, the model knows {vocabulary} tokens; "
+            "is it another model's?"
         )
-    if foreign := sorted(set(shapes) - set(expected)):
+    if end_id == LEGACY_END:
+        end_id = vocabulary - 1
+    last = tokenizer.encode("a").ids[-1:]
+    if last != [end_id]:
         raise DisaError(
-            f"{path}: holds the unknown {foreign[0]}{_more(foreign)}; it belongs to another model"
+            f"{path}: ends texts with token {last}, the model expects {end_id}; "
+            "is it another model's?"
         )
-    for name, shape in shapes.items():
-        if tuple(shape) != tuple(expected[name].shape):
-            raise DisaError(
-                f"{path}: {name} has shape {tuple(shape)}, {CONFIG} says "
-                f"{tuple(expected[name].shape)}; "
-                "use weights and configuration of one model"
-            )
+    return tokenizer
 
 
 def _unbuildable(path: Path, error: Exception) -> DisaError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return DisaError(
-        f"{path}: no network can be built from it ({reason}); copy the model folder again"
+        f"{path}: no network can be built from it ({first_line(error)}); copy the model folder "
+        "again"
     )
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

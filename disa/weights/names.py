@@ -1,27 +1,27 @@
-"""Which models there are, and where: name, folder, file or Hub id -> path.
+"""Which models there are, by name, and how to tell what lies at a path.
 
-Free of torch, for quick refusals.
+This file does without torch, so that `disa models` answers at once.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
-FILES = ("model.safetensors", "config.json", "tokenizer.json")
-KNOWS = {
+WEIGHTS = Path(__file__).parent
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+# Two forms of weights, each in one file or in parts that an index lists. Safetensors come first:
+# they are quicker to read, and they can hold no code.
+WHOLE = ("model.safetensors", "pytorch_model.bin")
+PARTS = tuple(f"{name}.index.json" for name in WHOLE)
+FILES = (WHOLE[0], CONFIG, TOKENIZER)
+# OpenAI's byte-pair merges, the same for all of its CLIPs (NOTICE, decision D59).
+CLIP_TOKENIZER = WEIGHTS / "clip_tokenizer.json"
+
+BUNDLED = {
     "mini": "the picturebook world: small drawn scenes of house, tree, boat, sea, grass, ...; not "
     "photographs",
 }
-CATSEG_SPACE = "hamacojr/CAT-Seg-weights"  # the Space that CAT-Seg's README links to
-
-
-class ModelEntry(NamedTuple):
-    """A model that comes with the package."""
-
-    name: str
-    folder: Path
-    size: int  # bytes on disk
-    knows: str  # what it was trained on, in a line
 
 
 class Published(NamedTuple):
@@ -33,6 +33,7 @@ class Published(NamedTuple):
     knows: str = "photographs, by captions: dense CLIP alone, no head, zero training"
 
 
+CATSEG_SPACE = "hamacojr/CAT-Seg-weights"  # the Space that CAT-Seg's README links to
 _CATSEG_KNOWS = "photographs: CAT-Seg, trained on COCO-Stuff; DiSa's baseline"
 PUBLISHED = {
     "cat-seg-b": Published(CATSEG_SPACE, "model_base.pth", "vit-b-16-baseline", _CATSEG_KNOWS),
@@ -42,23 +43,42 @@ PUBLISHED = {
     "clip-vit-l-14": Published("openai/clip-vit-large-patch14"),
     "clip-vit-l-14-336": Published("openai/clip-vit-large-patch14-336"),
 }
-UNPUBLISHED = {
-    "disa-vit-b-16": "vit-b-16",
-    "disa-vit-l-14": "vit-l-14",
-}  # name -> recipe; nobody published weights
+# Nobody published these weights. The names lead to the recipe that trains them.
+UNPUBLISHED = {"disa-vit-b-16": "vit-b-16", "disa-vit-l-14": "vit-l-14"}
 
 
-def models() -> list[ModelEntry]:
-    """Return the models that come with the package, by name."""
-    folders = sorted(
-        folder for folder in WEIGHTS.glob("*") if all((folder / file).is_file() for file in FILES)
-    )
-    return [
-        ModelEntry(
-            name=folder.name,
-            folder=folder,
-            size=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
-            knows=KNOWS.get(folder.name, ""),
-        )
-        for folder in folders
-    ]
+def bundled_models() -> dict[str, Path]:
+    """Return the folders of the models that come with the package, by name."""
+    folders = {name: WEIGHTS / name for name in BUNDLED}
+    return {name: folder for name, folder in folders.items() if not missing_files(folder)}
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Return the files that a model folder lacks; weights of any form will do."""
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if any((folder / name).is_file() for name in (*WHOLE, *PARTS)):
+        missing = [name for name in missing if name != WHOLE[0]]
+    return missing
+
+
+def is_clip(path: Path) -> bool:
+    """Tell whether a CLIP lies there: OpenAI's file, or a folder that transformers wrote."""
+    # Models of our own are always folders.
+    if path.is_file():
+        return True
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "clip"
+
+
+def tokenizer_of(path: Path) -> Path:
+    """Return the tokenizer of a model's folder, or of a weights file.
+
+    A file's is the one beside it, else that of OpenAI's CLIPs.
+    """
+    if path.is_dir():
+        return path / TOKENIZER
+    beside = path.with_name(TOKENIZER)
+    return beside if beside.is_file() else CLIP_TOKENIZER

@@ -1,28 +1,24 @@
-"""CLIP under the names in which OpenAI published it -> transformers' configuration and names.
+"""CLIP under the names that OpenAI gave its tensors, and under those of transformers.
 
-`state dict of a ViT CLIP -> CLIPConfig data, state dict of CLIPModel`. Source: openai/CLIP (MIT),
-    model.py.
+Source: openai/CLIP (MIT), model.py.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from disa.errors import DisaError
 from disa.recipes import openai_clip
 
-HEAD_WIDTH = 64  # channels per attention head, in every published CLIP
-NO_WEIGHTS = (
-    "input_resolution",
-    "context_length",
-    "vocab_size",
-    "attn_mask",
-)  # numbers and masks among the tensors
-# (OpenAI's, transformers'); a name is rewritten by every rule that matches, in this order
+# Channels per attention head, in every published CLIP. No shape tells them.
+HEAD_WIDTH = 64
+# Numbers and masks among the tensors.
+NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+# (OpenAI's, transformers'). A name is rewritten by every rule that matches, in this order.
 RULES = (
+    # The two towers.
     (r"^visual\.transformer\.resblocks\.(\d+)\.", r"vision_model.encoder.layers.\1."),
     (r"^transformer\.resblocks\.(\d+)\.", r"text_model.encoder.layers.\1."),
     (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
@@ -35,6 +31,7 @@ RULES = (
     (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
     (r"^positional_embedding$", "text_model.embeddings.position_embedding.weight"),
     (r"^ln_final\.", "text_model.final_layer_norm."),
+    # Inside a block of either tower.
     (r"\.attn\.([qkv])_proj_weight$", r".self_attn.\1_proj.weight"),
     (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
     (r"\.ln_([12])\.", r".layer_norm\1."),
@@ -64,6 +61,7 @@ def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         _, projection = shape["text_projection"]
     except KeyError as error:
         raise DisaError(f"lacks {error.args[0]}; it is no CLIP in OpenAI's form") from None
+    # One token stands for the whole picture, the others for a square of patches.
     side = int((tokens - 1) ** 0.5 + 0.5)
     config = openai_clip(
         projection,
@@ -72,7 +70,8 @@ def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         patch=patch,
         image=side * patch,
     )
-    start_end = {"bos_token_id": words - 2, "eos_token_id": words - 1}  # the two highest ids
+    # The two highest ids start and end a text.
+    start_end = {"bos_token_id": words - 2, "eos_token_id": words - 1}
     config["text_config"] |= {"vocab_size": words, "max_position_embeddings": context, **start_end}
     return config
 
@@ -93,6 +92,8 @@ def _rename(name: str, value: Tensor) -> dict[str, Tensor]:
     """Return one tensor, or three where query, key and value are fused."""
     for pattern, replacement in RULES:
         name = re.sub(pattern, replacement, name)
+
+    # OpenAI keeps query, key and value in one tensor, one below the other.
     if fused := re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name):
         stem, kind = fused.groups()
         return {
@@ -100,7 +101,8 @@ def _rename(name: str, value: Tensor) -> dict[str, Tensor]:
             for part, each in zip("qkv", value.chunk(3), strict=True)
         }
     if name in ("visual_projection.weight", "text_projection.weight"):
-        return {name: value.t().contiguous()}  # OpenAI's multiply from the right
+        # OpenAI multiplies from the right, transformers' linear layers from the left.
+        return {name: value.t().contiguous()}
     return {name: value}
 
 
@@ -111,11 +113,3 @@ def _depth(state: Mapping[str, Any], tower: str) -> int:
         if name.startswith(f"{tower}resblocks.")
     }
     return len(blocks)
-
-
-def widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights in 32 bit, in memory of their own.
-
-    Published files mix 16 and 32 bit (decision D52).
-    """
-    return {name: value.to(torch.float32, copy=True) for name, value in state.items()}

@@ -9,8 +9,7 @@ from disa.inference import text
 from disa.inference.labels import template_sets
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
-from disa.weights.model_folder import load_disa
-from disa.weights.tokenizer_file import load_tokenizer
+from disa.weights.model_folder import load_disa, load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,7 @@ def test_models_lists_what_is_there(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(catalogue, "WEIGHTS", model_folder.parent)
+    monkeypatch.setattr(catalogue, "BUNDLED", {"small": "toys"})
     result = invoke(["models"])
     assert result.exit_code == 0
     assert "small" in result.output

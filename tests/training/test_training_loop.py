@@ -28,8 +28,7 @@ from disa.training.run_log import read_log
 from disa.training.samples import DrawnScenes, Sample, Samples
 from disa.training.settings import TrainConfig
 from disa.training.training_data import Picturebook
-from disa.weights.model_folder import load_disa
-from disa.weights.tokenizer_file import load_tokenizer
+from disa.weights.model_folder import load_disa, load_tokenizer
 
 CONFIG, SETTINGS = small_config(), small_settings()
 FP32 = ("--set", "precision=fp32")  # what every CPU computes

@@ -11,8 +11,9 @@ from transformers import CLIPModel
 
 from disa.errors import DisaError
 from disa.model.backbone import Backbone
-from disa.weights.clip_files import dense_config, guidance_blocks, is_clip_folder, load_clip
+from disa.weights.clip_files import dense_config, guidance_blocks, load_clip
 from disa.weights.load import disa_on_clip
+from disa.weights.names import is_clip
 from disa.weights.openai import openai_config
 
 FORMS = ("safetensors", "bin", "sharded", "openai")
@@ -116,7 +117,7 @@ def test_what_is_no_clip_is_refused_in_one_line(clip: CLIPModel, tmp_path: Path)
 
     refused(tmp_path, r"config\.json.*no such file")
     folder = formats.write_folder(clip, tmp_path / "clip", "safetensors")
-    assert is_clip_folder(folder) and not is_clip_folder(tmp_path)
+    assert is_clip(folder) and not is_clip(tmp_path)
     (folder / "model.safetensors").write_bytes(b"short")
     refused(folder, r"model\.safetensors: damaged")
     (folder / "model.safetensors").unlink()
@@ -125,7 +126,7 @@ def test_what_is_no_clip_is_refused_in_one_line(clip: CLIPModel, tmp_path: Path)
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
     refused(folder, "model_type is 'bert'")
     (folder / "config.json").write_text("[]")
-    refused(folder, "not a JSON object")
+    refused(folder, "model_type is None")
     parts = formats.write_folder(clip, tmp_path / "parts", "sharded")
     (parts / "b.safetensors").unlink()
     refused(parts, r"b\.safetensors: no such file")

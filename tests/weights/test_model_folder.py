@@ -147,8 +147,8 @@ def change_config(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not readable as JSON"),
-        ('{"kind": "disa"', "not readable as JSON"),
+        ("", "cannot be read as JSON"),
+        ('{"kind": "disa"', "cannot be read as JSON"),
         ("[]", "not the configuration of a disa model"),
         ('{"model_type": "clip"}', "not the configuration of a disa model"),
         ('{"kind": "disa", "format": 2, "model": {}}', "format 2, this version reads 1"),

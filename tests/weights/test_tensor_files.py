@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from disa.errors import DisaError
-from disa.weights.torch_file import read_torch_file
+from disa.weights.tensor_files import read_torch_file
 
 
 class Bomb:
