@@ -32,7 +32,7 @@ Colours = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 
-def word_colours(words: Sequence[str]) -> Colours:
+def label_colours(labels: Sequence[str]) -> Colours:
     """Return uint8 (t, 3): for each label the colour that people expect of it, or one of a palette.
 
     A label's place in the palette comes from its text; if that colour is near another label's, the
@@ -41,25 +41,25 @@ def word_colours(words: Sequence[str]) -> Colours:
     """
     chosen: dict[str, Colour] = {}
     # Expected colours first: they have no choice.
-    for word in sorted(set(words), key=lambda word: (_expected(word) is None, word)):
+    for label in sorted(set(labels), key=lambda label: (_expected(label) is None, label)):
         taken = set(chosen.values())
-        expected = _expected(word)
-        if expected is None or expected in taken:
-            expected = _free_colour(word, taken)
-        chosen[word] = expected
-    return np.array([chosen[word] for word in words], np.uint8).reshape(-1, 3)
+        colour = _expected(label)
+        if colour is None or colour in taken:
+            colour = _free_colour(label, taken)
+        chosen[label] = colour
+    return np.array([chosen[label] for label in labels], np.uint8).reshape(-1, 3)
 
 
-def _expected(word: str) -> Colour | None:
-    for name in synonyms(word):
+def _expected(label: str) -> Colour | None:
+    for name in synonyms(label):
         if name.casefold() in EXPECTED:
             return _rgb(bytes.fromhex(EXPECTED[name.casefold()]))
     return None
 
 
-def _free_colour(word: str, taken: set[Colour]) -> Colour:
+def _free_colour(label: str, taken: set[Colour]) -> Colour:
     """Return the first palette colour from the label's place on that is apart from those taken."""
-    digest = blake2b(word.strip().casefold().encode(), digest_size=8).digest()
+    digest = blake2b(label.strip().casefold().encode(), digest_size=8).digest()
     place = int.from_bytes(digest, "big") % len(PALETTE)
     free = [colour for colour in PALETTE[place:] + PALETTE[:place] if colour not in taken]
     others = np.array(sorted(taken) or [(-999, -999, -999)])
@@ -68,6 +68,7 @@ def _free_colour(word: str, taken: set[Colour]) -> Colour:
             return colour
     if free:
         return free[0]
+
     # More labels than the palette holds: any colour that is left, in an order of the label's own.
     for attempt in count():
         colour = _rgb(blake2b(digest + bytes(str(attempt), "ascii"), digest_size=3).digest())

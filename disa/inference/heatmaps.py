@@ -26,19 +26,29 @@ def saliency_sheet(
     A map shows where the label looks, up to its own peak; the caption says how probably the label
     is there at all.
     """
-    words = sorted(saliency, key=lambda word: -matched[word] if matched else 0)[:SHEET_TILES]
+    labels = list(saliency)
+    if matched is not None:
+        labels.sort(key=lambda label: -matched[label])
+
     scale = TILE / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    small = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    width = max(1, round(image.shape[1] * scale))
+    height = max(1, round(image.shape[0] * scale))
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    picture = np.asarray(small)
     grey = np.asarray(small.convert("L").convert("RGB"))
-    mask = np.asarray(Image.fromarray(foreground).resize(size, Image.Resampling.NEAREST))[..., None]
-    share = f"foreground {foreground.mean():.0%}"
-    tiles = [("picture", np.asarray(small)), (share, np.where(mask, np.asarray(small), grey // 4))]
-    for word in words:
-        heat = np.asarray(Image.fromarray(saliency[word]).resize(size, Image.Resampling.BILINEAR))
-        caption = " ".join(word.split()) + (f" {matched[word]:.0%}" if matched else "")
-        tiles.append((caption, _heat(grey, np.clip(heat, 0, 1))))
-    return _sheet(tiles, size)
+
+    # The picture itself, then what is foreground in it; the rest is dark.
+    mask = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)
+    things = np.where(np.asarray(mask)[..., None], picture, grey // 4)
+    tiles = [("picture", picture), (f"foreground {foreground.mean():.0%}", things)]
+    for label in labels[:SHEET_TILES]:
+        map_image = Image.fromarray(saliency[label])
+        heat = map_image.resize((width, height), Image.Resampling.BILINEAR)
+        caption = " ".join(label.split())
+        if matched is not None:
+            caption += f" {matched[label]:.0%}"
+        tiles.append((caption, _heat(grey, np.clip(np.asarray(heat), 0, 1))))
+    return _sheet(tiles, (width, height))
 
 
 def _heat(grey: Array, heat: Array) -> Array:
@@ -56,16 +66,20 @@ def _heat(grey: Array, heat: Array) -> Array:
 
 
 def _sheet(tiles: list[tuple[str, Array]], size: tuple[int, int]) -> Image.Image:
+    """Lay tiles of one size out in a sheet that is about square, captions beneath them."""
     columns = min(len(tiles), max(2, round((len(tiles) * size[1] / size[0]) ** 0.5)))
+    rows = -(-len(tiles) // columns)
     font = ImageFont.load_default(20)
-    gap, caption = 10, 30
-    wide, high = max(size[0], 120) + gap, size[1] + caption + gap
-    canvas = Image.new("RGB", (columns * wide + gap, -(-len(tiles) // columns) * high + gap), PAPER)
-    draw = ImageDraw.Draw(canvas)
+    gap = 10
+    caption = 30
+    wide = max(size[0], 120) + gap
+    high = size[1] + caption + gap
+    sheet = Image.new("RGB", (columns * wide + gap, rows * high + gap), PAPER)
+    draw = ImageDraw.Draw(sheet)
     for number, (text, tile) in enumerate(tiles):
-        x, y = gap + number % columns * wide, gap + number // columns * high
-        canvas.paste(Image.fromarray(tile), (x, y))
-        draw.text(
-            (x, y + size[1] + caption // 2), fitting(text, font, wide - gap), INK, font, anchor="lm"
-        )
-    return canvas
+        x = gap + number % columns * wide
+        y = gap + number // columns * high
+        sheet.paste(Image.fromarray(tile), (x, y))
+        middle = y + size[1] + caption // 2
+        draw.text((x, middle), fitting(text, font, wide - gap), INK, font, anchor="lm")
+    return sheet

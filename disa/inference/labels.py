@@ -1,4 +1,4 @@
-"""What a user may call labels: "house, boat|ship" becomes ("house", "boat|ship").
+"""What a user may write: labels, prompts and the background policy, checked before anything loads.
 
 Free of torch, so that the command line can refuse bad labels before the heavy imports.
 """
@@ -7,57 +7,54 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from numbers import Real
 from pathlib import Path
 
 from disa.errors import DisaError
 
-Background = (
-    float | str | tuple[str, ...] | None
-)  # none, a threshold, "saliency", or competing words
+# No policy, a threshold in 0..1, "saliency", or labels that compete with the user's.
+Background = float | str | tuple[str, ...] | None
 SALIENCY = "saliency"
 TEMPLATES = Path(__file__).with_name("templates.json")
 
 
 def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str, ...]:
-    """Return the labels as the caller spelt them.
+    """Return the labels as the caller spelt them: "house, boat|ship" -> ("house", "boat|ship").
 
-    A string is split at commas and each part stripped.
-
-    Raises `DisaError` for no label, an empty one, and two that are the same but for case, spaces or
+    A string is split at commas, and each part is stripped. `name` is what messages call a label.
+    Raises `DisaError` for no label, an empty one, and two that differ only in case, spaces or
     synonyms.
     """
     if not isinstance(labels, Iterable):
         raise DisaError(
             f'{name}s are text ("house, sea") or a list of texts; got {type(labels).__name__}'
         )
-    words = (
-        tuple(part.strip() for part in labels.split(","))
-        if isinstance(labels, str)
-        else tuple(labels)
-    )
-    if not words or (isinstance(labels, str) and not labels.strip()):
+    parts = tuple(labels)
+    if isinstance(labels, str):
+        parts = tuple(part.strip() for part in labels.split(","))
+    if not parts or parts == ("",):
         raise DisaError(f'no {name} given; name at least one, such as "house, sea, grass"')
-    owner: dict[str, str] = {}
-    for position, word in enumerate(words, start=1):
-        if not isinstance(word, str):
-            raise DisaError(f"{name} {position} is not text but {type(word).__name__}: {word!r}")
-        if not _is_unicode(word):
-            raise DisaError(
-                f"{name} {position}, {word!r}, is no valid text; type it again, in UTF-8"
-            )
-        for synonym in synonyms(word):
+
+    owner: dict[str, str] = {}  # whose a synonym is
+    for position, label in enumerate(parts, start=1):
+        _check_text(label, f"{name} {position}")
+        for synonym in synonyms(label):
             if not synonym:
+                shown = ", ".join(parts)
                 raise DisaError(
-                    f'{name} {position} is empty in "{_joined(words)}"; remove the extra separator'
+                    f'{name} {position} is empty in "{shown[:80]}"; remove the extra separator'
                 )
-            if synonym.casefold() in owner:
-                other = owner[synonym.casefold()]
+            other = owner.get(synonym.casefold())
+            if other is not None:
                 raise DisaError(
-                    f'{name} "{synonym}" is given twice (in "{other}" and in "{word}"); remove one'
+                    f'{name} "{synonym}" is given twice (in "{other}" and in "{label}"); remove one'
                 )
-            owner[synonym.casefold()] = word
-    return words
+            owner[synonym.casefold()] = label
+    return parts
+
+
+def synonyms(label: str) -> tuple[str, ...]:
+    """Return the names in a label, "boat | ship" -> ("boat", "ship"), white space tidied."""
+    return tuple(" ".join(part.split()) for part in label.split("|"))
 
 
 @cache
@@ -70,87 +67,76 @@ def template_sets() -> dict[str, tuple[str, ...]]:
     return {name: tuple(entry["templates"]) for name, entry in data.items()}
 
 
-def synonyms(word: str) -> tuple[str, ...]:
-    """Return the names in a label, "boat | ship" -> ("boat", "ship"), white space tidied."""
-    return tuple(" ".join(part.split()) for part in word.split("|"))
-
-
 def check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Return prompt templates as a tuple.
+    """Return prompt templates; the name of a published set stands for all of its prompts.
 
-    The name of a published set (templates.json) stands for all of its prompts.
-
-    Raises `DisaError` for none, an unknown name, or a prompt that has no place for the word.
+    Raises `DisaError` for none, an unknown name, or a prompt that has no place for the label.
     """
     if not isinstance(templates, Iterable):
         raise DisaError(f"templates are a text or a list of texts; got {type(templates).__name__}")
     known = template_sets()
-    checked: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
     for given in (templates,) if isinstance(templates, str) else templates:
-        checked += known[given] if isinstance(given, str) and given in known else (given,)
-    if not checked:
+        prompts += known[given] if isinstance(given, str) and given in known else (given,)
+
+    if not prompts:
         raise DisaError('no prompt template given; use at least one, such as "a picture of a {}"')
-    for template in checked:
-        if not isinstance(template, str) or template.count("{}") != 1:
+    for template in prompts:
+        _check_text(template, "the template")
+        if template.count("{}") != 1:
             raise DisaError(
                 f"the template {template!r} must contain {{}} once, as in 'a picture of a {{}}', "
                 f"or be the name of a published set: {', '.join(known)}"
             )
-    if broken := [template for template in checked if not _is_unicode(template)]:
-        raise DisaError(f"the template {broken[0]!r} is no valid text; type it again, in UTF-8")
-    return checked
+    return prompts
 
 
 def parse_background(
-    background: int | float | str | Sequence[str] | None, words: Sequence[str]
+    background: int | float | str | Sequence[str] | None, labels: Sequence[str]
 ) -> Background:
     """Return the background policy that a value stands for.
 
     None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it
-    are background. "saliency": pixels outside the foreground mask are. Words ("wall, floor" or a
-    list): they compete with the labels, and the pixels that they win are background. Raises
+    are background. "saliency": pixels outside the foreground are. Other labels ("wall, floor" or a
+    list): they compete with `labels`, and the pixels that they win are background. Raises
     `DisaError` for anything else.
     """
-    if background is None or (isinstance(background, str) and background.strip().lower() == "none"):
-        return None
     if isinstance(background, str):
-        text = background.strip()
-        if text.lower() == SALIENCY:
-            return SALIENCY
-        try:
-            background = float(text)
-        except ValueError:
-            if re.fullmatch(r"\d+,\d+", text):
-                point = text.replace(",", ".")
-                raise DisaError(
-                    f'background "{text}": write the number with a point, {point}'
-                ) from None
-            return _background_words(text, words)
-    if isinstance(background, bool) or not isinstance(background, Real):
-        if isinstance(background, Sequence):
-            return _background_words(background, words)
-        raise DisaError(f'background is "none", a number, "saliency" or words; got {background!r}')
-    background = float(background)
-    if not 0 <= background <= 1:
-        raise DisaError(f"the background threshold {background:g} is not between 0 and 1")
-    return background
+        background = _number_or_text(background.strip())
+    if background is None or background == SALIENCY:
+        return background
+    if isinstance(background, Sequence):
+        others = parse_labels(background, "background label")
+        parse_labels((*labels, *others), "label or background label")
+        return others
+    if isinstance(background, bool) or not hasattr(background, "__float__"):
+        raise DisaError(f'background is "none", a number, "saliency" or labels; got {background!r}')
+    threshold = float(background)
+    if not 0 <= threshold <= 1:
+        raise DisaError(f"the background threshold {threshold:g} is not between 0 and 1")
+    return threshold
 
 
-def _background_words(background: str | Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    others = parse_labels(background, "background word")
-    parse_labels((*words, *others), "label or background word")
-    return others
-
-
-def _is_unicode(text: str) -> bool:
-    """Tell text from undecoded bytes of a terminal, which no tokenizer and no file takes."""
+def _number_or_text(text: str) -> float | str | None:
+    if text.lower() == "none":
+        return None
+    if text.lower() == SALIENCY:
+        return SALIENCY
+    # Labels are separated by commas, but "0,3" is a number as half of the world writes it.
+    if re.fullmatch(r"\d+,\d+", text):
+        point = text.replace(",", ".")
+        raise DisaError(f'background "{text}": write the number with a point, {point}')
     try:
-        text.encode()
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _check_text(value: object, name: str) -> None:
+    """Refuse what no tokenizer and no file takes, such as undecoded bytes of a terminal."""
+    if not isinstance(value, str):
+        raise DisaError(f"{name} is not text but {type(value).__name__}: {value!r}")
+    try:
+        value.encode()
     except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _joined(words: Sequence[str]) -> str:
-    text = ", ".join(words)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+        raise DisaError(f"{name}, {value!r}, is no valid text; type it again, in UTF-8") from None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from disa.errors import DisaError
 
 NAMES = ("whole", "windows", "cat-seg")
-# A longer picture is squeezed to this in one view, or its long side would not fit into memory
+# Long side over short side of one view: a longer picture is squeezed, or it would fill the memory.
 MAX_ASPECT = 8
 MOST_TOKENS = 2**16  # of one view: attention between tokens grows with their square
 MOST_CANVAS = 100_000_000  # pixels that windows slide over
@@ -33,17 +33,13 @@ class Window(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a picture is laid out: the canvas, and the windows of one size that cover it.
+    """A canvas and the windows of one size that cover it. Sizes are (H, W) in pixels."""
 
-    Sizes are (H, W) in pixels.
-    """
-
-    canvas: tuple[int, int]  # that the picture is resized to
+    canvas: tuple[int, int]  # The picture is resized to this.
     windows: tuple[Window, ...]
-    view: tuple[int, int]  # that the model sees of each window
-    overview: bool = (
-        False  # one more view, of the whole picture, that counts as much as all windows together
-    )
+    view: tuple[int, int]  # Each window is resized to this for the model.
+    # One more view, of the whole picture, counts as much as all windows together.
+    overview: bool = False
 
     @property
     def views(self) -> int:
@@ -54,9 +50,8 @@ class Layout(NamedTuple):
 def tile(canvas: tuple[int, int], side: int, stride: int) -> tuple[Window, ...]:
     """Return square windows, row by row.
 
-    The last of a row or column is moved inwards to end at the border.
-
-    A canvas shorter than `side` makes its windows as short.
+    The last window of a row or column moves inwards, to end at the border. A canvas shorter than
+    `side` makes its windows as short.
     """
     height, width = (min(side, length) for length in canvas)
     return tuple(
@@ -70,13 +65,11 @@ def tile(canvas: tuple[int, int], side: int, stride: int) -> tuple[Window, ...]:
 class Protocol:
     """One way of showing pictures. Raises `DisaError` for values that make no sense together.
 
-    `whole`: the picture in one view, its short side `size` (default: the model's own).
-    `windows`: sliding windows of the model's own size over the picture, for large pictures; `size`
-        is the short side
-    that the picture is resized to first (default: not at all), `overlap` the share of a window that
-        the next one shows.
-    `cat-seg`: the baseline's published protocol: four windows of 384 on 640 x 640 and an overview
-        [B].
+    `whole`: the picture in one view; `size` is its short side (default: the model's own).
+    `windows`: sliding windows of the model's own size over the picture, for large pictures. `size`
+    is the short side that the picture is resized to first (default: not at all), `overlap` the
+    share of a window that the next one shows.
+    `cat-seg`: the published protocol, four windows of 384 on 640 x 640 and an overview [B].
     """
 
     name: str = "whole"
@@ -115,16 +108,15 @@ class Protocol:
             raise DisaError(
                 f"size {short} is smaller than one patch of the model; use at least {patch} pixels"
             )
+        # Both sides become a whole number of patches.
         scale = short / min(height, width)
-        high, wide = (
-            max(1, round(min(length * scale, short * MAX_ASPECT) / patch)) * patch
-            for length in (height, width)
-        )
+        longest = short * MAX_ASPECT
+        high = max(1, round(min(height * scale, longest) / patch)) * patch
+        wide = max(1, round(min(width * scale, longest) / patch)) * patch
         if (high // patch) * (wide // patch) > MOST_TOKENS:
             raise DisaError(
-                f"one view of {wide} x {high} pixels would take hours; choose a smaller size or "
-                "sliding windows "
-                '(--protocol windows, protocol="windows")'
+                f"one view of {wide} x {high} pixels would take hours; choose a smaller size, or "
+                "the protocol windows"
             )
         return high, wide
 
@@ -135,14 +127,12 @@ class Protocol:
                 f"size {self.size} is smaller than a window of the model, {side}; use the protocol "
                 '"whole"'
             )
-        scale = (
-            max(self.size or 0, side) / min(height, width)
-            if self.size or min(height, width) < side
-            else 1.0
-        )
-        high, wide = (
-            max(side, round(length * scale / patch) * patch) for length in (height, width)
-        )
+        # Without a size, only a picture smaller than a window is enlarged.
+        scale = 1.0
+        if self.size is not None or min(height, width) < side:
+            scale = max(self.size or 0, side) / min(height, width)
+        high = max(side, round(height * scale / patch) * patch)
+        wide = max(side, round(width * scale / patch) * patch)
         if high * wide > MOST_CANVAS:
             raise DisaError(
                 f"windows over {wide} x {high} pixels are more than {MOST_CANVAS:,}; choose a "

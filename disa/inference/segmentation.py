@@ -23,39 +23,35 @@ from disa.inference.overlay import overlay, palette_image
 from disa.running.files import prepare_folder, write_whole
 
 Array = NDArray[Any]
-BACKGROUND = -1  # in `labels`, where a background policy found none of the words
+BACKGROUND = -1  # in `labels`: a pixel that a background policy gives to no label
 FOREGROUND_DENSITY = 1.5  # above it a pixel is foreground; the best value on picturebook
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What the model says about one picture.
+    """What the model says about one picture, at the picture's own size.
 
-    Everything has the picture's own size; `words` are the caller's.
+    `words` are the caller's labels, and `labels` is the map of their indices (decision D100).
     """
 
     image: Pixels  # (H, W, 3)
     words: tuple[str, ...]
-    # (H, W) int32: index into `words`, or -1 where a background policy found none of them
-    labels: Array
-    confidence: Array  # (H, W) float32 in 0..1: the best score, background words included
+    labels: Array  # (H, W) int32, index into `words`; -1 where a background policy gives none
+    confidence: Array  # (H, W) float32 in 0..1: the best score, labels of the background included
     background: Background = None  # the policy of the call
     scores: Array | None = None  # (t, H, W) float32 in 0..1 per label, not competing; if asked for
-    matched: dict[str, float] | None = (
-        None  # probability per label that it is in the picture at all (ITM)
-    )
+    # Per label the probability that it is in the picture at all (ITM).
+    matched: dict[str, float] | None = None
     token_saliency: Array | None = None  # (t, h, w) >= 0, as the model gives it
     token_density: Array | None = None  # (h, w) of `foreground_density`
-    things: Array | None = None  # in 0..1, of any size: the probability that a thing is here
+    things: Array | None = None  # (h, w) in 0..1, of any size: is a thing here?
     source: str | None = None  # the file it came from
 
     @property
     def saliency(self) -> Mapping[str, Array]:
-        """Where each label looks: word -> (H, W) float32, its own peak at 1.
+        """Where each label looks: label -> (H, W) float32, its own peak at 1.
 
-        `matched` says whether it is there.
-
-        Raises `DisaError` for a model without the SDM.
+        `matched` says whether it is there. Raises `DisaError` for a model without the SDM.
         """
         if self.token_saliency is None:
             raise DisaError(
@@ -68,9 +64,8 @@ class Segmentation:
         """Return (H, W) bool: the things, whatever they are.
 
         A model that was trained to tell things from stuff (`things`) knows them without any label.
-        One that has only the SDM points at what the matching labels attend to.
-
-        Raises `DisaError` for a model with neither.
+        One that has only the SDM points at what the matching labels attend to. Raises `DisaError`
+        for a model with neither.
         """
         if self.things is not None:
             return _enlarged(self.things, self.labels.shape) > 0.5
@@ -83,13 +78,13 @@ class Segmentation:
 
     @property
     def areas(self) -> dict[str, int]:
-        """Pixels of each word."""
+        """Pixels of each label."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.words))
         return {word: int(count) for word, count in zip(self.words, counts, strict=True)}
 
     @property
     def mean_scores(self) -> dict[str, float | None]:
-        """Mean score of each word over the pixels that it won, in 0..1; None where it won none."""
+        """Mean score of each label over the pixels that it won, in 0..1; None where it won none."""
         inside = self.labels >= 0
         sums = np.bincount(
             self.labels[inside], weights=self.confidence[inside], minlength=len(self.words)
@@ -132,13 +127,11 @@ class Segmentation:
         saliency: bool = False,
         beside: bool = False,
     ) -> list[Path]:
-        """Write STEM_overlay.png, STEM_labels.png and STEM.json (and more if asked for).
+        """Write STEM_overlay.png, STEM_labels.png, STEM.json and what else there is.
 
-        Return the paths.
-
-        `stem` is the source file's unless given. Scores, where kept, go to STEM_scores.npz. Each
-            file appears whole or
-        not at all. Raises `DisaError` if the folder cannot be written.
+        Scores go to STEM_scores.npz, where they were asked for; `saliency` adds STEM_saliency.png.
+        `stem` is the source file's unless given. Each file appears whole or not at all. Return the
+        paths. Raises `DisaError` if the folder cannot be written.
         """
         folder = Path(folder)
         prepare_folder(folder)
@@ -156,7 +149,7 @@ class Segmentation:
         """Return what fills each file, by the ending of its name."""
         drawn = overlay(self.image, self.labels, self.words, beside=beside)
         indexed = palette_image(self.labels, self.words)
-        # A file name may be no UTF-8.
+        # The name of the source may be bytes that are no text.
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         encoded = text.encode(errors="backslashreplace")
         writers: dict[str, Callable[[IO[bytes]], Any]] = {
@@ -218,21 +211,23 @@ def foreground_density(
 class _SaliencyMaps(Mapping[str, Array]):
     """Maps made when asked for: all of them at full size would fill the memory."""
 
-    def __init__(self, words: tuple[str, ...], tokens: Array, shape: tuple[int, ...]) -> None:
-        self._words, self._tokens, self._shape = words, tokens, shape
+    def __init__(self, labels: tuple[str, ...], tokens: Array, shape: tuple[int, ...]) -> None:
+        self._labels = labels
+        self._tokens = tokens
+        self._shape = shape
 
-    def __getitem__(self, word: str) -> Array:
-        if word not in self._words:
-            raise KeyError(f"{word!r} is none of the labels {', '.join(self._words)}")
-        tokens = self._tokens[self._words.index(word)]
+    def __getitem__(self, label: str) -> Array:
+        if label not in self._labels:
+            raise KeyError(f"{label!r} is none of the labels {', '.join(self._labels)}")
+        tokens = self._tokens[self._labels.index(label)]
         peak = tokens.max()
         return _enlarged(tokens / peak if peak > 0 else tokens, self._shape)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._words)
+        return iter(self._labels)
 
     def __len__(self) -> int:
-        return len(self._words)
+        return len(self._labels)
 
 
 def _enlarged(tokens: Array, shape: tuple[int, ...]) -> Array:

@@ -36,9 +36,8 @@ from disa.weights.model_folder import save
 BATCH = 8  # views that go through the model together, fewer where the labels are many
 BATCH_LABELS = 256  # labels times views of a batch, about: its memory grows with both
 CHUNK = 2**22  # pixels times labels that are resized and compared at once
-MAX_LOGITS = (
-    4_000_000_000  # bytes of one picture's logits: one call shall not fill a laptop's memory
-)
+# Bytes of one picture's logits: one call shall not fill a laptop's memory.
+MAX_LOGITS = 4_000_000_000
 
 
 class Segmenter:
@@ -69,13 +68,13 @@ class Segmenter:
         """Segment one image, or a list of images of any sizes, by the labels of this call.
 
         image: path, PIL image, array or tensor (`images.read_image`), or a list of them; a list is
-            answered by a list in its order, anything else by one `Segmentation`.
+        answered by a list in its order, anything else by one `Segmentation`.
         labels: "house, boat|ship, sea" or a list, `|` between synonyms; or a parsed `Query`, which
-            holds all other options.
+        holds all other options.
         protocol: "whole", the picture in one view; "windows", sliding windows of the model's own
-            size, for large pictures; "cat-seg", the baseline's published protocol.
+        size, for large pictures; "cat-seg", the baseline's published protocol.
         size: pixels of the picture's short side; more shows finer detail and takes longer. By
-            default the model's own with "whole", the picture's with "windows".
+        default the model's own with "whole", the picture's with "windows".
         overlap: share of a window's side that it shares with the next one, with "windows".
         options: `scores`, `background`, `templates`, `max_pixels` (`request.parse_query`).
         Raises `DisaError` for input that is none of these.

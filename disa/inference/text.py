@@ -1,11 +1,10 @@
-"""The user's words and their embeddings: "house, boat|ship" -> words (t) -> embeddings (t, p, d).
+"""Embeddings of labels: "boat|ship" with the model's prompts -> (p, d).
 
-The words belong to a call, the embeddings to a cache here; the model never stores either.
+Labels belong to a call and embeddings to the cache here; the model stores neither.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from einops import rearrange, repeat
@@ -20,10 +19,11 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
 TEXTS_PER_BATCH = 256
+CONTEXT = 77  # tokens, where a model's config does not say how many it reads
 
 
 class TextEncoder:
-    """Turn words into L2-normalised embeddings, remembering the last `cache_size` labels.
+    """Turns labels into L2-normalised embeddings, and remembers the last `cache_size` of them.
 
     The cache trusts the model's weights: call `clear()` after changing them.
     """
@@ -34,38 +34,37 @@ class TextEncoder:
         self.model = model
         self.tokenizer = tokenizer
         text_config = model.config.backbone_clip.get("text_config", {})
-        self.context_length: int = text_config.get(
-            "max_position_embeddings", 77
-        )  # transformers' default
+        self.context_length: int = text_config.get("max_position_embeddings", CONTEXT)
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[str, tuple[str, ...]], Float[Tensor, "p d"]] = OrderedDict()
 
     def __call__(
-        self, words: Sequence[str], templates: Sequence[str] | None = None
+        self, labels: Sequence[str], templates: Sequence[str] | None = None
     ) -> Float[Tensor, "t p d"]:
-        """Embed words with prompts ("a picture of a {}"); None: the model's own templates.
+        """Embed labels in prompts ("a picture of a {}"); None: the model's own templates.
 
-        `p` is the model's number of prompts. As many templates take one place each; any other
-            number is averaged and
-        the average takes every place. A word's synonyms ("boat|ship") are averaged, too; all is
-            normalised again.
-        Words are taken as they are: `labels.parse_labels` finds empty ones and duplicates.
-        Raises `DisaError` for a label longer than the context.
+        `p` is the model's number of prompts. As many templates take one place each. Any other
+        number is averaged, and the average takes every place. Synonyms ("boat|ship") are averaged,
+        too, and all is normalised again. Labels are taken as they are: `parse_labels` finds empty
+        ones and duplicates. Raises `DisaError` for a label longer than the context.
         """
-        filled = check_templates(
-            self.model.config.backbone_templates if templates is None else templates
-        )
-        wanted = [(word, filled) for word in words]
-        fresh = list(dict.fromkeys(key for key in wanted if key not in self._cache))
-        found = {key: self._cache[key] for key in wanted if key in self._cache}
+        if templates is None:
+            templates = self.model.config.backbone_templates
+        prompts = check_templates(templates)
+        keys = [(label, prompts) for label in labels]
+        embeddings = {key: self._cache[key] for key in keys if key in self._cache}
+        fresh = list(dict.fromkeys(key for key in keys if key not in embeddings))
         if fresh:
-            found.update(zip(fresh, self._embed([word for word, _ in fresh], filled), strict=True))
-        for key in wanted:
-            self._cache[key] = found[key]
+            computed = self._embed([label for label, _ in fresh], prompts)
+            embeddings |= dict(zip(fresh, computed, strict=True))
+
+        # The labels of the last calls stay, the oldest go.
+        for key in keys:
+            self._cache[key] = embeddings[key]
             self._cache.move_to_end(key)
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
-        return torch.stack([found[key] for key in wanted])
+        return torch.stack([embeddings[key] for key in keys])
 
     def clear(self) -> None:
         """Forget every embedding, as is needed after the model's weights have changed."""
@@ -80,35 +79,31 @@ class TextEncoder:
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         for index, row in enumerate(rows):
             if len(row) > self.context_length:
+                name = names[index // len(templates)]
+                shown = name if len(name) <= 60 else f"{name[:60]}..."
                 raise DisaError(
-                    f'the label "{_shortened(names[index // len(templates)])}" is too long: '
-                    f'{len(row)} tokens with its prompt "{templates[index % len(templates)]}", '
-                    f"the model reads {self.context_length}"
+                    f'the label "{shown}" is too long: {len(row)} tokens with its prompt '
+                    f'"{templates[index % len(templates)]}", the model reads {self.context_length}'
                 )
             row += [0] * (self.context_length - len(row))
         return rearrange(torch.tensor(rows), "(m p) l -> m p l", p=len(templates))
 
     @torch.no_grad()
     def _embed(
-        self, words: Sequence[str], templates: tuple[str, ...]
+        self, labels: Sequence[str], templates: tuple[str, ...]
     ) -> list[Float[Tensor, "p d"]]:
-        names = [synonyms(word) for word in words]
-        ids = self.tokenize([name for group in names for name in group], templates)
-        flat = rearrange(ids, "m p l -> (m p) l").to(next(self.model.parameters()).device)
-        parts = [
-            self.model.encode_text(flat[i : i + TEXTS_PER_BATCH])
-            for i in range(0, len(flat), TEXTS_PER_BATCH)
-        ]
+        # Every synonym in every template, m p l, in batches that any memory holds.
+        groups = [synonyms(label) for label in labels]
+        ids = self.tokenize([name for group in groups for name in group], templates)
+        texts = rearrange(ids, "m p l -> (m p) l").to(next(self.model.parameters()).device)
+        parts = [self.model.encode_text(part) for part in texts.split(TEXTS_PER_BATCH)]
         embedded = rearrange(torch.cat(parts), "(m p) d -> m p d", p=len(templates))
+
+        # Another number of templates than the model's own counts as their mean.
         places = len(self.model.config.backbone_templates)
         if len(templates) != places:
             embedded = repeat(embedded.mean(1), "m d -> m p d", p=places)
-        ends = list(accumulate(map(len, names)))
-        return [
-            normalize(embedded[end - len(group) : end].mean(0), dim=-1)
-            for end, group in zip(ends, names, strict=True)
-        ]
 
-
-def _shortened(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else f"{text[:length]}..."
+        # A label is the mean of its synonyms.
+        by_label = embedded.split([len(group) for group in groups])
+        return [normalize(names.mean(0), dim=-1) for names in by_label]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from disa.inference.colours import EXPECTED, word_colours
+from disa.inference.colours import EXPECTED, label_colours
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.overlay import (
     LARGEST,
@@ -31,28 +31,28 @@ def halves(height: int, width: int) -> np.ndarray:
 def test_colours_are_distinct_and_do_not_depend_on_the_order(words: list[str], random: object):
     colours = {
         word: tuple(colour)
-        for word, colour in zip(words, word_colours(words).tolist(), strict=True)
+        for word, colour in zip(words, label_colours(words).tolist(), strict=True)
     }
     assert len(set(colours.values())) == len(words)
     random.shuffle(words)
     assert colours == {
         word: tuple(colour)
-        for word, colour in zip(words, word_colours(words).tolist(), strict=True)
+        for word, colour in zip(words, label_colours(words).tolist(), strict=True)
     }
 
 
 def test_many_labels_get_distinct_colours():
     assert (
-        len({tuple(colour) for colour in word_colours([str(i) for i in range(1000)]).tolist()})
+        len({tuple(colour) for colour in label_colours([str(i) for i in range(1000)]).tolist()})
         == 1000
     )
 
 
 def test_words_have_the_colours_that_people_expect():
-    colours = word_colours(["sea|water", "gizmo", "Grass"]).tolist()
+    colours = label_colours(["sea|water", "gizmo", "Grass"]).tolist()
     assert bytes(colours[0]).hex() == EXPECTED["sea"]
     assert bytes(colours[2]).hex() == EXPECTED["grass"]
-    np.testing.assert_array_equal(word_colours(["gizmo"])[0], word_colours(["gizmo", "grass"])[0])
+    np.testing.assert_array_equal(label_colours(["gizmo"])[0], label_colours(["gizmo", "grass"])[0])
 
 
 def colours_in_the_picture(drawn: Image.Image, shape: tuple[int, int]) -> set[tuple[int, ...]]:
@@ -69,7 +69,7 @@ def test_every_region_is_tinted_on_any_picture(shape: tuple[int, int], shade: in
     image, labels = np.full((*shape, 3), shade, np.uint8), halves(*shape)
     drawn = overlay(image, labels, WORDS)
     assert SMALLEST <= max(drawn.size) <= 1.5 * LARGEST
-    tints = (TINT * word_colours(WORDS).astype(np.float32) + (1 - TINT) * shade).round()
+    tints = (TINT * label_colours(WORDS).astype(np.float32) + (1 - TINT) * shade).round()
     expected = {tuple(tints[label].astype(int).tolist()) for label in np.unique(labels)}
     assert expected <= colours_in_the_picture(drawn, shape)
 
@@ -89,7 +89,7 @@ def test_the_picture_is_tinted_by_label_and_bordered():
         overlay(np.full((640, 640, 3), 100, np.uint8), halves(640, 640), ["grass", "gizmo"])
     )
     for x, colour in [(5, 0), (620, 1)]:
-        expected = TINT * word_colours(["grass", "gizmo"])[colour] + (1 - TINT) * 100
+        expected = TINT * label_colours(["grass", "gizmo"])[colour] + (1 - TINT) * 100
         np.testing.assert_allclose(drawn[600, x], expected, atol=1)
     assert (drawn[600, 319] == 20).all()
     assert (drawn[600, 321] == 255).all()
@@ -112,7 +112,7 @@ def test_the_legend_names_every_label_largest_first():
         ("(background)", 2 / 8),
     ]
     assert [entry.colour for entry in entries][:3] == [
-        tuple(c) for c in word_colours(WORDS)[[1, 0, 2]].tolist()
+        tuple(c) for c in label_colours(WORDS)[[1, 0, 2]].tolist()
     ]
     assert entries[3].colour == NOTHING
 
@@ -148,7 +148,7 @@ def test_the_palette_image_holds_the_indices_and_shows_the_colours():
     image = palette_image(labels, WORDS)
     assert image.mode == "P"
     np.testing.assert_array_equal(np.asarray(image), [[0, 1], [2, 255]])
-    expected = [*word_colours(WORDS).tolist(), [0, 0, 0]]
+    expected = [*label_colours(WORDS).tolist(), [0, 0, 0]]
     np.testing.assert_array_equal(np.asarray(image.convert("RGB")).reshape(-1, 3), expected)
 
 
