@@ -1,10 +1,7 @@
 """Boundary IoU: the IoU of the bands along a category's outlines, true against predicted.
 
-Signature: batches of (prediction, target) `b H W` -> IoU per category. Source: Cheng et al., CVPR
-    2021; unlike there,
-the picture's own edge is no outline, or every background would get it right for nothing. Nor is the
-    border of an
-ignored region (D70).
+Source: Cheng et al., CVPR 2021. Unlike there, the picture's own edge is no outline, or every
+background would get it right for nothing. Nor is the border of an ignored region (decision D70).
 """
 
 import math
@@ -23,23 +20,25 @@ class Boundary:
     """Counts pixels of the outlines' bands, batch by batch, on their device."""
 
     def __init__(self, categories: int, ignored: int = 255) -> None:
-        self.categories, self.ignored = categories, ignored
-        # pixels of each category in both bands, in the target's, in the prediction's
+        self.categories = categories
+        self.ignored = ignored
+        # Pixels of each category in both bands, in the target's, in the prediction's.
         self.counts: Int[Tensor, "3 t"] = torch.zeros(3, categories, dtype=torch.int64)
 
     def update(self, prediction: Int[Tensor, "b H W"], target: Int[Tensor, "b H W"]) -> None:
-        """Count one batch of label maps.
-
-        Pixels whose target is `ignored` are unknown in both of them (D70).
-        """
+        """Count one batch of label maps. Where the target is `ignored`, both are unknown (D70)."""
         known = target != self.ignored
-        true, found = band(target, known), band(prediction, known)
-        both = true & found & (target == prediction)
-        counts = [
-            torch.bincount(labels[places].long(), minlength=self.categories)
-            for labels, places in ((target, both), (target, true), (prediction, found))
-        ]
-        self.counts = self.counts.to(target.device) + torch.stack(counts)
+        true = band(target, known)
+        predicted = band(prediction, known)
+        both = true & predicted & (target == prediction)
+        counts = torch.stack(
+            [
+                torch.bincount(target[both].long(), minlength=self.categories),
+                torch.bincount(target[true].long(), minlength=self.categories),
+                torch.bincount(prediction[predicted].long(), minlength=self.categories),
+            ]
+        )
+        self.counts = self.counts.to(target.device) + counts
 
     def merge(self, other: "Boundary") -> None:
         """Add what another one has counted of the same categories."""
@@ -47,12 +46,9 @@ class Boundary:
 
     @property
     def iou(self) -> Float[Tensor, " t"]:
-        """Boundary IoU per category, on the CPU.
-
-        NaN where a category has no outline in any target.
-        """
-        both, true, found = self.counts.cpu()
-        return torch.where(true > 0, both.double() / (true + found - both), torch.nan)
+        """Boundary IoU per category; NaN where a category has no outline in any target."""
+        both, true, predicted = self.counts.cpu()
+        return torch.where(true > 0, both.double() / (true + predicted - both), torch.nan)
 
 
 def band(
@@ -62,21 +58,25 @@ def band(
 
     Pixels that are not `known` are in no band and make none.
     """
-    known = torch.ones_like(labels, dtype=torch.bool) if known is None else known
+    if known is None:
+        known = torch.ones_like(labels, dtype=torch.bool)
     reach = max(1, round(WIDTH * math.hypot(*labels.shape[-2:])))
-    both_ways = torch.stack([labels.int(), -labels.int()]).masked_fill(~known, NOTHING)
-    rows = _largest_near(both_ways, reach)
-    largest, negated = rearrange(
-        _largest_near(rearrange(rows, "s b H W -> s b W H"), reach), "s b W H -> s b H W"
-    )
-    return known & (largest != -negated)
+
+    # A pixel is in a band if the largest and the smallest label near it differ. The smallest is
+    # found as the largest of the negative values; both go together: 2 b H W.
+    signed = torch.stack([labels.int(), -labels.int()]).masked_fill(~known, NOTHING)
+    along_rows = _largest_near(signed, reach)
+    columns = _largest_near(rearrange(along_rows, "s b H W -> s b W H"), reach)
+    largest, negated_smallest = rearrange(columns, "s b W H -> s b H W")
+    return known & (largest != -negated_smallest)
 
 
 def _largest_near(values: Int[Tensor, "*rows W"], reach: int) -> Int[Tensor, "*rows W"]:
     """Return the maximum over `reach` places to both sides, in log2 passes, by doubling."""
-    spread, covered, width = F.pad(values, (reach, reach), value=NOTHING), 1, 2 * reach + 1
-    while covered < width:
-        step = min(covered, width - covered)
-        spread = torch.maximum(spread[..., :-step], spread[..., step:])
+    largest = F.pad(values, (reach, reach), value=NOTHING)
+    covered = 1  # places that each maximum has seen
+    while covered < 2 * reach + 1:
+        step = min(covered, 2 * reach + 1 - covered)
+        largest = torch.maximum(largest[..., :-step], largest[..., step:])
         covered += step
-    return spread
+    return largest

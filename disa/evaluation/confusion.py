@@ -1,8 +1,4 @@
-"""How often each category is taken for each other one, and the usual numbers drawn from it.
-
-Signature: batches of (prediction, target) -> counts `t t` -> mIoU, pixel accuracy, mean accuracy,
-    fwIoU.
-"""
+"""How often each category is taken for each other one, and the usual numbers drawn from it."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,29 +8,31 @@ from torch import Tensor
 class Confusion:
     """Counts pixels by (true, predicted) category, batch by batch, on their device.
 
-    Every number is a share in 0..1. Categories without a pixel in any target take no part in the
-        means, except in
-    `miou_all`; what is predicted as them still counts against the others, as in the usual
-        benchmarks.
+    Every number is a share in 0..1. A category without a pixel in any target takes part in no mean
+    but `miou_all`. What is predicted as it still counts against the others, as in the usual
+    benchmarks.
     """
 
     def __init__(self, categories: int, ignored: int = 255) -> None:
-        self.categories, self.ignored = categories, ignored
+        self.categories = categories
+        self.ignored = ignored
         self.counts: Int[Tensor, "t t"] = torch.zeros(categories, categories, dtype=torch.int64)
 
     def update(self, prediction: Int[Tensor, "*size"], target: Int[Tensor, "*size"]) -> None:
-        """Count the pixels of one batch.
-
-        Those whose target is `ignored` (255, or 65535 in 16 bits) are left out.
+        """Count the pixels of one batch, without those whose target is `ignored`.
 
         Raises `ValueError` for a category outside `0 .. categories - 1`.
         """
-        valid = target != self.ignored
-        true, taken = target[valid].long(), prediction[valid].long()
-        for name, values in (("target", true), ("prediction", taken)):
+        is_counted = target != self.ignored
+        true = target[is_counted].long()
+        predicted = prediction[is_counted].long()
+        for name, values in (("target", true), ("prediction", predicted)):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < self.categories:
                 raise ValueError(f"{name} holds a category outside 0 .. {self.categories - 1}")
-        counts = torch.bincount(true * self.categories + taken, minlength=self.categories**2)
+
+        # Each pair of categories has a number of its own, so one histogram counts them all.
+        pairs = true * self.categories + predicted
+        counts = torch.bincount(pairs, minlength=self.categories**2)
         self.counts = self.counts.to(counts.device) + counts.view(self.categories, self.categories)
 
     def merge(self, other: "Confusion") -> None:
@@ -59,13 +57,12 @@ class Confusion:
     @property
     def iou(self) -> Float[Tensor, " t"]:
         """Intersection over union per category; NaN where a category is in no target."""
-        hits, pixels = self.hits, self.pixels
-        union = self.counts.sum(0).cpu() + pixels - hits
-        return torch.where(pixels > 0, hits.double() / union, torch.nan)
+        union = self.counts.sum(0).cpu() + self.pixels - self.hits
+        return torch.where(self.present, self.hits.double() / union, torch.nan)
 
     @property
     def accuracy(self) -> Float[Tensor, " t"]:
-        """Share of each category's pixels that were found; NaN where a category is in no target."""
+        """Share of each category's pixels that are right; NaN where a category is in no target."""
         return self.hits.double() / self.pixels
 
     @property
@@ -75,10 +72,7 @@ class Confusion:
 
     @property
     def miou_all(self) -> float:
-        """Mean IoU over all categories.
-
-        One that is in no target counts as 0, whatever was predicted (D71).
-        """
+        """Mean IoU over all categories; one that is in no target counts as 0 (decision D71)."""
         return float(self.iou.nan_to_num().mean())
 
     @property

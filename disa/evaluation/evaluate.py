@@ -14,7 +14,6 @@ from disa.data.drawn import PICTUREBOOK
 from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
 from disa.evaluation.network_probe import probe
-from disa.evaluation.numbers import numbers
 from disa.evaluation.predictions import (
     LESS_MEMORY,
     PredictionFolder,
@@ -23,7 +22,7 @@ from disa.evaluation.predictions import (
     prediction_facts,
 )
 from disa.evaluation.published import published
-from disa.evaluation.score import Scores, score
+from disa.evaluation.score import Scores, numbers, score
 from disa.evaluation.settings import EvaluationSettings
 from disa.evaluation.tables import report
 from disa.inference.protocol import Protocol

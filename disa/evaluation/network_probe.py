@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disa.data.dataset import Dataset
 from disa.errors import DisaError
-from disa.evaluation.numbers import percent
+from disa.evaluation.score import percent
 from disa.inference.segmentation import FOREGROUND_DENSITY, foreground_density
 from disa.inference.segmenter import Segmenter
 from disa.model.disa import Prediction

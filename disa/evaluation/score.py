@@ -1,15 +1,18 @@
-"""Count a folder of label maps against a data set; the maps may come from any model."""
+"""Count a folder of label maps, of any model, against a data set: mIoU and its companions."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from disa.data.dataset import Dataset
 from disa.data.masks import read_indices
+from disa.data.vocabulary import Category
 from disa.errors import DisaError
 from disa.evaluation.boundary import Boundary
 from disa.evaluation.confusion import Confusion
@@ -95,3 +98,56 @@ def score(
 def read_label_map(path: Path) -> Int[Tensor, "H W"]:
     """Return the values of an index PNG. Raises `DisaError` if it is damaged or no index PNG."""
     return torch.from_numpy(read_indices(path).astype(np.int32))
+
+
+def numbers(scores: Scores, categories: Sequence[Category]) -> dict[str, Any]:
+    """Return what was measured, in percent; None where there is nothing to measure.
+
+    `miou` averages over the categories present in the images counted, `miou_all` over all of them
+    (decision D71). `things` and `stuff` are the means over the present categories of either kind.
+    """
+    confusion = scores.confusion
+    result: dict[str, Any] = {
+        "images": len(scores.images),
+        "categories": len(categories),
+        "categories_present": int(confusion.present.sum()),
+        "miou": percent(confusion.miou),
+        "miou_all": percent(confusion.miou_all),
+        "pixel_accuracy": percent(confusion.pixel_accuracy),
+        "mean_accuracy": percent(confusion.mean_accuracy),
+        "fwiou": percent(confusion.fwiou),
+        "boundary_iou": percent(float(scores.boundary.iou.nanmean())),
+    }
+    for name, kind in (("things", "thing"), ("stuff", "stuff")):
+        of_kind = torch.tensor([category.kind == kind for category in categories])
+        result[name] = _means(scores, of_kind & confusion.present)
+    result["per_category"] = [
+        {
+            "index": index,
+            "name": category.name,
+            "kind": category.kind,
+            "pixels": int(confusion.pixels[index]),
+            "iou": percent(float(confusion.iou[index])),
+            "accuracy": percent(float(confusion.accuracy[index])),
+            "boundary_iou": percent(float(scores.boundary.iou[index])),
+        }
+        for index, category in enumerate(categories)
+    ]
+    return result
+
+
+def percent(share: float) -> float | None:
+    """Return a share in percent; None for NaN, which JSON does not know."""
+    return None if math.isnan(share) else 100 * share
+
+
+def _means(scores: Scores, chosen: Bool[Tensor, " t"]) -> dict[str, Any]:
+    def mean(shares: Float[Tensor, " t"]) -> float | None:
+        return percent(float(shares[chosen].nanmean()))
+
+    return {
+        "categories_present": int(chosen.sum()),
+        "miou": mean(scores.confusion.iou),
+        "mean_accuracy": mean(scores.confusion.accuracy),
+        "boundary_iou": mean(scores.boundary.iou),
+    }

@@ -10,9 +10,8 @@ from disa.data.drawn import PICTUREBOOK
 from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
 from disa.evaluation.network_probe import probe
-from disa.evaluation.numbers import numbers
 from disa.evaluation.predictions import PredictionFolder, Predictor, predict
-from disa.evaluation.score import Scores, score
+from disa.evaluation.score import Scores, numbers, score
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
 from disa.inference.text import TextEncoder

@@ -5,9 +5,8 @@ import torch
 
 from disa.data.benchmarks import BENCHMARKS, PAPER
 from disa.data.vocabulary import Category
-from disa.evaluation.numbers import numbers
 from disa.evaluation.published import BESIDE, SCALES, methods, published
-from disa.evaluation.score import Scores
+from disa.evaluation.score import Scores, numbers
 
 CATEGORIES = [
     Category("boat", kind="thing"),
