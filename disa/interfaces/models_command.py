@@ -99,7 +99,7 @@ class Convert:
     def run(self) -> int:
         """Convert a checkpoint. Raises `DisaError`; nothing is written then."""
         from disa.running.files import file_sha256
-        from disa.running.terminal import say, warn
+        from disa.running.terminal import say
         from disa.weights.catseg import convert_catseg
         from disa.weights.fetching import LICENCE
         from disa.weights.model_card import Source
@@ -110,14 +110,11 @@ class Convert:
                 f"{self.checkpoint}: no such file; CAT-Seg publishes model_base.pth and "
                 "model_large.pth"
             )
+        if self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir())):
+            raise DisaError(f"{self.out}: exists already; choose another folder, or delete it")
         sha256 = file_sha256(self.checkpoint)
         source = Source("CAT-Seg", self.checkpoint.name, LICENCE, sha256)
         tokenizer = self.tokenizer or tokenizer_of(self.checkpoint)
-        must_fit = self.tokenizer is not None
-        unfit = convert_catseg(self.checkpoint, self.out, tokenizer, source, must_fit=must_fit)
+        convert_catseg(self.checkpoint, self.out, tokenizer, source)
         say(f"{self.out}: written; sha256 of the checkpoint {sha256}")
-        if unfit is not None:  # no published model: nobody here knows the tokenizer of its training
-            warn(
-                f"warning: {self.out} has no tokenizer.json yet, copy the right one there: {unfit}"
-            )
         return 0

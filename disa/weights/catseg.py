@@ -3,9 +3,7 @@
 Source: baseline [B], commit 6d3a188.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.disa import Disa
 from disa.recipes import BASELINE
-from disa.running.files import prepare_folder
 from disa.weights.clip_files import GRID, guidance_blocks
 from disa.weights.model_card import Source
 from disa.weights.model_folder import load_tokenizer, save
@@ -62,45 +59,21 @@ RULES = (
 )
 
 
-def convert_catseg(
-    checkpoint: Path, out: Path, tokenizer: Path, source: Source, must_fit: bool = True
-) -> DisaError | None:
+def convert_catseg(checkpoint: Path, out: Path, tokenizer: Path, source: Source) -> None:
     """Write the model folder `out` from a CAT-Seg checkpoint and CLIP's `tokenizer.json`.
 
-    The folder appears whole or not at all. A tokenizer that does not fit the text tower is an
-    error; without `must_fit` it is left out, and the reason is returned. Raises `DisaError` that
-    names the file and every tensor that is missing, left over or of another shape; also for a file
-    with code in it, and if `out` holds something.
+    Raises `DisaError` that names the file and every tensor that is missing, left over or of another
+    shape; also for a file with code in it, and for a tokenizer that does not fit the text tower.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DisaError(f"{out}: exists already; choose another folder, or delete it")
     # All is read and checked before anything is written.
     model = read_catseg(checkpoint)
     text = model.backbone.clip.config.text_config
-    words, unfit = None, None
-    try:
-        words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
-    except DisaError as error:
-        if must_fit:
-            raise
-        unfit = error
-
-    # A neighbour takes the files, and its name changes when it holds them all.
-    prepare_folder(out.parent)
-    draft = out.with_name(f".{out.name[:100]}.{os.getpid()}.part")
-    try:
-        save(model, draft, tokenizer=words, source=source)
-        # This fails if somebody has put something there in the meantime.
-        if out.exists():
-            out.rmdir()
-        draft.rename(out)
-    except OSError as error:
-        raise DisaError(
-            f"{out}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return unfit
+    save(
+        model,
+        out,
+        tokenizer=load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size),
+        source=source,
+    )
 
 
 def read_catseg(checkpoint: Path) -> Disa:

@@ -12,7 +12,7 @@ from disa.model.backbone import Backbone
 from disa.recipes import BASELINE
 from disa.running.files import read_json
 from disa.weights.names import CONFIG, PARTS, WHOLE
-from disa.weights.openai import from_openai, is_openai, openai_config
+from disa.weights.openai import from_openai, openai_config
 from disa.weights.tensor_files import check_shapes, in_32_bit, read_safetensors, read_torch_file
 
 # Tokens a side at which CLIPs for pictures of 224 pixels and more are used [B].
@@ -111,19 +111,19 @@ def _folder_weights(folder: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
+    return in_32_bit(_read_torch_tensors(path))
+
+
+def _read_torch_tensors(path: Path) -> dict[str, Tensor]:
     state = read_torch_file(path)
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise DisaError(f"{path}: holds other things than tensors by name; it is no CLIP")
-    return in_32_bit(state)
+    return state
 
 
 def _openai_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the configuration and the weights under OpenAI's names."""
-    state = read_torch_file(path)
-    if not isinstance(state, dict) or not is_openai(state):
-        raise DisaError(
-            f"{path}: is no CLIP in OpenAI's form; give ViT-B-16.pt, say, or a transformers folder"
-        )
+    state = _read_torch_tensors(path)
     try:
         config = openai_config(state)
     except DisaError as error:

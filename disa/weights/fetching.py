@@ -145,7 +145,7 @@ def _fetch_folder(repository: str) -> Path:
 def _converted(name: str, published: Published) -> Path:
     """Return the folder of a checkpoint of CAT-Seg, converted on first use."""
     folder = _cache_folder() / "models" / name
-    # A conversion appears whole, so the one file tells that all are there.
+    # This file is written last, so it tells that the others are there.
     if (folder / CONFIG).is_file():
         return folder
     assert published.checkpoint is not None

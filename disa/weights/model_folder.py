@@ -49,13 +49,14 @@ def save(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if tokenizer is not None:
+            text = tokenizer.to_str(pretty=True)
+            replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))
+        # The configuration comes last: a folder without it is not a model yet.
         if isinstance(model, Disa):
             _write_disa(model, folder, dtype, source)
         else:
             model.backbone.clip.save_pretrained(folder)
-        if tokenizer is not None:
-            text = tokenizer.to_str(pretty=True)
-            replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DisaError(
@@ -77,7 +78,6 @@ def _write_disa(
     card = model_card(model.config, parameters(model), source)
     replace_file(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
 
-    # The configuration comes last: a folder without it is not a model yet.
     data = {"format": FORMAT, "kind": "disa", "model": model.config.to_dict()}
     write_json(folder / CONFIG, data, indent=2)
 

@@ -40,11 +40,6 @@ RULES = (
 )
 
 
-def is_openai(state: Mapping[str, Any]) -> bool:
-    """Tell whether these are OpenAI's names."""
-    return "visual.conv1.weight" in state and "token_embedding.weight" in state
-
-
 def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return `CLIPConfig` data: sizes from the shapes, QuickGELU, 64 channels a head.
 
@@ -60,7 +55,9 @@ def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         words, _ = shape["token_embedding.weight"]
         _, projection = shape["text_projection"]
     except KeyError as error:
-        raise DisaError(f"lacks {error.args[0]}; it is no CLIP in OpenAI's form") from None
+        raise DisaError(
+            f"lacks {error.args[0]}; it is no CLIP in OpenAI's form, such as ViT-B-16.pt"
+        ) from None
     # One token stands for the whole picture, the others for a square of patches.
     side = int((tokens - 1) ** 0.5 + 0.5)
     config = openai_clip(

@@ -132,7 +132,7 @@ def test_what_is_no_clip_is_refused_in_one_line(clip: CLIPModel, tmp_path: Path)
     refused(parts, r"b\.safetensors: no such file")
     refused(tmp_path / "none.pt", "no such file")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
-    refused(tmp_path / "other.pt", "is no CLIP in OpenAI's form")
+    refused(tmp_path / "other.pt", "no CLIP in OpenAI's form")
     state = formats.openai_state(clip)
     torch.save(
         {name: value for name, value in state.items() if name != "text_projection"},

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import disa
 from disa.errors import DisaError
-from disa.weights.model_folder import load_disa, load_tokenizer, read_config
+from disa.weights.model_folder import load_tokenizer, read_config
 from disa.weights.names import CATSEG_SPACE, CLIP_TOKENIZER
 
 FULL = {"words": 49_408, "context": 77}  # CLIP's own text tower reads
@@ -255,22 +255,15 @@ numpy.save(out, disa.load(folder, "cpu")(numpy.load(picture), ["a", "b"], scores
     )
 
 
-def test_a_checkpoint_with_words_of_its_own_is_converted_and_the_missing_tokenizer_said(
-    tmp_path: Path,
-):
+def test_a_checkpoint_with_words_of_its_own_needs_its_tokenizer(tmp_path: Path, model_folder: Path):
     torch.save(catseg_formats.official_state(words=60), tmp_path / "small.pth")
     words = ["convert", "cat-seg", str(tmp_path / "small.pth"), str(tmp_path / "out")]
-    done = invoke(words)
-    assert done.exit_code == 0, done.output
-    assert "warning" in done.stderr and "has no tokenizer.json yet" in done.stderr
-    assert load_disa(tmp_path / "out").config.backbone_clip["text_config"]["vocab_size"] == 60
-    with pytest.raises(DisaError, match=r"lacks tokenizer\.json"):
-        disa.load(tmp_path / "out", "cpu")
-    again = invoke(words)
-    assert again.exit_code == 2 and "exists already" in again.stderr
-    given = invoke([*words[:-1], str(tmp_path / "new"), "--tokenizer", str(CLIP_TOKENIZER)])
-    assert given.exit_code == 2 and "has token 49407, the model knows 60 tokens" in given.stderr
-    assert not (tmp_path / "new").exists()
+    refused = invoke(words)
+    assert refused.exit_code == 2
+    assert "has token 49407, the model knows 60 tokens" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    occupied = invoke([*words[:-1], str(model_folder)])
+    assert occupied.exit_code == 2 and str(model_folder) in occupied.stderr
 
 
 def test_checkpoints_that_do_not_fit_are_refused_by_the_tensors_name(tmp_path: Path):
