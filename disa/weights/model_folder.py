@@ -37,14 +37,13 @@ def save(
     folder: str | Path,
     *,
     tokenizer: Tokenizer | None = None,
-    dtype: torch.dtype | None = None,
     source: Source | None = None,
 ) -> None:
     """Write `model.safetensors`, a model card, `config.json` and, if given, `tokenizer.json`.
 
-    Each file appears whole or not at all. A CLIP alone is written as transformers does it. `dtype`
-    None keeps every value as it is; a 16-bit one halves the size. `source` is where converted
-    weights come from. Raises `DisaError` if the disk refuses.
+    Each file appears whole or not at all, with the values in the model's own type. A CLIP alone is
+    written as transformers does it. `source` is where converted weights come from. Raises
+    `DisaError` if the disk refuses.
     """
     folder = Path(folder)
     try:
@@ -54,7 +53,7 @@ def save(
             replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))
         # The configuration comes last: a folder without it is not a model yet.
         if isinstance(model, Disa):
-            _write_disa(model, folder, dtype, source)
+            _write_disa(model, folder, source)
         else:
             model.backbone.clip.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
@@ -64,12 +63,10 @@ def save(
         ) from error
 
 
-def _write_disa(
-    model: Disa, folder: Path, dtype: torch.dtype | None, source: Source | None
-) -> None:
+def _write_disa(model: Disa, folder: Path, source: Source | None) -> None:
     # Copies, because safetensors refuses tensors that share memory.
     tensors = {
-        name: value.detach().to("cpu", dtype, copy=True).contiguous()
+        name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in model.state_dict().items()
     }
     metadata = {"format": "pt"}
