@@ -1,8 +1,11 @@
-"""Train a small CLIP from scratch on picturebook's captions: `disa pretrain-clip`."""
+"""Train a small CLIP from scratch on picturebook's captions: `disa pretrain-clip`.
 
-import math
+The run folder, the loop and the optimizer are those of `disa.training`.
+"""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -11,25 +14,26 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from disa.config import ModelConfig
-from disa.errors import DisaError, memory_errors_as
+from disa.errors import memory_errors_as
 from disa.model.backbone import Backbone
 from disa.picturebook import NOUNS, SYNONYMS
 from disa.pretraining.byte_pairs import caption_ids, save_tokenizer, train_tokenizer
-from disa.pretraining.captioned_pictures import Pictures, render_pictures
+from disa.pretraining.captioned_pictures import render_pictures
 from disa.pretraining.contrastive import mosaic_loss, quarters, scene_loss
 from disa.pretraining.settings import RUNTIME_FIELDS, PretrainConfig
 from disa.running.devices import choose_device
 from disa.running.files import write_json, write_whole
 from disa.running.interruption import Interruption
-from disa.training.checkpoint import Checkpoint, restore_run, run_tensors, write_checkpoint
-from disa.training.engine import check_precision
-from disa.training.optimizer import optimizer, set_learning_rate
+from disa.running.processes import ALONE
+from disa.running.records import values
+from disa.training.engine import Engine
+from disa.training.loop import Run
+from disa.training.optimizer import optimizer, restore_run, run_tensors, set_learning_rate
 from disa.training.run_folder import RunFolder
 from disa.training.run_log import open_log
-from disa.training.settings import plain_data
 
 LARGEST_LOGIT_SCALE = 4.6052  # log 100, as in CLIP
-WORD_REPETITIONS = 50  # of each noun beside the captions
+NOUN_REPETITIONS = 50  # of each noun beside the captions
 
 
 def pretrain(
@@ -41,69 +45,49 @@ def pretrain(
     Steps depend on (seed, step) only, so an interrupted run ends as an uninterrupted one. Raises
     `DisaError` for a run with other settings in the folder, and for a loss that is not finite.
     """
-    where = choose_device(device)
-    check_precision(settings.precision, str(where))
-    with (
-        folder.held(),
-        memory_errors_as(f"{where}: out of memory; set mosaics, scenes or vision_width lower"),
-    ):
-        data = plain_data(settings)
+    engine = Engine(settings.schedule(), str(choose_device(device)), ALONE)
+    remedy = "set mosaics, scenes or vision_width lower"
+    with folder.held(), memory_errors_as(f"{engine.device}: out of memory; {remedy}"):
+        # Another run is refused before pictures are drawn, which takes minutes.
+        data = values(settings)
         identity = {"pretraining": {name: data[name] for name in data.keys() - RUNTIME_FIELDS}}
         checkpoint = folder.checkpoint_to_continue(identity, resume)
-        start = 0 if checkpoint is None else int(checkpoint.state["step"])
+        start = 0 if checkpoint is None else checkpoint.state["step"]
         folder.begin({"pretraining": data}, start)
 
-        training = ClipTraining(settings, where)
-        save_tokenizer(training.tokenizer, folder.clip, settings.context)
-        if checkpoint is not None:
-            restore_run(checkpoint.tensors, training.backbone, training.adam, {})
-        if not _run_steps(training, folder, identity, start):
-            return None
-        training.save_clip(folder.clip)
-        return folder.clip
+        training = ClipTraining(settings, engine)
+        run = Run(training, folder, identity)
+        run.restore(checkpoint)
+        with Interruption() as interruption, open_log(folder.log, settings.steps, start) as log:
+            if not run.do_steps(training.batches(start), log, interruption):
+                return None
+            training.save_clip(folder.clip)
+    return folder.clip
 
 
-def _run_steps(
-    training: "ClipTraining", folder: RunFolder, identity: dict[str, Any], start: int
-) -> bool:
-    """Do the steps from `start` on, and write checkpoints; False if interrupted."""
-    settings = training.settings
-    with Interruption() as interruption, open_log(folder.log, settings.steps, start) as log:
-        for step in range(start, settings.steps):
-            numbers = training.step(step)
-            if not math.isfinite(numbers["loss"]):
-                raise DisaError(
-                    f"step {step}: the loss is {numbers['loss']}; train with a lower lr into "
-                    "another --out"
-                )
-            log.step(step, numbers)
+class ClipBatch(NamedTuple):
+    """What one step learns from: scenes, or the cards of mosaics (four to a mosaic)."""
 
-            done = step + 1
-            is_last = done == settings.steps
-            if interruption.asked or is_last or done % settings.checkpoint_every == 0:
-                tensors = run_tensors(training.backbone, training.adam, {})
-                checkpoint = Checkpoint(tensors, {"step": done, **identity})
-                write_checkpoint(folder.checkpoints, checkpoint)
-            if interruption.asked and not is_last:
-                log.say(f"stopped after step {done}; run the same command again to continue")
-                return False
-    return True
+    pixels: Float[Tensor, "b 3 H W"]
+    ids: Int[Tensor, "b l"]  # of the captions
+    kept: Int[Tensor, " k"] | None  # the tokens that the network sees, ascending; None: all
+    shift: tuple[int, int] | None  # patches (down, right) that mosaics are rolled by; None: scenes
 
 
 class ClipTraining:
     """Pictures, tokenizer, network and optimizer of a run."""
 
-    def __init__(self, settings: PretrainConfig, device: torch.device) -> None:
+    def __init__(self, settings: PretrainConfig, engine: Engine) -> None:
         """Draw the pictures and build the network. Raises `DisaError` for too long captions."""
-        self.settings = settings
-        self.schedule = settings.schedule()
-        self.device = device
+        self.clip_settings = settings
+        self.settings = settings.schedule()
+        self.engine = engine
         self.cards = render_pictures("cards", settings.cards, settings.seed)
         self.scenes = render_pictures("scenes", settings.pool_scenes, settings.seed)
 
         # The nouns are added many times, so that the tokenizer splits none of them.
-        words = [word for noun in NOUNS for word in (noun, *SYNONYMS.get(noun, ()))]
-        texts = self.cards.captions + self.scenes.captions + words * WORD_REPETITIONS
+        nouns = [word for noun in NOUNS for word in (noun, *SYNONYMS.get(noun, ()))]
+        texts = self.cards.captions + self.scenes.captions + nouns * NOUN_REPETITIONS
         self.tokenizer: Tokenizer = train_tokenizer(texts, settings.vocabulary)
         context = settings.context
         self.card_ids = caption_ids(self.tokenizer, self.cards.captions, context)
@@ -119,44 +103,52 @@ class ClipTraining:
             backbone_guidance_blocks=(max(0, layers - 4), layers - 2),
             backbone_finetune="full",
         )
-        self.backbone = Backbone(config).to(device)
+        self.backbone = Backbone(config).to(engine.device)
         names = [name for name, _ in self.backbone.named_parameters()]
-        self.adam = optimizer(self.backbone, {"clip": names}, self.schedule)
+        self.adam = optimizer(self.backbone, {"clip": names}, self.settings)
 
-    def step(self, step: int) -> dict[str, float]:
-        """Do one optimizer step; return its loss and learning rate."""
-        settings = self.settings
-        rate = set_learning_rate(self.adam, step, self.schedule)
-        draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        is_scene = step % settings.scene_every == settings.scene_every - 1
+    def batches(self, start: int) -> Iterator[ClipBatch]:
+        """Yield the batches of all steps from `start` on."""
+        return (self._batch(step) for step in range(start, self.settings.steps))
 
-        # The order of these draws is part of the bundled model's numbers.
-        kept = self._draw_tokens(draw) if settings.drops_tokens(step) else None
-        pixels, ids = self._batch(is_scene, draw)
-        down, right = torch.randint(settings.grid, (2,), generator=draw).tolist()
-        if kept is not None and not is_scene:
-            # A quarter of the mosaic without a token would have no loss.
-            quarter_of_token = quarters(settings.grid, (down, right))
-            while len(quarter_of_token[kept].unique()) < 4:
-                kept = self._draw_tokens(draw)
+    def step(self, step: int, batch: ClipBatch) -> dict[str, float]:
+        """Do one optimizer step and return its loss and learning rate.
 
-        is_half = settings.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
-            if is_scene:
+        Raises `FloatingPointError` if the loss is not finite.
+        """
+        engine = self.engine
+        pixels, ids, kept, shift = batch
+        with engine.computing(self.backbone, last=True):
+            if shift is None:
                 loss = scene_loss(self.backbone, pixels, ids, kept)
             else:
-                sharpness = settings.local_sharpness
-                loss = mosaic_loss(self.backbone, pixels, ids, (down, right), kept, sharpness)
+                sharpness = self.clip_settings.local_sharpness
+                loss = mosaic_loss(self.backbone, pixels, ids, shift, kept, sharpness)
+        if not loss.isfinite():
+            raise FloatingPointError(f"loss {loss.item()}")
+
         self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), settings.clip_norm)
+        engine.backward(loss)
+        engine.clip(list(self.backbone.parameters()), self.adam, self.settings.clip_norm)
+
+        # From here on the weights change.
+        rate = set_learning_rate(self.adam, step, self.settings)
         self.adam.step()
         with torch.no_grad():
             self.backbone.clip.logit_scale.clamp_(max=LARGEST_LOGIT_SCALE)
         return {"loss": loss.item(), "lr": rate}
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that a step changes, by name."""
+        return run_tensors(self.backbone, self.adam, {})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned. Raises `DisaError` if they do not fit."""
+        restore_run(tensors, self.backbone, self.adam, {})
+
     def save_clip(self, folder: Path) -> None:
         """Write CLIP as transformers reads it. Raises `DisaError` if the disk refuses."""
+        save_tokenizer(self.tokenizer, folder, self.clip_settings.context)
         state = self.backbone.clip.state_dict()
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         weights = save(tensors, {"format": "pt"})
@@ -164,24 +156,36 @@ class ClipTraining:
         about = {"architectures": ["CLIPModel"], "model_type": "clip"}
         write_json(folder / "config.json", about | self.clip_config)
 
-    def _batch(
-        self, is_scene: bool, draw: torch.Generator
-    ) -> tuple[Float[Tensor, "b 3 H W"], Int[Tensor, "b l"]]:
-        """Return random pictures, varied in colour, and their captions."""
-        settings = self.settings
-        pictures: Pictures = self.scenes if is_scene else self.cards
+    def _batch(self, step: int) -> ClipBatch:
+        """Draw random pictures, varied in colour, and the tokens that the network sees."""
+        settings = self.clip_settings
+        draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        is_scene = step % settings.scene_every == settings.scene_every - 1
+        pictures = self.scenes if is_scene else self.cards
         all_ids = self.scene_ids if is_scene else self.card_ids
         count = settings.scenes if is_scene else 4 * settings.mosaics
+
+        # The order of these draws is part of the bundled model's numbers.
+        kept = self._draw_tokens(draw) if settings.drops_tokens(step) else None
         chosen = torch.randint(len(pictures.captions), (count,), generator=draw)
-        pixels = augment(pictures.pixels[chosen], draw).to(self.device)
-        ids = all_ids[chosen].to(self.device)
+        pixels = augment(pictures.pixels[chosen], draw).to(self.engine.device)
+        ids = all_ids[chosen].to(self.engine.device)
         # The padding behind the longest caption is cut off.
-        return pixels, ids[:, : int((ids != 0).sum(1).max()) + 1]
+        ids = ids[:, : int((ids != 0).sum(1).max()) + 1]
+        if is_scene:
+            return ClipBatch(pixels, ids, kept, shift=None)
+
+        down, right = torch.randint(settings.grid, (2,), generator=draw).tolist()
+        if kept is not None:
+            # A quarter of the mosaic without a token would have no loss.
+            quarter_of_token = quarters(settings.grid, (down, right))
+            while len(quarter_of_token[kept].unique()) < 4:
+                kept = self._draw_tokens(draw)
+        return ClipBatch(pixels, ids, kept, (down, right))
 
     def _draw_tokens(self, draw: torch.Generator) -> Int[Tensor, " k"]:
-        """Return the indices of the tokens that a step sees, ascending."""
-        order = torch.randperm(self.settings.grid**2, generator=draw)
-        return order[: self.settings.kept_tokens].sort().values
+        order = torch.randperm(self.clip_settings.grid**2, generator=draw)
+        return order[: self.clip_settings.kept_tokens].sort().values
 
 
 def augment(pixels: UInt8[Tensor, "b 3 H W"], draw: torch.Generator) -> Float[Tensor, "b 3 H W"]:

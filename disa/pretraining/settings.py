@@ -129,13 +129,16 @@ class PretrainConfig:
         return self.keep_tokens < 1 and step < self.all_tokens_from * self.steps
 
     def schedule(self) -> TrainConfig:
-        """Return what the optimizer needs to know."""
+        """Return what the optimizer and the loop of training need to know."""
         return TrainConfig(
             steps=self.steps,
             warmup=self.warmup,
             lr=self.lr,
             weight_decay=self.weight_decay,
             clip_lr_scale=1.0,  # there is no head that would be faster
+            clip_norm=self.clip_norm,
+            precision=self.precision,
+            checkpoint_every=self.checkpoint_every,
         )
 
     def clip_config(self, vocabulary: int) -> dict[str, Any]:

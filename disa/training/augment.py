@@ -1,18 +1,21 @@
-"""The baseline's augmentation [B]: resize, crop, change colours.
+"""Crops of a data set's images as training samples: the baseline's augmentation [B].
 
 Pictures are uint8 (H, W, 3), label maps (H, W). Whatever is random comes from a numpy generator
 that belongs to the sample (decision D80).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from disa.config import IGNORED
+from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.data.masks import Labels
+from disa.training.settings import TrainConfig
 
 # Largest changes of colour [B].
 BRIGHTNESS = 32  # grey levels
@@ -21,6 +24,39 @@ SATURATION = 0.5  # share
 HUE = 36  # degrees
 
 Target = NDArray[np.int64]  # (H, W), a label's index or `IGNORED`
+Sample = tuple[Pixels, Target]  # (size, size, 3) and (size, size)
+
+
+class CroppedImages:
+    """Crops of a data set's images, augmented as in the baseline [B]; each epoch has its own order.
+
+    A sample has its own stream of random numbers (decision D80), so that neither the number of
+    processes nor a resumed run changes it.
+    """
+
+    def __init__(self, dataset: Dataset, settings: TrainConfig, size: int) -> None:
+        """Make crops of `size` pixels a side."""
+        self.dataset = dataset
+        self.settings = settings
+        self.size = size
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one sample. Raises `DisaError` for an image that cannot be read."""
+        settings = self.settings
+        # Every epoch shows each image once, in its own order.
+        count = len(self.dataset.ids)
+        position = int(_epoch_order(settings.seed, index // count, count)[index % count])
+        image = self.dataset.image(position)
+        labels = self.dataset.labels(position)
+
+        # The order of these draws is part of every recipe's numbers.
+        draw = np.random.default_rng((settings.seed, index))
+        short_side = round(self.size * (1 + draw.uniform(0, settings.scale_jitter)))
+        scaled = scaled_to(image, labels, self.dataset.ignored, short_side)
+        image, target = crop(scaled, self.size, draw)
+        if settings.colour_jitter:
+            image = jitter_colours(image, draw)
+        return mirrored(image, target, settings.flip, draw)
 
 
 @dataclass(frozen=True)
@@ -122,3 +158,15 @@ def _bytes(values: NDArray[np.float32]) -> Pixels:
 def _centres(first: int, end: int, old: int, new: int) -> NDArray[np.int64]:
     """Return the index among `old` pixels below the centres of pixels first..end of `new`."""
     return (2 * np.arange(first, end) + 1) * old // (2 * new)
+
+
+def mirrored(image: Pixels, target: Target, flip: bool, draw: np.random.Generator) -> Sample:
+    """Return both as they are or, if `flip` allows it, mirrored in half of the cases."""
+    if flip and draw.random() < 0.5:
+        return image[:, ::-1], target[:, ::-1]
+    return image, target
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch, count)).permutation(count)

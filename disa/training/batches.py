@@ -1,27 +1,34 @@
-"""Batches of training samples, prepared ahead of the steps by other processes."""
+"""Batches of training samples, prepared ahead by other processes, and the labels of a step."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from disa.config import IGNORED
 from disa.data.images import Pixels
 from disa.data.parallel import process_pool
 from disa.running.processes import ALONE, Processes
 from disa.training.augment import Target
-from disa.training.samples import Samples, share, stacked, stacked_shared
 from disa.training.settings import TrainConfig
-
-Batch = tuple[UInt8[Tensor, "b 3 H W"], Int[Tensor, "b H W"]]
+from disa.training.training_data import Samples, share, stacked, stacked_shared
 
 BATCHES_AHEAD = 4  # per process that prepares them
 REMEDY = "run the same command again to continue; with --workers 0 no such processes are needed"
+
+
+class Batch(NamedTuple):
+    """Pictures and, for every pixel, a label's index or `IGNORED`."""
+
+    pixels: UInt8[Tensor, "b 3 H W"]
+    target: Int[Tensor, "b H W"]
 
 
 @contextmanager
@@ -61,4 +68,36 @@ def _made_ahead(pool: ProcessPoolExecutor, shares: Iterable[range], count: int) 
 
 def _tensors(pixels: Pixels, target: Target) -> Batch:
     # Mirrored arrays have negative strides, which torch cannot take.
-    return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(target)
+    return Batch(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(target))
+
+
+def choose_labels(
+    present: Bool[Tensor, " t"], most: int, step: int, seed: int
+) -> Int[Tensor, " m"]:
+    """Return the indices of a step's labels, ascending: all present ones, then random absent ones.
+
+    There are `most` of them, more where more are present, and all `t` if `most` is 0: to train all
+    labels of a large vocabulary at once takes too much memory.
+    """
+    if most == 0 or most >= len(present):
+        return torch.arange(len(present))
+    present = present.cpu()
+    shown = present.nonzero().flatten()
+    absent = (~present).nonzero().flatten()
+
+    # The draw depends on seed and step alone, so that a resumed run draws the same.
+    entropy = np.random.SeedSequence((seed, step)).generate_state(1)[0]
+    draw = torch.Generator().manual_seed(int(entropy))
+    order = torch.randperm(len(absent), generator=draw)
+    added = absent[order[: max(0, most - len(shown))]]
+    return torch.cat([shown, added]).sort().values
+
+
+def relabel(target: Int[Tensor, "b H W"], chosen: Int[Tensor, " m"]) -> Int[Tensor, "b H W"]:
+    """Return the target with indices into `chosen`, which ascends.
+
+    Pixels of labels that are not chosen become `IGNORED`.
+    """
+    chosen = chosen.to(target.device)
+    places = torch.searchsorted(chosen, target).clamp(max=len(chosen) - 1)
+    return torch.where(chosen[places] == target, places, IGNORED)

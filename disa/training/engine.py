@@ -1,6 +1,6 @@
 """Where and how a step is computed: device, precision, and the processes that share a batch.
 
-The engine knows nothing of segmentation. One process is the same code with sums over one.
+The engine knows nothing of segmentation. A single process runs the same code as several.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from disa.running.processes import Processes, join
 from disa.running.terminal import warn
 from disa.training.settings import TrainConfig
 
-MOST_SKIPPED = 20  # fp16 steps in a row without a finite gradient, each at half the scale before
+MOST_SKIPPED = 20  # fp16 steps in a row without a finite gradient; each halves the scale
 
 # Names of `torch.cpu.get_capabilities` on x86 and ARM.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
@@ -38,8 +38,7 @@ class Engine:
         self.device = torch.device(device)
         self.dtype = DTYPES[settings.precision]
 
-        # RMSNorm of 16-bit values by 32-bit weights takes torch's slower path and says so, which
-        # nobody can change.
+        # torch warns that RMSNorm of 16-bit values by 32-bit weights is slow. Users cannot help it.
         warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
 
         # fp16 has a small range: losses are multiplied by a scale that follows the gradients.
@@ -55,7 +54,7 @@ class Engine:
     def prepare(self, module: nn.Module, unused: bool = False) -> nn.Module:
         """Return the module as the processes share it: a copy each, whose gradients are averaged.
 
-        `unused`: some weights may have no part in a step, which the copies must look out for.
+        `unused` says that some weights may have no gradient, for which the copies must not wait.
         """
         if self.processes.count == 1:
             return module
@@ -70,8 +69,8 @@ class Engine:
     def computing(self, module: nn.Module, last: bool) -> Iterator[None]:
         """Compute in the run's precision.
 
-        For all parts of a batch but the last, gradients are only added up here; with the last part
-        the processes exchange them.
+        The processes exchange gradients once a batch, with its `last` part; before it, each of
+        them only adds up its own.
         """
         is_half = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=is_half):
@@ -100,12 +99,13 @@ class Engine:
     def update(self, adam: Optimizer, norm: float) -> None:
         """Do the optimizer's step.
 
-        fp16 leaves out a step whose gradients overflow, and lowers its scale. Raises
+        In fp16, a step whose gradients overflow is left out, and the scale falls. Raises
         `FloatingPointError` if no scale makes them finite.
         """
         if self.scaler is None:
             adam.step()
             return
+        # Only a lower scale tells that the step was left out.
         before = self.scaler.get_scale()
         self.scaler.step(adam)
         self.scaler.update()
@@ -115,10 +115,6 @@ class Engine:
             raise FloatingPointError(
                 f"norm {norm} in {self.skipped} steps of fp16, at ever smaller scales"
             )
-
-    def summed(self, value: Tensor) -> Tensor:
-        """Return the sum over all processes."""
-        return self.processes.summed(value)
 
     def any(self, value: bool) -> bool:
         """Whether `value` is true in any process."""
@@ -165,10 +161,10 @@ def refuse(settings: TrainConfig, device: str, processes: int) -> None:
             f"micro_batch={settings.micro_batch}: a process has {share} of the {settings.batch} "
             "images of a step, which must be a multiple of it"
         )
-    check_precision(settings.precision, device)
+    _check_precision(settings.precision, device)
 
 
-def check_precision(precision: str, device: str) -> None:
+def _check_precision(precision: str, device: str) -> None:
     """Raise `DisaError` for 16 bit that the device cannot compute, and warn of emulated bf16."""
     if precision == "fp16" and device == "cpu":
         raise DisaError("precision=fp16: a CPU cannot train in it; use precision=fp32")

@@ -10,13 +10,12 @@ from tokenizers import Tokenizer
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
 from disa.running.files import file_sha256, replace_file
 from disa.running.provenance import weights_sha256
 from disa.weights.clip_files import read_clip_config
 from disa.weights.load import disa_on_clip
-from disa.weights.model_folder import load_disa, load_tokenizer, read_config
+from disa.weights.model_folder import load_disa, read_config
 from disa.weights.names import CLIP_TOKENIZER, WEIGHTS, tokenizer_of
 
 RANDOM = Path("random")  # in place of a CLIP: a dry run of a recipe whose weights are not at hand
@@ -73,13 +72,6 @@ class InitialWeights:
         assert source is not None
         weights = str(RANDOM) if source == RANDOM else weights_sha256(source)
         return {"weights": weights, "tokenizer": file_sha256(tokenizer_file)}
-
-
-def text_encoder(model: Disa, tokenizer_file: Path) -> TextEncoder:
-    """Return the encoder of labels. Raises `DisaError` for a tokenizer that is not the model's."""
-    text = model.backbone.clip.config.text_config
-    tokenizer = load_tokenizer(tokenizer_file, text.eos_token_id, text.vocab_size)
-    return TextEncoder(model, tokenizer)
 
 
 def tokenizer_for(config: ModelConfig) -> Path:

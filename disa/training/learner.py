@@ -1,28 +1,28 @@
 """The moving parts of a run, and what one optimizer step does with them."""
 
 import math
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from disa.config import IGNORED, ModelConfig
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa, Prediction
 from disa.model.losses import loss_counts, segmentation_loss
 from disa.running.terminal import warn
-from disa.training.activation_checkpointing import checkpoint_activations
-from disa.training.batches import Batch
-from disa.training.checkpoint import Checkpoint, restore_run, run_tensors
+from disa.training.batches import Batch, choose_labels, relabel
 from disa.training.engine import Engine
-from disa.training.initial_weights import InitialWeights, copy_tokenizer, text_encoder
-from disa.training.optimizer import optimizer, set_learning_rate
-from disa.training.settings import RUNTIME_FIELDS, TrainConfig, plain_data
-from disa.training.step_labels import Prompts, choose_labels, relabel
+from disa.training.initial_weights import InitialWeights, copy_tokenizer
+from disa.training.optimizer import optimizer, restore_run, run_tensors, set_learning_rate
+from disa.training.settings import TrainConfig
 from disa.training.training_data import TrainingData
-from disa.weights.model_folder import save
+from disa.weights.model_folder import load_tokenizer, save
 
 
 class BothTowers(nn.Module):
@@ -45,6 +45,37 @@ class BothTowers(nn.Module):
         return self.model(pixels, embeddings)
 
 
+class Prompts:
+    """Token ids of every label in every prompt; embeddings where the text tower stands still."""
+
+    def __init__(self, model: Disa, encoder: TextEncoder, labels: tuple[str, ...]) -> None:
+        ids = encoder.tokenize(labels, model.config.backbone_templates)  # t, p, l
+
+        # The text tower is causal: the padding behind the longest text changes nothing.
+        longest = int(ids.flatten(0, 1).any(0).nonzero().max()) + 1
+        device = next(model.parameters()).device
+        self.ids = ids[..., :longest].to(device)
+        self.embeddings: Float[Tensor, "t p d"] | None = None
+        if not _text_trains(model):
+            with torch.no_grad():
+                embeddings = model.encode_text(self.ids.flatten(0, 1))
+            self.embeddings = embeddings.unflatten(0, self.ids.shape[:2])
+
+    def of(
+        self, chosen: Int[Tensor, " m"]
+    ) -> tuple[Float[Tensor, "m p d"] | None, Int[Tensor, "m p l"] | None]:
+        """Return the chosen labels' embeddings or their token ids; the other one is None."""
+        chosen = chosen.to(self.ids.device)
+        if self.embeddings is None:
+            return None, self.ids[chosen]
+        return self.embeddings[chosen], None
+
+
+def _text_trains(model: Disa) -> bool:
+    trained = model.parameter_groups()["clip"]
+    return any(name.startswith("backbone.clip.text") for name in trained)
+
+
 class Learner:
     """Network, optimizer, averaged weights and prompts of a run."""
 
@@ -61,7 +92,6 @@ class Learner:
         Raises `DisaError` for weights that cannot be read or do not fit the settings.
         """
         self.settings = settings
-        self.weights = weights
         self.engine = engine
         self.data = data
 
@@ -69,7 +99,9 @@ class Learner:
         self.tokenizer_file = weights.tokenizer_file(config)
         self.model = weights.build(config)
         self.config = self.model.config  # with the shape of the CLIP that was given
-        self.encoder = text_encoder(self.model, self.tokenizer_file)
+        text = self.model.backbone.clip.config.text_config
+        tokenizer = load_tokenizer(self.tokenizer_file, text.eos_token_id, text.vocab_size)
+        self.encoder = TextEncoder(self.model, tokenizer)
         self.model.to(engine.device).train()
         if self.model.things is not None and data.things is None:
             # Without a gradient they must not train, or other processes would wait for one.
@@ -135,13 +167,13 @@ class Learner:
         pixels_per_label = torch.bincount(
             target[target != IGNORED].flatten(), minlength=len(self.data.labels)
         )
-        present = engine.summed(pixels_per_label) > 0
+        present = engine.processes.summed(pixels_per_label) > 0
         chosen = choose_labels(present, settings.categories, step, settings.seed)
         target = relabel(target, chosen)
         is_thing = None
         if self.data.things is not None:
             is_thing = torch.tensor(self.data.things)[chosen].to(engine.device)
-        counts = engine.summed(loss_counts(target, self.config))
+        counts = engine.processes.summed(loss_counts(target, self.config))
         embeddings, ids = self.prompts.of(chosen)
 
         # Each part adds its share of the gradient; the counts above make the shares add up to the
@@ -161,28 +193,16 @@ class Learner:
             for name, loss in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
 
-        batch_losses = engine.summed(torch.stack(list(sums.values())))
+        batch_losses = engine.processes.summed(torch.stack(list(sums.values())))
         return dict(zip(sums, batch_losses.tolist(), strict=True))
 
-    def identity(self) -> dict[str, Any]:
-        """Return what makes this run what it is: a resumed run may change none of it."""
-        settings = plain_data(self.settings)
-        return {
-            "model": plain_data(self.config),
-            "training": {name: settings[name] for name in settings.keys() - RUNTIME_FIELDS},
-            "data": self.data.facts(),
-            "start": self.weights.facts(self.tokenizer_file),
-        }
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that a step changes, by name."""
+        return run_tensors(self.model, self.adam, self.averages)
 
-    def checkpoint(self, identity: dict[str, Any], step: int, seconds: float) -> Checkpoint:
-        """Return all that is needed to continue after `step` steps."""
-        state = {"step": step, "seconds": seconds, "scale": self.engine.scale, **identity}
-        return Checkpoint(run_tensors(self.model, self.adam, self.averages), state)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to a checkpoint of this run. Raises `DisaError` if its tensors do not fit."""
-        restore_run(checkpoint.tensors, self.model, self.adam, self.averages)
-        self.engine.scale = checkpoint.state["scale"]
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned. Raises `DisaError` if they do not fit."""
+        restore_run(tensors, self.model, self.adam, self.averages)
 
     def finished(self) -> tuple[Disa, TextEncoder]:
         """Return a copy of the model in evaluation mode, with averaged weights if there are any."""
@@ -200,3 +220,31 @@ class Learner:
         """Write a model's folder. Raises `DisaError` if the disk refuses."""
         save(model, folder)
         copy_tokenizer(self.tokenizer_file, folder)
+
+
+def checkpoint_activations(model: Disa) -> None:
+    """Let every block of the network keep its inputs only; gradients stay the same.
+
+    Wrapped are CLIP's image blocks, its text tower as a whole, both halves of the SDM, each level
+    of the refinement, and the decoder.
+    """
+    backbone = model.backbone
+    _wrap(backbone, "run_block")
+    _wrap(backbone, "encode_text")
+    parts: list[nn.Module | None] = [model.saliency, model.disentangle, model.decode]
+    for part in (*parts, *model.refine.levels):
+        if part is not None:
+            _wrap(part, "forward")
+
+
+def _wrap(owner: nn.Module, name: str) -> None:
+    """Replace a method of one module by its checkpointed form."""
+    method: Callable[..., Any] = getattr(owner, name)
+
+    @wraps(method)
+    def checkpointed(*arguments: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return method(*arguments)
+        return checkpoint(method, *arguments, use_reentrant=False)
+
+    setattr(owner, name, checkpointed)

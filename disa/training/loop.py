@@ -1,26 +1,26 @@
-"""The training loop of segmentation: from CLIP's weights and data to a model folder."""
+"""The loop of training: steps, checkpoints and evaluations, through interruptions."""
 
-import time
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from disa.config import ModelConfig
 from disa.errors import DisaError, memory_errors_as
-from disa.model.count import parameters
 from disa.running.interruption import Interruption
-from disa.training.batches import Batch, training_batches
-from disa.training.checkpoint import write_checkpoint
+from disa.running.records import values
+from disa.training.batches import training_batches
 from disa.training.engine import Engine, open_engine
 from disa.training.initial_weights import InitialWeights
 from disa.training.learner import Learner
-from disa.training.run_folder import RunFolder
+from disa.training.run_folder import Checkpoint, RunFolder, write_checkpoint
 from disa.training.run_log import RunLog, open_log
-from disa.training.settings import TrainConfig, plain_data
+from disa.training.settings import RUNTIME_FIELDS, TrainConfig
 from disa.training.training_data import TrainingData
 from disa.training.validation import Evaluation
 
@@ -54,158 +54,194 @@ def train(
     ):
         # In a function of its own, so that the copies of the network are gone before the processes
         # part: freed afterwards, they may wait for each other forever.
-        return _train(Learner(config, settings, weights, engine, data), folder, resume)
+        return _train(config, settings, weights, data, folder, resume, engine)
 
 
-def _train(learner: Learner, folder: RunFolder, resume: bool) -> Path | None:
-    training = _Training(learner, folder)
-    with folder.held() if learner.engine.writes else nullcontext():
-        return training.run(resume)
-
-
-class _Training:
-    """One run in one process."""
-
-    def __init__(self, learner: Learner, folder: RunFolder) -> None:
-        self.learner = learner
-        self.folder = folder
-        self.engine: Engine = learner.engine
-        self.settings = learner.settings
-        self.data = learner.data
-        size = learner.config.backbone_image_size
-        self.samples = self.data.samples(self.settings, size)
-        self.evaluation = Evaluation(self.data, self.settings, size, self.engine, folder.evaluation)
-        self.identity: dict[str, Any] = {}
-        self.start = 0
-        self.seconds = 0.0  # of training before this start
-
-    def run(self, resume: bool) -> Path | None:
-        """Do what is left of the run."""
-        engine = self.engine
-        settings = self.settings
-        self._begin(resume)
-        log_file = self.folder.log if engine.writes else None
+def _train(
+    config: ModelConfig,
+    settings: TrainConfig,
+    weights: InitialWeights,
+    data: TrainingData,
+    folder: RunFolder,
+    resume: bool,
+    engine: Engine,
+) -> Path | None:
+    learner = Learner(config, settings, weights, engine, data)
+    samples = data.samples(settings, learner.config.backbone_image_size)
+    evaluation = Evaluation(learner, folder)
+    with folder.held() if engine.writes else nullcontext():
+        # Only the first process reads the data's content, which may take a while.
+        identity = _identity(learner, weights) if engine.writes else {}
+        run = _begin(Run(learner, folder, identity, evaluation), data, resume)
+        log_file = folder.log if engine.writes else None
         with (
             Interruption() as interruption,
-            open_log(log_file, settings.steps, self.start, settings.log_every) as log,
-            training_batches(self.samples, settings, self.start, engine.processes) as batches,
+            open_log(log_file, settings.steps, run.start, settings.log_every) as log,
+            training_batches(samples, settings, run.start, engine.processes) as batches,
         ):
-            self._announce(log)
-            self.begun = time.monotonic()
-            # A run may have been interrupted in the evaluation after its last step.
-            if self.start and not self._evaluate(self.start, log, interruption):
+            _announce(learner, run, log)
+            if not run.do_steps(batches, log, interruption):
                 return None
-
-            for step, batch in enumerate(batches, self.start):
-                try:
-                    numbers = self.learner.step(step, batch)
-                except FloatingPointError as error:
-                    raise self._keep_failure(step, batch, error) from None
-                log.step(step, numbers)
-
-                # Processes leave together: a signal may have reached only one of them.
-                done = step + 1
-                leaves = engine.any(interruption.asked)
-                is_last = done == settings.steps
-                is_due = done % settings.checkpoint_every == 0
-                if leaves or is_last or is_due or self._evaluation_is_due(done):
-                    self._save(done)
-                if leaves and not is_last:
-                    log.say(f"stopped after step {done}; run the same command again to continue")
-                    return None
-                if not self._evaluate(done, log, interruption):
-                    return None
-
-            model, _ = self.learner.finished()
+            model, _ = learner.finished()
             if engine.writes:
-                self.learner.export(self.folder.model, model)
+                learner.export(folder.model, model)
             engine.wait()
-        return self.folder.model
+    return folder.model
 
-    def _begin(self, resume: bool) -> None:
-        """Go back to the last checkpoint, if there is one, and describe this start."""
-        path = self.folder.last_checkpoint()
-        names = self.engine.processes.gathered(path.name if path else "")
-        if len(set(names)) > 1:
-            raise DisaError(
-                f"{self.folder.path}: is not the same folder for all processes; choose an --out "
-                "that all of them see"
-            )
-        # Only the first process reads the data's content, which may take a while.
-        if self.engine.writes:
-            self.identity = self.learner.identity()
-        checkpoint = self.folder.checkpoint_to_continue(self.identity, resume)
-        if checkpoint is not None:
-            self.learner.restore(checkpoint)
-            self.start = checkpoint.state["step"]
-            self.seconds = checkpoint.state["seconds"]
-        # Masks were checked at the first start, and are known to be unchanged.
-        if self.engine.writes:
-            if not self.start:
-                self.data.check(self.settings.evaluate_images)
-            facts = self.identity | {"training": plain_data(self.settings)}
-            self.folder.begin(facts, self.start, self.engine.processes.count)
-        self.engine.wait()  # no process trains on what another one may refuse
 
-    def _announce(self, log: RunLog) -> None:
-        """Say what is trained and, if nothing is measured on the way, why."""
-        learner = self.learner
-        labels = len(self.data.labels)
-        per_step = min(self.settings.categories or labels, labels)
-        trained = sum(parameter.numel() for parameter in learner.trained.values())
-        total = parameters(learner.model)["total"]
-        log.say(
-            f"{self.data.name}: {per_step} of {labels} labels a step; {total / 1e6:.1f} M "
-            f"parameters, {trained / 1e6:.1f} M of them train"
+def _identity(learner: Learner, weights: InitialWeights) -> dict[str, Any]:
+    """Return what makes a run what it is: a resumed run may change none of it."""
+    settings = values(learner.settings)
+    return {
+        "model": values(learner.config),
+        "training": {name: settings[name] for name in settings.keys() - RUNTIME_FIELDS},
+        "data": learner.data.facts(),
+        "start": weights.facts(learner.tokenizer_file),
+    }
+
+
+def _begin(run: "Run", data: TrainingData, resume: bool) -> "Run":
+    """Go back to the last checkpoint, if there is one, and describe this start."""
+    engine = run.engine
+    folder = run.folder
+    path = folder.last_checkpoint()
+    names = engine.processes.gathered(path.name if path else "")
+    if len(set(names)) > 1:
+        raise DisaError(
+            f"{folder.path}: is not the same folder for all processes; choose an --out that all of "
+            "them see"
         )
-        if self.start == self.settings.steps:
-            log.say(f"all {self.start} steps were done before: there is nothing left to train")
-        if self.evaluation.reason and self.settings.evaluate_images:
-            log.say(f"not measured on the way: {self.evaluation.reason}")
+    run.restore(folder.checkpoint_to_continue(run.identity, resume))
+    if engine.writes:
+        # Masks were checked at the first start, and are known to be unchanged.
+        if run.start == 0:
+            data.check(run.settings.evaluate_images)
+        facts = {**run.identity, "training": values(run.settings)}
+        folder.begin(facts, run.start, engine.processes.count)
+    engine.wait()  # no process trains on what another one may refuse
+    return run
+
+
+def _announce(learner: Learner, run: "Run", log: RunLog) -> None:
+    """Say what is trained and, if nothing is measured on the way, why."""
+    settings = learner.settings
+    data = learner.data
+    labels = len(data.labels)
+    per_step = min(settings.categories or labels, labels)
+    trained = sum(parameter.numel() for parameter in learner.trained.values())
+    total = sum(parameter.numel() for parameter in learner.model.parameters())
+    log.say(
+        f"{data.name}: {per_step} of {labels} labels a step; {total / 1e6:.1f} M parameters, "
+        f"{trained / 1e6:.1f} M of them train"
+    )
+    if run.start == settings.steps:
+        log.say(f"all {run.start} steps were done before: there is nothing left to train")
+    if run.evaluation and run.evaluation.reason and settings.evaluate_images:
+        log.say(f"not measured on the way: {run.evaluation.reason}")
+
+
+@runtime_checkable
+class Trainee(Protocol):
+    """What a run trains: a network with its optimizer, on one process's share of each batch."""
+
+    engine: Engine
+    settings: TrainConfig
+
+    def step(self, step: int, batch: Any) -> dict[str, float]:
+        """Do one step and return numbers with at least `loss`, all of them finite.
+
+        Raises `FloatingPointError` for others; the weights are then still those from before.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that a step changes, by name."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned. Raises `DisaError` if they do not fit."""
+        ...
+
+
+class Run:
+    """The steps of a run in one process, with their checkpoints and evaluations."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        folder: RunFolder,
+        identity: Mapping[str, Any],
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        """Prepare a run from the first step on; its checkpoints say its `identity`."""
+        self.trainee = trainee
+        self.engine = trainee.engine
+        self.settings = trainee.settings
+        self.folder = folder
+        self.identity = identity
+        self.evaluation = evaluation
+        self.start = 0
+
+    def restore(self, checkpoint: Checkpoint | None) -> None:
+        """Go back to a checkpoint, if there is one. Raises `DisaError` if it does not fit."""
+        if checkpoint is not None:
+            self.trainee.restore(checkpoint.tensors)
+            self.engine.scale = checkpoint.state.get("scale")
+            self.start = checkpoint.state["step"]
+
+    def do_steps(self, batches: Iterable[Any], log: RunLog, interruption: Interruption) -> bool:
+        """Do the steps that are left, on a named tuple each; False after an interruption.
+
+        Raises `DisaError` for a full disk, and for a loss that is not finite.
+        """
+        # A run may have been interrupted in the evaluation after its last step.
+        if self.start and not self._evaluate(self.start, log, interruption):
+            return False
+
+        for step, batch in enumerate(batches, self.start):
+            try:
+                numbers = self.trainee.step(step, batch)
+            except FloatingPointError as error:
+                raise self._keep_failure(step, batch, error) from None
+            log.step(step, numbers)
+
+            # Processes leave together: a signal may have reached only one of them.
+            done = step + 1
+            leaves = self.engine.any(interruption.asked)
+            is_last = done == self.settings.steps
+            is_due = done % self.settings.checkpoint_every == 0
+            is_measured = self.evaluation is not None and self.evaluation.is_due(done)
+            if leaves or is_last or is_due or is_measured:
+                self._save(done)
+            if leaves and not is_last:
+                log.say(f"stopped after step {done}; run the same command again to continue")
+                return False
+            if not self._evaluate(done, log, interruption):
+                return False
+        return True
 
     def _save(self, done: int) -> None:
-        seconds = self.seconds + time.monotonic() - self.begun
         if self.engine.writes:
-            checkpoint = self.learner.checkpoint(self.identity, done, seconds)
+            state = {"step": done, "scale": self.engine.scale, **self.identity}
+            checkpoint = Checkpoint(self.trainee.tensors(), state)
             write_checkpoint(self.folder.checkpoints, checkpoint, self.settings.checkpoints)
         self.engine.wait()
 
-    def _evaluation_is_due(self, done: int) -> bool:
-        if self.evaluation.reason:
-            return False
-        every = self.settings.evaluate_every
-        return done == self.settings.steps or (every > 0 and done % every == 0)
-
     def _evaluate(self, done: int, log: RunLog, interruption: Interruption) -> bool:
-        """Measure, if it is due and not done yet, and keep the best model; False if interrupted."""
-        images = self.evaluation.images
-        if not self._evaluation_is_due(done) or self.folder.is_evaluated(done, images):
+        """Measure, if it is due and not done yet; False if interrupted."""
+        if self.evaluation is None or not self.evaluation.is_due(done):
             return True
-        model, encoder = self.learner.finished()
-        measured = self.evaluation(done, model, encoder, lambda: interruption.asked)
-        if measured is None:
-            log.say(
-                f"stopped in the evaluation after step {done}; run the same command again to "
-                "continue"
-            )
-            return False
-        log.say(f"step {done}: {measured.line}")
-        if self.engine.writes and self.folder.is_best(measured.miou, images):
-            self.learner.export(self.folder.best, model)
-            self.folder.keep_best(done, measured.miou, images)
-            log.say(f"step {done}: the best so far; it is in {self.folder.best}")
-        # The last thing to write: with it, a resumed run takes the evaluation for done.
-        log.write({"step": done - 1, "evaluation": measured.record})
-        self.engine.wait()
-        return True
+        return self.evaluation(done, log, interruption)
 
-    def _keep_failure(self, step: int, batch: Batch, error: FloatingPointError) -> DisaError:
+    def _keep_failure(self, step: int, batch: Any, error: FloatingPointError) -> DisaError:
+        """Save the batch of a failed step, and return the error that names its file."""
         name = f"failed-step-{step:08d}-process-{self.engine.processes.rank}.safetensors"
         path = self.folder.path / name
-        pixels, target = batch
         outcome = f"its batch is in {path}"
+        parts = batch._asdict().items()
+        tensors = {name: part.contiguous() for name, part in parts if isinstance(part, Tensor)}
         try:
-            save_file({"pixels": pixels, "target": target}, path)
+            save_file(tensors, path)
         except (OSError, SafetensorError) as refusal:
             outcome = f"its batch could not be saved ({refusal})"
         return DisaError(

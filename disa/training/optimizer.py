@@ -1,11 +1,13 @@
-"""AdamW over explicitly named parameters, and the learning rate as a function of the step."""
+"""AdamW over named parameters, its learning rate, and all tensors that a step changes."""
 
 import math
 from collections.abc import Mapping, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from disa.errors import DisaError
 from disa.training.settings import TrainConfig
 
 
@@ -54,3 +56,65 @@ def set_learning_rate(adam: Optimizer, step: int, settings: TrainConfig) -> floa
     for group in adam.param_groups:
         group["lr"] = rate * group["scale"]
     return rate
+
+
+def run_tensors(
+    model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return everything that a step changes, by name; the tensors themselves, not copies.
+
+    That is weights, their averages, AdamW's moments, and the states of torch's random generators.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in averages.items()}
+    for name, parameter in _optimized(adam).items():
+        tensors |= {f"adam.{key}.{name}": value for key, value in adam.state[parameter].items()}
+    tensors["rng.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def restore_run(
+    tensors: Mapping[str, Tensor], model: nn.Module, adam: Optimizer, averages: Mapping[str, Tensor]
+) -> None:
+    """Put back in place what `run_tensors` returned.
+
+    Raises `DisaError`, naming the first tensor that differs, for those of another architecture.
+    """
+    # A checkpoint of other shapes is refused before anything is overwritten.
+    own = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    others = {name for name in tensors if name.startswith("model.")}
+    for name in sorted(own.keys() | others):
+        there = tuple(tensors[name].shape) if name in tensors else "missing"
+        wanted = tuple(own[name].shape) if name in own else "none"
+        if there != wanted:
+            raise DisaError(
+                f"the checkpoint is of another architecture: {name} is {there}, not {wanted}; "
+                "choose another --out"
+            )
+
+    # In place, because the optimizer and compiled code hold these very tensors.
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+        for name, average in averages.items():
+            average.copy_(tensors[f"ema.{name}"])
+    for name, parameter in _optimized(adam).items():
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors.get(f"adam.{key}.{name}")
+            if value is not None:
+                # AdamW counts its steps on the CPU; its moments lie beside their parameter.
+                device = "cpu" if key == "step" else parameter.device
+                adam.state[parameter][key] = value.to(device, copy=True)
+    torch.set_rng_state(tensors["rng.cpu"])
+    if torch.cuda.is_available() and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
+
+
+def _optimized(adam: Optimizer) -> dict[str, nn.Parameter]:
+    """Return the parameters that the optimizer changes, by name."""
+    parameters: dict[str, nn.Parameter] = {}
+    for group in adam.param_groups:
+        parameters |= dict(zip(group["names"], group["params"], strict=True))
+    return parameters

@@ -1,34 +1,37 @@
-"""The folder of a run.
+"""The folder of a run, and the checkpoints in it.
 
 - `run.json`: every start: command, code version, settings, machine
 - `config.yaml`: the options of the command, which `--config` reads
 - `log.jsonl`: a line every `log_every` steps, and one for each evaluation
-- `checkpoints/step-N/`: the last ones, each with everything that is needed to continue
+- `checkpoints/step-N/`: the last ones, `tensors.safetensors` and `state.json`, without pickle
 - `best/`: the model of the best evaluation, and `best.json`: its step, mIoU and number of images
-- `evaluation/`: label maps of the evaluation under way, so that an interrupted one can continue
+- `evaluation/`: label maps of the current evaluation, so that an interrupted one can continue
 - `failed-step-*`: the batch of a step whose loss was not finite
 - `.lock`: held by the run at work
 - `model/`: the model at the end, a folder that `disa.load` reads (pretraining: `clip/`)
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, write_json
+from disa.running.files import prepare_folder, sync, write_json
 from disa.running.provenance import code_and_machine
 from disa.running.records import save_config
-from disa.training.checkpoint import Checkpoint, checkpoints, clear_partial, read_checkpoint
-from disa.training.run_log import read_log
 
+TENSORS = "tensors.safetensors"
+STATE = "state.json"
 PATIENCE = 10.0  # seconds to wait for a run in the same folder that is about to leave
-
 MOST_SHOWN = 4  # differences in a message
 
 # What a run may not change when it continues: part of a checkpoint's state -> advice.
@@ -41,6 +44,13 @@ IDENTITY = {
 }
 
 
+class Checkpoint(NamedTuple):
+    """What a run needs to continue: tensors by name, and plain JSON data with at least `step`."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
 class RunFolder:
     """The files of a run. Of several processes, one may change them."""
 
@@ -49,7 +59,6 @@ class RunFolder:
         self.path = path
         self.command = command
         self.starts = path / "run.json"
-        self.config = path / "config.yaml"
         self.log = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
@@ -63,7 +72,7 @@ class RunFolder:
         """Make the folder and keep other runs out of it.
 
         The operating system releases it when this process dies. Raises `DisaError` if the folder
-        cannot be written, if another run is at work in it, and for a log of somebody else's.
+        cannot be written, if another run is at work in it, and for somebody else's `log.jsonl`.
         """
         prepare_folder(self.path)
         if self.log.exists() and not self._starts():
@@ -81,8 +90,7 @@ class RunFolder:
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest checkpoint, None in a folder without any."""
-        found = checkpoints(self.checkpoints)
-        return found[-1] if found else None
+        return next(reversed(checkpoints(self.checkpoints)), None)
 
     def checkpoint_to_continue(
         self, identity: Mapping[str, Any], resume: bool
@@ -101,40 +109,31 @@ class RunFolder:
                 "--out"
             )
         checkpoint = read_checkpoint(path)
-        refuse_another_run(path, checkpoint.state, identity)
+        _refuse_another_run(path, checkpoint.state, identity)
         return checkpoint
 
-    def begin(self, identity: Mapping[str, Any], step: int, processes: int = 1) -> None:
+    def begin(self, facts: Mapping[str, Any], step: int, processes: int = 1) -> None:
         """Note this start in run.json and config.yaml, and remove what a killed run left behind.
 
-        A run that starts at step 0 removes all evaluations of an older one. In a folder that has
-        seen no run nothing is removed: it may hold somebody's own files.
+        A run that starts at step 0 removes all evaluations of an older one.
         """
+        # In a folder that has seen no run nothing is removed: it may hold somebody's own files.
         starts = self._starts()
-        # `*.part` are drafts of files that were never finished.
         if starts:
+            # `*.part` are drafts of files that were never finished.
             for folder in (self.model, self.best):
                 for path in folder.glob(".*.part"):
                     path.unlink(missing_ok=True)
-            clear_partial(self.checkpoints)
+            _remove_partial(self.checkpoints)
         if starts and step == 0:
             self.best_numbers.unlink(missing_ok=True)
             for folder in (self.best, self.evaluation):
                 shutil.rmtree(folder, ignore_errors=True)
 
-        start = code_and_machine() | {"processes": processes, "step": step} | dict(identity)
+        start = code_and_machine() | {"processes": processes, "step": step} | dict(facts)
         write_json(self.starts, [*starts, start])
         if self.command is not None:
-            save_config(self.config, self.command)
-
-    def is_evaluated(self, done: int, images: int) -> bool:
-        """Whether the log has the evaluation on so many images after `done` steps."""
-        for record in read_log(self.log):
-            evaluation = record.get("evaluation")
-            is_same_step = record.get("step") == done - 1
-            if is_same_step and isinstance(evaluation, dict) and evaluation.get("images") == images:
-                return True
-        return False
+            save_config(self.path / "config.yaml", self.command)
 
     def is_best(self, miou: float | None, images: int) -> bool:
         """Whether this is the best evaluation on as many images so far; others do not compare."""
@@ -154,10 +153,73 @@ class RunFolder:
         return starts if isinstance(starts, list) else []
 
 
-def refuse_another_run(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write `folder/step-N` whole or not at all, then remove all but the newest `keep`.
+
+    Raises `DisaError` when the disk is full or read-only; older checkpoints stay.
+    """
+    final = folder / f"step-{checkpoint.state['step']:08d}"
+    partial = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_partial(folder)
+        partial.mkdir()
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
+        }
+        save_file(tensors, partial / TENSORS)
+        write_json(partial / STATE, checkpoint.state)
+
+        # The rename must not reach the disk before the content does.
+        for path in (partial / TENSORS, partial / STATE, partial):
+            sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        sync(folder)
+    except (OSError, SafetensorError, DisaError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DisaError(
+            f"{final}: cannot be written ({error}); free space, then run the same command again"
+        ) from error
+    # Only now: until the rename, the old ones were all that there was.
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint. Raises `DisaError` if it is damaged."""
+    try:
+        state = json.loads((path / STATE).read_text())
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise ValueError(f"{STATE} names no step")
+        return Checkpoint(load_file(path / TENSORS), state)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DisaError(
+            f"{path}: damaged ({error}); delete it to continue from the checkpoint before it"
+        ) from error
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints in a folder, the oldest first."""
+    if not folder.is_dir():
+        return []
+    # Other names may be somebody's copies.
+    return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name))
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what a run left behind that was killed while it wrote a checkpoint."""
+    for leftover in folder.glob(".step-*.partial"):
+        shutil.rmtree(leftover)
+
+
+def _refuse_another_run(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Raise `DisaError` if a checkpoint's state is not of the run with this identity."""
     if not identity.keys() <= state.keys():
         raise DisaError(f"{path}: is of another command or an older version; choose another --out")
+    # By way of JSON, as the state was: it has lists where records have tuples.
     for part, now in json.loads(json.dumps(identity)).items():
         before = state[part]
         names = [name for name in now | before if now.get(name) != before.get(name)]

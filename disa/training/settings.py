@@ -4,11 +4,10 @@ The network's own numbers are in `disa.config.ModelConfig`. [B] marks what the p
 does (docs/baseline.md), [D] a decision of this project (docs/decisions.md).
 """
 
-import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from disa.errors import DisaError
 
@@ -115,9 +114,3 @@ def _limits(least: int | float, most: int | float) -> str:
     if least == SMALLEST:
         return "above 0" if most == LARGEST else f"above 0 and at most {most}"
     return f"at least {least}" if most == LARGEST else f"from {least} to {most}"
-
-
-def plain_data(record: Any) -> dict[str, Any]:
-    """Return a record as it looks when read back from JSON: lists instead of tuples."""
-    data: dict[str, Any] = json.loads(json.dumps(asdict(record)))
-    return data

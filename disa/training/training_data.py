@@ -1,43 +1,102 @@
-"""What a run trains on: picturebook, a published data set, or a folder of your own."""
+"""What a run trains on: picturebook, a published data set, or a folder of your own.
+
+One sample is a crop of a picture and its target, and depends on its index alone. Free of torch, so
+that processes that prepare samples start quickly.
+"""
 
 import shlex
+import signal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from disa.config import IGNORED
 from disa.data.dataset import FOLDER, Dataset, open_dataset
 from disa.data.drawn import PICTUREBOOK, DrawnDataset
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
-from disa.picturebook import THINGS
+from disa.picturebook import LARGEST, NOUNS, SEEN, SMALLEST, THINGS, TRAIN_SEED, render
 from disa.running.files import text_sha256
 from disa.running.terminal import counted
-from disa.training.samples import TRAINED_WORDS, CroppedImages, DrawnScenes, Samples
+from disa.training.augment import CroppedImages, Sample, Target, mirrored
 from disa.training.settings import TrainConfig
+
+# Picturebook's open-vocabulary protocol: only these of its nouns have masks in training.
+TRAINED_NOUNS = tuple(noun for noun in NOUNS if noun in SEEN)
+SEED_STRIDE = 2**32  # scenes between the streams of two seeds: no run is ever that long
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Samples without end. An instance can be pickled, for other processes."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample: the picture and, for every pixel, a label's index or `IGNORED`."""
+        ...
+
+
+class DrawnScenes:
+    """Scenes of picturebook, drawn at the size that they are needed in.
+
+    Nouns without masks in training are `IGNORED` in the target.
+    """
+
+    def __init__(self, settings: TrainConfig, size: int) -> None:
+        """Make crops of `size` pixels a side. Raises `DisaError` for sizes that cannot be drawn."""
+        largest = size * (1 + settings.scale_jitter)
+        if not SMALLEST <= size <= largest <= LARGEST:
+            raise DisaError(
+                f"scenes of {size} to {largest:.0f} pixels a side (backbone_image_size, "
+                f"scale_jitter): {SMALLEST} to {LARGEST} can be drawn"
+            )
+        self.settings = settings
+        self.size = size
+        # Of each noun: its index among the labels.
+        self.label_of_noun = np.full(len(NOUNS), IGNORED)
+        for index, noun in enumerate(TRAINED_NOUNS):
+            self.label_of_noun[NOUNS.index(noun)] = index
+
+    def __getitem__(self, index: int) -> Sample:
+        """Draw one scene and return a crop of it."""
+        settings = self.settings
+        draw = np.random.default_rng((settings.seed, index))
+        side = round(self.size * (1 + draw.uniform(0, settings.scale_jitter)))
+        scene = render(TRAIN_SEED, settings.seed * SEED_STRIDE + index, side)
+
+        # Larger scenes are cropped, with the same window for picture and target.
+        top, left = draw.integers(0, side - self.size + 1, size=2)
+        window = np.s_[top : top + self.size, left : left + self.size]
+        target = self.label_of_noun[scene.labels[window]]
+        return mirrored(scene.image[window], target, settings.flip, draw)
 
 
 class TrainingData:
     """Labels and samples of one split of a data set, and the images to measure on."""
 
-    def __init__(self, name: str, root: Path | None, split: str) -> None:
+    def __init__(self, kind: str, root: Path | None, split: str) -> None:
         """Open the images.
 
         Raises `DisaError` if they cannot be opened or there are none, and for a vocabulary that
         prompts other labels than it scores.
         """
-        self.dataset = open_dataset(name, root, split)
-        self.kind = name
+        self.kind = kind
         self.root = root
         self.split = split
+        self.dataset = open_dataset(kind, root, split)
         self.name = self.dataset.name
         self.labels = self.dataset.vocabulary.prompts()  # in the order of the targets
         self.things = things_of(self.dataset.vocabulary)
         if not self.dataset.ids:
             raise DisaError(
-                f"{root}: {name} holds no images of the split {split}; see disa data check"
+                f"{root}: {kind} holds no images of the split {split}; see disa data check"
             )
+        # A target holds categories, and a loss compares it with what the prompts give.
         if len(self.labels) != len(self.dataset.vocabulary.categories):
             raise DisaError(
-                f"{name} prompts other labels than it scores, so nothing can be trained on it; "
+                f"{kind} prompts other labels than it scores, so nothing can be trained on it; "
                 "use pas20"
             )
 
@@ -53,7 +112,7 @@ class TrainingData:
         return open_dataset(self.kind, self.root, "val")
 
     def facts(self) -> dict[str, Any]:
-        """Return what tells these data from others: a resumed run must find them unchanged.
+        """Return what distinguishes these data: a resumed run must find them unchanged.
 
         Of a folder of your own this includes the content of all images and masks. Published data
         sets do not change, and reading one would take minutes.
@@ -104,9 +163,10 @@ class Picturebook(TrainingData):
     """The drawn world: scenes without end, and masks of only some of its nouns."""
 
     def __init__(self) -> None:
-        super().__init__(PICTUREBOOK, None, "train")
-        self.labels = TRAINED_WORDS
-        self.things = tuple(word in THINGS for word in TRAINED_WORDS)
+        # There is nothing to open.
+        self.name = PICTUREBOOK
+        self.labels = TRAINED_NOUNS
+        self.things = tuple(noun in THINGS for noun in TRAINED_NOUNS)
 
     def samples(self, settings: TrainConfig, size: int) -> Samples:
         """Return scenes drawn for this size. Raises `DisaError` if they cannot be."""
@@ -120,6 +180,9 @@ class Picturebook(TrainingData):
         """Return the name: the drawn world is always the same."""
         return {"name": self.name}
 
+    def check(self, measured: int) -> None:
+        """Read nothing: drawn masks are right."""
+
 
 def things_of(vocabulary: Vocabulary) -> tuple[bool, ...] | None:
     """Return which labels are things; None where a data set does not say it of all."""
@@ -129,16 +192,39 @@ def things_of(vocabulary: Vocabulary) -> tuple[bool, ...] | None:
     return tuple(kind == "thing" for kind in kinds)
 
 
-def open_training_data(name: str, root: Path | None, split: str | None) -> TrainingData:
+def open_training_data(kind: str, root: Path | None, split: str | None) -> TrainingData:
     """Open picturebook, a published data set (`disa data list`), or `folder`, your own.
 
     Raises `DisaError` for options that contradict each other and for data that cannot be opened.
     """
-    if name == PICTUREBOOK:
-        if root is not None or split is not None:
-            raise DisaError(
-                f"{name} is drawn, not read: leave out --data and --split, or name another "
-                "--dataset"
-            )
-        return Picturebook()
-    return TrainingData(name, root, split or "train")
+    if kind != PICTUREBOOK:
+        return TrainingData(kind, root, split or "train")
+    if root is not None or split is not None:
+        raise DisaError(
+            f"{kind} is drawn, not read: leave out --data and --split, or name another --dataset"
+        )
+    return Picturebook()
+
+
+# Of a process that prepares samples for another one: what it takes them from.
+_shared: list[Samples] = []
+
+
+def share(samples: Samples) -> None:
+    """Prepare this process for `stacked_shared`.
+
+    SIGTERM is left to the training process, which saves before it ends this one.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _shared[:] = [samples]
+
+
+def stacked_shared(indices: Sequence[int]) -> tuple[NDArray[np.uint8], Target]:
+    """Return `stacked` samples of what this process was given."""
+    return stacked(_shared[0], indices)
+
+
+def stacked(samples: Samples, indices: Sequence[int]) -> tuple[NDArray[np.uint8], Target]:
+    """Return several samples as arrays: pixels (b, 3, size, size) and targets (b, size, size)."""
+    images, targets = zip(*(samples[index] for index in indices), strict=True)
+    return np.stack(images).transpose(0, 3, 1, 2), np.stack(targets)

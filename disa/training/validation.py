@@ -1,9 +1,7 @@
 """How good a model is while it trains, by the evaluator of `disa evaluate`."""
 
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from disa.data.dataset import Dataset
 from disa.data.drawn import PICTUREBOOK
@@ -14,46 +12,37 @@ from disa.evaluation.predictions import PredictionFolder, Predictor, predict
 from disa.evaluation.score import Scores, numbers, score
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
-from disa.inference.text import TextEncoder
-from disa.model.disa import Disa
 from disa.picturebook import UNSEEN
-from disa.training.engine import Engine
-from disa.training.settings import TrainConfig
-from disa.training.training_data import TrainingData
+from disa.running.interruption import Interruption
+from disa.training.learner import Learner
+from disa.training.run_folder import RunFolder
+from disa.training.run_log import RunLog, read_log
 
 # One view: a fifth of the time of the published protocol, which `disa evaluate` has (D88).
 PROTOCOL = Protocol("whole")
 LESS_MEMORY = "set evaluate_images=0 and measure the model afterwards (disa evaluate --help)"
 
 
-class Measured(NamedTuple):
-    """What an evaluation gave: percent, a line for people, numbers for the log."""
-
-    miou: float | None
-    line: str
-    record: dict[str, Any]
-
-
 class Evaluation:
     """What a run is measured on; the label maps are on disk, so an interruption loses little."""
 
-    def __init__(
-        self, data: TrainingData, settings: TrainConfig, size: int, engine: Engine, folder: Path
-    ) -> None:
-        """Open the images; label maps go into `folder`. Drawn scenes are `size` pixels a side.
+    def __init__(self, learner: Learner, folder: RunFolder) -> None:
+        """Open the images.
 
         Raises `DisaError` if there are none although the settings ask for evaluations on the way.
         """
-        self.engine = engine
+        self.learner = learner
         self.folder = folder
         self.dataset: Dataset | None = None
         self.images = 0
         self.reason = ""  # why nothing is measured
+        settings = learner.settings
         if settings.evaluate_images == 0:
             self.reason = "evaluate_images=0"
             return
         try:
-            self.dataset = data.validation(settings.evaluate_images, size)
+            size = learner.config.backbone_image_size
+            self.dataset = learner.data.validation(settings.evaluate_images, size)
         except DisaError as error:
             self.reason = f"there is no split val ({error})"
             if settings.evaluate_every:
@@ -64,40 +53,83 @@ class Evaluation:
         else:
             self.images = min(settings.evaluate_images, len(self.dataset.ids))
 
-    def __call__(
-        self, step: int, model: Disa, encoder: TextEncoder, interrupted: Callable[[], bool]
-    ) -> Measured | None:
-        """Measure; None if interrupted. Every process must call it, with the same model."""
+    def is_due(self, done: int) -> bool:
+        """Whether the settings ask for an evaluation after `done` steps."""
+        settings = self.learner.settings
+        if self.dataset is None:
+            return False
+        every = settings.evaluate_every
+        return done == settings.steps or (every > 0 and done % every == 0)
+
+    def __call__(self, done: int, log: RunLog, interruption: Interruption) -> bool:
+        """Measure the model after `done` steps, unless the log has it; False if interrupted.
+
+        Every process must call it, with the same weights.
+        """
+        if self._is_logged(done):
+            return True
+        engine = self.learner.engine
         dataset = self.dataset
         assert dataset is not None
-        maps = self.folder / f"step-{step}-images-{self.images}"
-        folder = PredictionFolder(maps, dataset, self.images)
-        if self.engine.writes:
-            for path in self.folder.glob("step-*"):
-                if path != maps:  # of another step: it is over
-                    shutil.rmtree(path, ignore_errors=True)
-            folder.open({"step": step})
-        self.engine.wait()
+        predictions = self._predictions(done, dataset)
 
         # Every process predicts its share of the images; the first one counts all of them.
-        segmenter = Segmenter(model, encoder.tokenizer, self.engine.device)
+        model, encoder = self.learner.finished()
+        segmenter = Segmenter(model, encoder.tokenizer, engine.device)
         predictor = Predictor(lambda: segmenter, dataset.vocabulary, PROTOCOL)
         finished = predict(
-            folder,
+            predictions,
             predictor,
-            processes=self.engine.processes,
-            interrupted=interrupted,
+            processes=engine.processes,
+            interrupted=lambda: interruption.asked,
             less_memory=LESS_MEMORY,
         )
         if not finished:
-            return None
-        measured = None
-        if self.engine.writes:
-            scores = score(maps, dataset, folder.ids)
-            measured = self._measured(scores, segmenter, dataset)
-        return self.engine.processes.gathered(measured)[0]
+            log.say(
+                f"stopped in the evaluation after step {done}; run the same command again to "
+                "continue"
+            )
+            return False
 
-    def _measured(self, scores: Scores, segmenter: Segmenter, dataset: Dataset) -> Measured:
+        if engine.writes:
+            scores = score(predictions.path, dataset, predictions.ids)
+            line, record = self._measured(scores, segmenter, dataset)
+            log.say(f"step {done}: {line}")
+            miou = record["miou"]
+            if self.folder.is_best(miou, self.images):
+                self.learner.export(self.folder.best, model)
+                self.folder.keep_best(done, miou, self.images)
+                log.say(f"step {done}: the best so far; it is in {self.folder.best}")
+            # The last thing to write: with it, a resumed run takes the evaluation for done.
+            log.write({"step": done - 1, "evaluation": record})
+        engine.wait()
+        return True
+
+    def _is_logged(self, done: int) -> bool:
+        """Whether the log has the evaluation on as many images after `done` steps."""
+        for record in read_log(self.folder.log):
+            evaluation = record.get("evaluation") or {}
+            if record.get("step") == done - 1 and evaluation.get("images") == self.images:
+                return True
+        return False
+
+    def _predictions(self, done: int, dataset: Dataset) -> PredictionFolder:
+        """Open the folder of this evaluation's label maps, and remove those of other steps."""
+        path = self.folder.evaluation / f"step-{done}-images-{self.images}"
+        predictions = PredictionFolder(path, dataset, self.images)
+        engine = self.learner.engine
+        if engine.writes:
+            for other in self.folder.evaluation.glob("step-*"):
+                if other != path:
+                    shutil.rmtree(other, ignore_errors=True)
+            predictions.open({"step": done})
+        engine.wait()
+        return predictions
+
+    def _measured(
+        self, scores: Scores, segmenter: Segmenter, dataset: Dataset
+    ) -> tuple[str, dict[str, Any]]:
+        """Return a line for people and numbers for the log, mIoU in percent among them."""
         images = len(scores.images)
         if dataset.name == PICTUREBOOK:
             result = group_numbers(scores, probe(segmenter, dataset, images, UNSEEN))
@@ -105,19 +137,18 @@ class Evaluation:
                 f"{name.replace('_', ' ')} {_percent(value)}"
                 for name, value in result["groups"].items()
             )
-            record = {name: result[name] for name in ("miou", "groups", "itm_auc")}
             line = f"mIoU {_percent(result['miou'])}  {groups}"
-            return Measured(result["miou"], line, record | {"images": images})
-
-        result = numbers(scores, dataset.vocabulary.categories)
-        record = {name: result[name] for name in ("miou", "pixel_accuracy", "boundary_iou")}
-        of_all = "" if images == len(dataset.ids) else f" of {len(dataset.ids)}"
-        line = (
-            f"mIoU {_percent(result['miou'])}  "
-            f"pixel accuracy {_percent(result['pixel_accuracy'])}  "
-            f"({images}{of_all} images of {dataset.name}, one view)"
-        )
-        return Measured(result["miou"], line, record | {"images": images})
+            logged = ("miou", "groups", "itm_auc")
+        else:
+            result = numbers(scores, dataset.vocabulary.categories)
+            of_all = "" if images == len(dataset.ids) else f" of {len(dataset.ids)}"
+            line = (
+                f"mIoU {_percent(result['miou'])}  "
+                f"pixel accuracy {_percent(result['pixel_accuracy'])}  "
+                f"({images}{of_all} images of {dataset.name}, one view)"
+            )
+            logged = ("miou", "pixel_accuracy", "boundary_iou")
+        return line, {name: result[name] for name in logged} | {"images": images}
 
 
 def _percent(value: float | None) -> str:

@@ -6,7 +6,7 @@ from small_network import small_config, stir, unit_text
 from torch import Tensor, nn
 
 from disa.model.disa import Disa
-from disa.training.activation_checkpointing import checkpoint_activations
+from disa.training.learner import checkpoint_activations
 
 
 def build(recipe: str) -> Disa:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from refusals import refused
 from small_run import small_settings
 
-from disa.errors import DisaError
+from disa.training.augment import Sample
 from disa.training.batches import Batch, training_batches
-from disa.training.samples import DrawnScenes, Sample
 from disa.training.settings import TrainConfig
+from disa.training.training_data import DrawnScenes
 
 SETTINGS = small_settings(steps=3, batch=3)
 
@@ -48,7 +49,7 @@ class Deadly(DrawnScenes):
 def test_a_killed_process_is_one_error_with_the_remedy() -> None:
     settings = replace(SETTINGS, workers=1)
     with (
-        pytest.raises(DisaError, match="--workers 0"),
+        refused("--workers 0"),
         training_batches(Deadly(settings, 32), settings, 0) as prepared,
     ):
         list(prepared)

@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
+from refusals import refused
 from small_run import small_settings
 
 from disa.config import IGNORED
-from disa.errors import DisaError
 from disa.picturebook import NOUNS, SEEN, SMALLEST, TRAIN_SEED, render
-from disa.training.samples import TRAINED_WORDS, DrawnScenes
+from disa.training.training_data import TRAINED_NOUNS, DrawnScenes
 
 SETTINGS = small_settings(steps=3, batch=3)
 
@@ -31,10 +30,10 @@ def test_target_is_the_scene_s_own_without_unseen_words_and_mirrored_with_it() -
             mirrored += 1
         assert np.array_equal(pixels, image)
         for category, word in enumerate(NOUNS):
-            expected = TRAINED_WORDS.index(word) if word in SEEN else IGNORED
+            expected = TRAINED_NOUNS.index(word) if word in SEEN else IGNORED
             assert (target[labels == category] == expected).all()
     assert 0 < mirrored < 12
-    assert len(TRAINED_WORDS) == len(SEEN)
+    assert len(TRAINED_NOUNS) == len(SEEN)
 
 
 def test_jitter_crops_larger_scenes_and_keeps_image_and_target_together() -> None:
@@ -56,5 +55,5 @@ def test_jitter_crops_larger_scenes_and_keeps_image_and_target_together() -> Non
 
 
 def test_sizes_that_cannot_be_drawn_are_refused() -> None:
-    with pytest.raises(DisaError, match=f"{SMALLEST - 1} to .* {SMALLEST} to"):
+    with refused(SMALLEST - 1, SMALLEST, "backbone_image_size"):
         DrawnScenes(SETTINGS, SMALLEST - 1)

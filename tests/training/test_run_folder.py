@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from small_run import small_config, small_settings, train
 
 import disa
-from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
 from disa.evaluation.predictions import predict
 from disa.training import validation
-from disa.training.checkpoint import checkpoints
 from disa.training.learner import Learner
-from disa.training.run_folder import RunFolder
+from disa.training.run_folder import RunFolder, checkpoints
 from disa.training.run_log import open_log, read_log
 from disa.training.validation import Evaluation
 
@@ -100,14 +99,14 @@ def test_two_runs_in_one_folder_are_refused(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("disa.training.run_folder.PATIENCE", 0.1)
-    with RunFolder(tmp_path).held(), pytest.raises(DisaError, match="another run"):
+    with RunFolder(tmp_path).held(), refused(tmp_path, "--out"):
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
     assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_somebody_s_own_log_is_refused_and_kept(clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 5, "mine": "precious"}')
-    with pytest.raises(DisaError, match=r"log\.jsonl: .* run\.json"):
+    with refused(tmp_path / "log.jsonl", "run.json"):
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
     assert "precious" in (tmp_path / "log.jsonl").read_text()
 
@@ -253,7 +252,7 @@ def test_a_full_disk_is_one_error(
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr("disa.weights.model_folder.save_file", full)
-    with pytest.raises(DisaError, match=r"No space left on device.*free space"):
+    with refused(tmp_path, "No space left on device"):
         train(CONFIG, SETTINGS, tmp_path, clip_folder)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disa.config import IGNORED
-from disa.training.step_labels import choose_labels, relabel
+from disa.training.batches import choose_labels, relabel
 
 LABELS = 22
 
