@@ -40,6 +40,7 @@ def train_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
     merges = learn_merges(words, size - len(entries))
     entries += [left + right for left, right in merges]
 
+    # Two merges can give the same entry; the first one has the id.
     vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix=_LAST))
     tokenizer.normalizer = normalizer
@@ -58,6 +59,7 @@ def learn_merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
     the alphabet. The library's own trainer breaks ties differently in every process (tokenizers
     0.23), so that no seed would reproduce a CLIP.
     """
+    # Each word in the pieces that it has so far; at first in characters.
     pieces = {word: (*word[:-1], word[-1] + _LAST) for word in words}
     merges: list[tuple[str, str]] = []
     while len(merges) < most:
@@ -74,6 +76,7 @@ def learn_merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
 
 
 def _merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    # From left to right, as the tokenizer applies a merge.
     merged: list[str] = []
     for part in parts:
         if merged and (merged[-1], part) == pair:

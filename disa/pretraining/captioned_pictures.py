@@ -26,11 +26,13 @@ class Pictures(NamedTuple):
 
 def render_pictures(kind: str, count: int, seed: int) -> Pictures:
     """Draw `count` "cards" or "scenes" of the training world; `seed` chooses which."""
+    # Four cards fill the picture of a mosaic.
     side = SIZE // 2 if kind == "cards" else SIZE
     first_of_all = seed * SEED_STRIDE
     chunks = [
         (kind, first_of_all + first, min(CHUNK, count - first)) for first in range(0, count, CHUNK)
     ]
+    # One tensor from the start: 60,000 small ones and their stack would take twice the memory.
     pixels = torch.empty(count, 3, side, side, dtype=torch.uint8)
     captions: list[str] = []
     with _workers(len(chunks)) as workers, counted(f"drawing {kind}") as report:
@@ -45,6 +47,7 @@ def render_pictures(kind: str, count: int, seed: int) -> Pictures:
 
 def _workers(chunks: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
     """Return a process per core, or none where there is nothing to share out."""
+    # To start processes takes longer than to draw one chunk.
     if chunks < 2:
         return nullcontext()
     return process_pool(os.cpu_count() or 1, "close other programs, or draw fewer pictures")

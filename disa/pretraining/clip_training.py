@@ -3,7 +3,7 @@
 The run folder, the loop and the optimizer are those of `disa.training`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from disa.running.processes import ALONE
 from disa.running.records import values
 from disa.training.engine import Engine
 from disa.training.loop import Run
-from disa.training.optimizer import optimizer, restore_run, run_tensors, set_learning_rate
+from disa.training.optimizer import Trainee, optimizer, set_learning_rate
 from disa.training.run_folder import RunFolder
 from disa.training.run_log import open_log
 
@@ -74,8 +74,10 @@ class ClipBatch(NamedTuple):
     shift: tuple[int, int] | None  # patches (down, right) that mosaics are rolled by; None: scenes
 
 
-class ClipTraining:
+class ClipTraining(Trainee):
     """Pictures, tokenizer, network and optimizer of a run."""
+
+    model: Backbone
 
     def __init__(self, settings: PretrainConfig, engine: Engine) -> None:
         """Draw the pictures and build the network. Raises `DisaError` for too long captions."""
@@ -103,9 +105,10 @@ class ClipTraining:
             backbone_guidance_blocks=(max(0, layers - 4), layers - 2),
             backbone_finetune="full",
         )
-        self.backbone = Backbone(config).to(engine.device)
-        names = [name for name, _ in self.backbone.named_parameters()]
-        self.adam = optimizer(self.backbone, {"clip": names}, self.settings)
+        self.model = Backbone(config).to(engine.device)
+        names = [name for name, _ in self.model.named_parameters()]
+        self.adam = optimizer(self.model, {"clip": names}, self.settings)
+        self.averages = {}
 
     def batches(self, start: int) -> Iterator[ClipBatch]:
         """Yield the batches of all steps from `start` on."""
@@ -118,38 +121,32 @@ class ClipTraining:
         """
         engine = self.engine
         pixels, ids, kept, shift = batch
-        with engine.computing(self.backbone, last=True):
+        # Both losses compare every picture (or quarter) with every caption of the batch.
+        with engine.computing(self.model, last=True):
             if shift is None:
-                loss = scene_loss(self.backbone, pixels, ids, kept)
+                loss = scene_loss(self.model, pixels, ids, kept)
             else:
                 sharpness = self.clip_settings.local_sharpness
-                loss = mosaic_loss(self.backbone, pixels, ids, shift, kept, sharpness)
+                loss = mosaic_loss(self.model, pixels, ids, shift, kept, sharpness)
         if not loss.isfinite():
             raise FloatingPointError(f"loss {loss.item()}")
 
         self.adam.zero_grad(set_to_none=True)
         engine.backward(loss)
-        engine.clip(list(self.backbone.parameters()), self.adam, self.settings.clip_norm)
+        engine.clip(list(self.model.parameters()), self.adam, self.settings.clip_norm)
 
         # From here on the weights change.
         rate = set_learning_rate(self.adam, step, self.settings)
         self.adam.step()
+        # A larger scale makes training unstable, as CLIP's authors found.
         with torch.no_grad():
-            self.backbone.clip.logit_scale.clamp_(max=LARGEST_LOGIT_SCALE)
+            self.model.clip.logit_scale.clamp_(max=LARGEST_LOGIT_SCALE)
         return {"loss": loss.item(), "lr": rate}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors that a step changes, by name."""
-        return run_tensors(self.backbone, self.adam, {})
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned. Raises `DisaError` if they do not fit."""
-        restore_run(tensors, self.backbone, self.adam, {})
 
     def save_clip(self, folder: Path) -> None:
         """Write CLIP as transformers reads it. Raises `DisaError` if the disk refuses."""
         save_tokenizer(self.tokenizer, folder, self.clip_settings.context)
-        state = self.backbone.clip.state_dict()
+        state = self.model.clip.state_dict()
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         weights = save(tensors, {"format": "pt"})
         write_whole(folder / "model.safetensors", lambda file: file.write(weights))
@@ -190,6 +187,7 @@ class ClipTraining:
 
 def augment(pixels: UInt8[Tensor, "b 3 H W"], draw: torch.Generator) -> Float[Tensor, "b 3 H W"]:
     """Mirror pictures in half of the cases, and vary brightness and colour by a tenth."""
+    # One gain for each picture and colour channel, from 0.9 to 1.1.
     mirrored = torch.rand(len(pixels), 1, 1, 1, generator=draw) < 0.5
     gain = 1 + 0.2 * (torch.rand(len(pixels), 3, 1, 1, generator=draw) - 0.5)
     return (torch.where(mirrored, pixels.flip(3), pixels).float() * gain).clamp(0, 255)

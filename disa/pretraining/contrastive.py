@@ -40,6 +40,7 @@ def image_features(
     """
     vision = backbone.clip.vision_model
     tokens = backbone.embed(pixels)  # b, 1 + n, width
+    # Dropped tokens save time, as in FLIP (Li et al., 2023); the class token always stays.
     if kept is not None:
         tokens = torch.cat([tokens[:, :1], tokens[:, 1:][:, kept]], 1)
     for block in vision.encoder.layers[:-1]:
@@ -59,6 +60,8 @@ def scene_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean of the contrastive losses of the class token and of the mean dense token."""
     whole, dense = image_features(backbone, pixels, kept)
+    # Every caption is compared with the picture twice: with its class token, b d, and with the
+    # mean of its dense tokens, b d, so that both end in the same space.
     text = backbone.encode_text(ids)
     same = same_caption(ids)
     scale = backbone.clip.logit_scale.exp()
@@ -102,6 +105,7 @@ def pool_quarters(
     Tokens are weighted by how well they fit the caption: a `sharpness` of 0 is the plain mean over
     the quarter's tokens, infinity the best token alone.
     """
+    # Tokens of other quarters get no weight in the softmax over tokens.
     numbers = torch.arange(4, device=similarity.device)
     is_outside = quarter_of_token[None, :, None] != numbers[:, None, None]  # 4 k 1
     logits = (sharpness * similarity)[:, None].masked_fill(is_outside, float("-inf"))

@@ -96,6 +96,7 @@ class Scaled:
 
     def target(self, top: int, left: int, size: int) -> Target:
         """Return the same window of the target: the label below each pixel's centre [B]."""
+        # Nearest neighbours by integers: floats would miss by a pixel in long pictures.
         old_height, old_width = self.labels.shape
         rows = _centres(top, min(top + size, self.height), old_height, self.height)
         columns = _centres(left, min(left + size, self.width), old_width, self.width)
@@ -105,6 +106,7 @@ class Scaled:
 
 def scaled_to(image: Pixels, labels: Labels, ignored: int, short_side: int) -> Scaled:
     """Return both with a short side of `short_side` pixels."""
+    # The long side is rounded half up, as in detectron2 [B].
     height, width = labels.shape
     scale = short_side / min(height, width)
     return Scaled(
@@ -129,6 +131,7 @@ def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
     Each of them changes in half of the cases; contrast comes before saturation and hue or after
     them, at random. Values are rounded, where the baseline cuts digits off.
     """
+    # Drawn all at once, in a fixed order, whichever of them are used.
     is_changed = draw.random(4) < 0.5
     contrast_first = draw.random() < 0.5
     brightness, contrast, saturation, hue = draw.uniform(-1, 1, 4)
@@ -138,6 +141,7 @@ def jitter_colours(image: Pixels, draw: np.random.Generator) -> Pixels:
     factor = np.float32(1 + CONTRAST * contrast if is_changed[1] else 1)
     if contrast_first:
         image = _bytes(image * factor)
+    # Saturation and hue share one trip to HSV and back, which costs the most.
     if is_changed[2] or is_changed[3]:
         hsv = np.array(Image.fromarray(image).convert("HSV"))
         if is_changed[2]:

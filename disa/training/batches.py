@@ -41,7 +41,8 @@ def training_batches(
     one alone. Raises `DisaError` for a sample that cannot be read, and if a process that prepares
     samples dies.
     """
-    # A sample depends on its index alone, so any process can prepare any of them.
+    # Sample `step * batch + i` is the i-th of its batch. It depends on this index alone, so any
+    # process can prepare any sample, and a resumed run starts anywhere.
     share_of_batch = settings.batch // processes.count
     firsts = [
         step * settings.batch + processes.rank * share_of_batch
@@ -57,6 +58,7 @@ def training_batches(
 
 def _made_ahead(pool: ProcessPoolExecutor, shares: Iterable[range], count: int) -> Iterator[Batch]:
     """Yield the batches in order while the next `count` are being prepared."""
+    # More than a few would only fill the memory.
     waiting: deque[Future[tuple[Pixels, Target]]] = deque()
     for indices in shares:
         waiting.append(pool.submit(stacked_shared, indices))
@@ -98,6 +100,7 @@ def relabel(target: Int[Tensor, "b H W"], chosen: Int[Tensor, " m"]) -> Int[Tens
 
     Pixels of labels that are not chosen become `IGNORED`.
     """
+    # A search gives any place for a label that is not there; the comparison finds out.
     chosen = chosen.to(target.device)
     places = torch.searchsorted(chosen, target).clamp(max=len(chosen) - 1)
     return torch.where(chosen[places] == target, places, IGNORED)

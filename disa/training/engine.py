@@ -30,12 +30,13 @@ class Engine:
     """One process of a run. The first writes, all compute."""
 
     def __init__(self, settings: TrainConfig, device: str, processes: Processes) -> None:
-        """Use `open_engine`, which also joins and leaves the other processes."""
+        """Raise `DisaError` for settings that the device cannot serve. Use `open_engine`."""
         refuse(settings, device, processes.count)
         if device.startswith("cuda:"):
             torch.cuda.set_device(device)
         self.processes = processes
         self.device = torch.device(device)
+        # Of the forward pass; weights, losses and gradients have 32 bits.
         self.dtype = DTYPES[settings.precision]
 
         # torch warns that RMSNorm of 16-bit values by 32-bit weights is slow. Users cannot help it.
@@ -72,6 +73,7 @@ class Engine:
         The processes exchange gradients once a batch, with its `last` part; before it, each of
         them only adds up its own.
         """
+        # Without `no_sync`, every backward pass waits for the other processes' gradients.
         is_half = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=is_half):
             if isinstance(module, DistributedDataParallel) and not last:
@@ -92,6 +94,7 @@ class Engine:
 
     def clip(self, parameters: list[nn.Parameter], adam: Optimizer, most: float) -> float:
         """Scale the gradients down to a norm of `most` and return the norm before."""
+        # Gradients carry the losses' scale, `most` does not.
         if self.scaler is not None:
             self.scaler.unscale_(adam)
         return float(torch.nn.utils.clip_grad_norm_(parameters, most))
@@ -142,6 +145,7 @@ def open_engine(settings: TrainConfig, device: str) -> Iterator[Engine]:
     `device` is a name as `disa.load` takes it. Raises `DisaError` for settings that the device
     cannot serve.
     """
+    # Gradients on GPUs go by nccl, everything else by gloo.
     on_gpus = torch.cuda.is_available() and device != "cpu"
     with join("cpu:gloo,cuda:nccl" if on_gpus else "gloo") as processes:
         chosen = choose_device(processes.device(device))

@@ -26,20 +26,26 @@ BUNDLED_TOKENIZER = WEIGHTS / "mini" / "tokenizer.json"
 class InitialWeights:
     """Either a CLIP, in any form that `clip_files.load_clip` reads or `RANDOM`, or a model folder.
 
-    Either of them decides the backbone's shape (`backbone_clip`) and the tokenizer. Raises
-    `DisaError` unless exactly one is given.
+    Either of them decides the backbone's shape (`backbone_clip`) and the tokenizer.
     """
 
     clip: Path | None = None
     init: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse both and none."""
+        """Raise `DisaError` unless exactly one is given."""
         if (self.clip is None) == (self.init is None):
             raise DisaError(
                 "training starts from one of two: --clip (`disa pretrain-clip` makes one) or "
                 "--init (a model)"
             )
+
+    @property
+    def source(self) -> Path:
+        """The one that is given."""
+        source = self.init or self.clip
+        assert source is not None
+        return source
 
     def build(self, config: ModelConfig) -> Disa:
         """Return the network with these weights; what they lack (a head, the SDM) is random.
@@ -47,30 +53,23 @@ class InitialWeights:
         Raises `DisaError` for settings that fit no network, before any weights are read, and for
         weights that do not fit the settings.
         """
+        # The shape comes with the weights, whatever CLIP the recipe was written for.
         if self.init is not None:
             config = config.replace(backbone_clip=read_config(self.init).backbone_clip)
-            check_config(config)
+        elif self.source != RANDOM:
+            config = config.replace(backbone_clip=read_clip_config(self.source))
+        check_config(config)
+        if self.init is not None:
             return _grown(config, self.init)
-        assert self.clip is not None
-        if self.clip == RANDOM:
-            check_config(config)
-            return Disa(config)
-        check_config(config.replace(backbone_clip=read_clip_config(self.clip)))
-        return disa_on_clip(config, self.clip)
+        return Disa(config) if self.source == RANDOM else disa_on_clip(config, self.source)
 
     def tokenizer_file(self, config: ModelConfig) -> Path:
         """Return the tokenizer of the CLIP or model."""
-        source = self.init or self.clip
-        assert source is not None
-        if source == RANDOM:
-            return tokenizer_for(config)
-        return tokenizer_of(source)
+        return tokenizer_for(config) if self.source == RANDOM else tokenizer_of(self.source)
 
     def facts(self, tokenizer_file: Path) -> dict[str, str]:
         """Return checksums: a resumed run must start from the same weights and tokenizer."""
-        source = self.init or self.clip
-        assert source is not None
-        weights = str(RANDOM) if source == RANDOM else weights_sha256(source)
+        weights = str(RANDOM) if self.source == RANDOM else weights_sha256(self.source)
         return {"weights": weights, "tokenizer": file_sha256(tokenizer_file)}
 
 
@@ -80,6 +79,7 @@ def tokenizer_for(config: ModelConfig) -> Path:
     Raises `DisaError` if neither fits.
     """
     count = config.backbone_clip["text_config"]["vocab_size"]
+    # The largest id counts, not the number of entries: a table may have gaps.
     for path in (CLIP_TOKENIZER, BUNDLED_TOKENIZER):
         if max(Tokenizer.from_file(str(path)).get_vocab().values()) + 1 == count:
             return path
@@ -93,6 +93,8 @@ def check_config(config: ModelConfig) -> None:
 
     Raises `DisaError` for numbers that fit no network, whichever they are.
     """
+    # The rules that numbers must keep stand in many places: in einops' patterns, in torch's
+    # layers, in transformers. To try them is to know them all.
     side = config.backbone_image_size
     prompts = len(config.backbone_templates)
     try:
@@ -122,6 +124,7 @@ def _grown(config: ModelConfig, folder: Path) -> Disa:
     """Return a network with the weights of a smaller one, such as DiSa with its baseline's."""
     trained = load_disa(folder)
     model = Disa(config)
+    # What the folder lacks stays random; what it has beyond the recipe is refused.
     try:
         _, unknown = model.load_state_dict(trained.state_dict(), strict=False)
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """The moving parts of a run, and what one optimizer step does with them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from disa.running.terminal import warn
 from disa.training.batches import Batch, choose_labels, relabel
 from disa.training.engine import Engine
 from disa.training.initial_weights import InitialWeights, copy_tokenizer
-from disa.training.optimizer import optimizer, restore_run, run_tensors, set_learning_rate
+from disa.training.optimizer import Trainee, optimizer, set_learning_rate
 from disa.training.settings import TrainConfig
 from disa.training.training_data import TrainingData
 from disa.weights.model_folder import load_tokenizer, save
@@ -56,7 +56,8 @@ class Prompts:
         device = next(model.parameters()).device
         self.ids = ids[..., :longest].to(device)
         self.embeddings: Float[Tensor, "t p d"] | None = None
-        if not _text_trains(model):
+        trained = model.parameter_groups()["clip"]
+        if not any(name.startswith("backbone.clip.text") for name in trained):
             with torch.no_grad():
                 embeddings = model.encode_text(self.ids.flatten(0, 1))
             self.embeddings = embeddings.unflatten(0, self.ids.shape[:2])
@@ -71,13 +72,10 @@ class Prompts:
         return self.embeddings[chosen], None
 
 
-def _text_trains(model: Disa) -> bool:
-    trained = model.parameter_groups()["clip"]
-    return any(name.startswith("backbone.clip.text") for name in trained)
-
-
-class Learner:
+class Learner(Trainee):
     """Network, optimizer, averaged weights and prompts of a run."""
+
+    model: Disa
 
     def __init__(
         self,
@@ -92,6 +90,7 @@ class Learner:
         Raises `DisaError` for weights that cannot be read or do not fit the settings.
         """
         self.settings = settings
+        self.weights = weights
         self.engine = engine
         self.data = data
 
@@ -104,7 +103,7 @@ class Learner:
         self.encoder = TextEncoder(self.model, tokenizer)
         self.model.to(engine.device).train()
         if self.model.things is not None and data.things is None:
-            # Without a gradient they must not train, or other processes would wait for one.
+            # They would get no gradient, for which the processes' copies would wait.
             self.model.things.requires_grad_(False)
             warn(
                 f"{data.name} does not say which labels are things, so what the model knows of "
@@ -112,6 +111,8 @@ class Learner:
             )
         if settings.recompute:
             checkpoint_activations(self.model)
+
+        # The optimizer decides which parameters train, so whatever asks for them comes after it.
         self.adam = optimizer(self.model, self.model.parameter_groups(), settings)
         self.prompts = Prompts(self.model, self.encoder, data.labels)
         if settings.compile:
@@ -124,7 +125,7 @@ class Learner:
 
         named = self.model.named_parameters()
         self.trained = {name: parameter for name, parameter in named if parameter.requires_grad}
-        self.averages: dict[str, Tensor] = {}
+        self.averages = {}
         if settings.ema:
             self.averages = {name: p.detach().clone() for name, p in self.trained.items()}
 
@@ -135,6 +136,7 @@ class Learner:
         still those from before.
         """
         losses = self.gradients(step, batch)
+        # By now every process has the gradient of the whole batch.
         parameters = list(self.trained.values())
         norm = self.engine.clip(parameters, self.adam, self.settings.clip_norm)
 
@@ -170,11 +172,11 @@ class Learner:
         present = engine.processes.summed(pixels_per_label) > 0
         chosen = choose_labels(present, settings.categories, step, settings.seed)
         target = relabel(target, chosen)
+        counts = engine.processes.summed(loss_counts(target, self.config))
+        embeddings, ids = self.prompts.of(chosen)  # m p d or m p l
         is_thing = None
         if self.data.things is not None:
             is_thing = torch.tensor(self.data.things)[chosen].to(engine.device)
-        counts = engine.processes.summed(loss_counts(target, self.config))
-        embeddings, ids = self.prompts.of(chosen)
 
         # Each part adds its share of the gradient; the counts above make the shares add up to the
         # whole batch's (decision D83).
@@ -193,16 +195,9 @@ class Learner:
             for name, loss in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
 
+        # Each process has its own share of every loss.
         batch_losses = engine.processes.summed(torch.stack(list(sums.values())))
         return dict(zip(sums, batch_losses.tolist(), strict=True))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors that a step changes, by name."""
-        return run_tensors(self.model, self.adam, self.averages)
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned. Raises `DisaError` if they do not fit."""
-        restore_run(tensors, self.model, self.adam, self.averages)
 
     def finished(self) -> tuple[Disa, TextEncoder]:
         """Return a copy of the model in evaluation mode, with averaged weights if there are any."""
@@ -233,12 +228,11 @@ def checkpoint_activations(model: Disa) -> None:
     _wrap(backbone, "encode_text")
     parts: list[nn.Module | None] = [model.saliency, model.disentangle, model.decode]
     for part in (*parts, *model.refine.levels):
-        if part is not None:
+        if part is not None:  # the baseline has no SDM
             _wrap(part, "forward")
 
 
 def _wrap(owner: nn.Module, name: str) -> None:
-    """Replace a method of one module by its checkpointed form."""
     method: Callable[..., Any] = getattr(owner, name)
 
     @wraps(method)

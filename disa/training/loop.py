@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,9 +15,10 @@ from disa.errors import DisaError, memory_errors_as
 from disa.running.interruption import Interruption
 from disa.running.records import values
 from disa.training.batches import training_batches
-from disa.training.engine import Engine, open_engine
+from disa.training.engine import open_engine
 from disa.training.initial_weights import InitialWeights
 from disa.training.learner import Learner
+from disa.training.optimizer import Trainee, restore_run, run_tensors
 from disa.training.run_folder import Checkpoint, RunFolder, write_checkpoint
 from disa.training.run_log import RunLog, open_log
 from disa.training.settings import RUNTIME_FIELDS, TrainConfig
@@ -54,25 +55,19 @@ def train(
     ):
         # In a function of its own, so that the copies of the network are gone before the processes
         # part: freed afterwards, they may wait for each other forever.
-        return _train(config, settings, weights, data, folder, resume, engine)
+        return _train(Learner(config, settings, weights, engine, data), folder, resume)
 
 
-def _train(
-    config: ModelConfig,
-    settings: TrainConfig,
-    weights: InitialWeights,
-    data: TrainingData,
-    folder: RunFolder,
-    resume: bool,
-    engine: Engine,
-) -> Path | None:
-    learner = Learner(config, settings, weights, engine, data)
-    samples = data.samples(settings, learner.config.backbone_image_size)
+def _train(learner: Learner, folder: RunFolder, resume: bool) -> Path | None:
+    engine = learner.engine
+    settings = learner.settings
+    samples = learner.data.samples(settings, learner.config.backbone_image_size)
     evaluation = Evaluation(learner, folder)
     with folder.held() if engine.writes else nullcontext():
         # Only the first process reads the data's content, which may take a while.
-        identity = _identity(learner, weights) if engine.writes else {}
-        run = _begin(Run(learner, folder, identity, evaluation), data, resume)
+        identity = _identity(learner) if engine.writes else {}
+        run = Run(learner, folder, identity, evaluation)
+        _begin(run, learner.data, resume)
         log_file = folder.log if engine.writes else None
         with (
             Interruption() as interruption,
@@ -89,18 +84,18 @@ def _train(
     return folder.model
 
 
-def _identity(learner: Learner, weights: InitialWeights) -> dict[str, Any]:
+def _identity(learner: Learner) -> dict[str, Any]:
     """Return what makes a run what it is: a resumed run may change none of it."""
     settings = values(learner.settings)
     return {
         "model": values(learner.config),
         "training": {name: settings[name] for name in settings.keys() - RUNTIME_FIELDS},
         "data": learner.data.facts(),
-        "start": weights.facts(learner.tokenizer_file),
+        "start": learner.weights.facts(learner.tokenizer_file),
     }
 
 
-def _begin(run: "Run", data: TrainingData, resume: bool) -> "Run":
+def _begin(run: "Run", data: TrainingData, resume: bool) -> None:
     """Go back to the last checkpoint, if there is one, and describe this start."""
     engine = run.engine
     folder = run.folder
@@ -119,11 +114,11 @@ def _begin(run: "Run", data: TrainingData, resume: bool) -> "Run":
         facts = {**run.identity, "training": values(run.settings)}
         folder.begin(facts, run.start, engine.processes.count)
     engine.wait()  # no process trains on what another one may refuse
-    return run
 
 
 def _announce(learner: Learner, run: "Run", log: RunLog) -> None:
     """Say what is trained and, if nothing is measured on the way, why."""
+    # `categories` 0 stands for all labels.
     settings = learner.settings
     data = learner.data
     labels = len(data.labels)
@@ -138,29 +133,6 @@ def _announce(learner: Learner, run: "Run", log: RunLog) -> None:
         log.say(f"all {run.start} steps were done before: there is nothing left to train")
     if run.evaluation and run.evaluation.reason and settings.evaluate_images:
         log.say(f"not measured on the way: {run.evaluation.reason}")
-
-
-@runtime_checkable
-class Trainee(Protocol):
-    """What a run trains: a network with its optimizer, on one process's share of each batch."""
-
-    engine: Engine
-    settings: TrainConfig
-
-    def step(self, step: int, batch: Any) -> dict[str, float]:
-        """Do one step and return numbers with at least `loss`, all of them finite.
-
-        Raises `FloatingPointError` for others; the weights are then still those from before.
-        """
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors that a step changes, by name."""
-        ...
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned. Raises `DisaError` if they do not fit."""
-        ...
 
 
 class Run:
@@ -185,12 +157,13 @@ class Run:
     def restore(self, checkpoint: Checkpoint | None) -> None:
         """Go back to a checkpoint, if there is one. Raises `DisaError` if it does not fit."""
         if checkpoint is not None:
-            self.trainee.restore(checkpoint.tensors)
+            trainee = self.trainee
+            restore_run(checkpoint.tensors, trainee.model, trainee.adam, trainee.averages)
             self.engine.scale = checkpoint.state.get("scale")
             self.start = checkpoint.state["step"]
 
     def do_steps(self, batches: Iterable[Any], log: RunLog, interruption: Interruption) -> bool:
-        """Do the steps that are left, on a named tuple each; False after an interruption.
+        """Do the steps that are left, each on a named tuple; False after an interruption.
 
         Raises `DisaError` for a full disk, and for a loss that is not finite.
         """
@@ -208,6 +181,8 @@ class Run:
             # Processes leave together: a signal may have reached only one of them.
             done = step + 1
             leaves = self.engine.any(interruption.asked)
+
+            # An evaluation may take long or be interrupted: the steps before it are saved first.
             is_last = done == self.settings.steps
             is_due = done % self.settings.checkpoint_every == 0
             is_measured = self.evaluation is not None and self.evaluation.is_due(done)
@@ -223,7 +198,9 @@ class Run:
     def _save(self, done: int) -> None:
         if self.engine.writes:
             state = {"step": done, "scale": self.engine.scale, **self.identity}
-            checkpoint = Checkpoint(self.trainee.tensors(), state)
+            trainee = self.trainee
+            tensors = run_tensors(trainee.model, trainee.adam, trainee.averages)
+            checkpoint = Checkpoint(tensors, state)
             write_checkpoint(self.folder.checkpoints, checkpoint, self.settings.checkpoints)
         self.engine.wait()
 
@@ -235,6 +212,7 @@ class Run:
 
     def _keep_failure(self, step: int, batch: Any, error: FloatingPointError) -> DisaError:
         """Save the batch of a failed step, and return the error that names its file."""
+        # Each process has another part of the batch, and any of them may be the cause.
         name = f"failed-step-{step:08d}-process-{self.engine.processes.rank}.safetensors"
         path = self.folder.path / name
         outcome = f"its batch is in {path}"

@@ -1,14 +1,33 @@
-"""AdamW over named parameters, its learning rate, and all tensors that a step changes."""
+"""A network with its optimizer: AdamW, its learning rate, and all tensors that a step changes."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from disa.errors import DisaError
+from disa.training.engine import Engine
 from disa.training.settings import TrainConfig
+
+
+class Trainee:
+    """What a run trains, in one process."""
+
+    engine: Engine
+    settings: TrainConfig
+    model: nn.Module
+    adam: Optimizer
+    averages: dict[str, Tensor]  # of the weights that train; empty if there are none
+
+    def step(self, step: int, batch: Any) -> dict[str, float]:
+        """Do one optimizer step and return its numbers, with at least `loss`.
+
+        Raises `FloatingPointError`, before the weights change, if the loss is not finite.
+        """
+        raise NotImplementedError
 
 
 def optimizer(
@@ -19,6 +38,7 @@ def optimizer(
     `groups` has the keys `head` and `clip`, as `Disa.parameter_groups`. CLIP's learning rate is
     scaled. Vectors and scalars (norms, biases, temperatures) have no weight decay.
     """
+    # What is in no group is frozen here, so that groups and gradients cannot disagree.
     parameters = dict(model.named_parameters())
     trained = {name for names in groups.values() for name in names}
     for name, parameter in parameters.items():
@@ -69,6 +89,7 @@ def run_tensors(
     tensors |= {f"ema.{name}": tensor for name, tensor in averages.items()}
     for name, parameter in _optimized(adam).items():
         tensors |= {f"adam.{key}.{name}": value for key, value in adam.state[parameter].items()}
+    # A layer that draws at random must continue where it was.
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()

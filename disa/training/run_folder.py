@@ -75,6 +75,7 @@ class RunFolder:
         cannot be written, if another run is at work in it, and for somebody else's `log.jsonl`.
         """
         prepare_folder(self.path)
+        # The log is shortened on resuming, so it must be a run's own.
         if self.log.exists() and not self._starts():
             raise DisaError(
                 f"{self.log}: is no log of a run (there is no run.json) and will not be touched; "
@@ -164,6 +165,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         folder.mkdir(parents=True, exist_ok=True)
         _remove_partial(folder)
         partial.mkdir()
+        # Safetensors refuses views.
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
         }
@@ -173,6 +175,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         # The rename must not reach the disk before the content does.
         for path in (partial / TENSORS, partial / STATE, partial):
             sync(path)
+        # A resumed run writes the checkpoints of its repeated steps again.
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)

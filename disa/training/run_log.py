@@ -1,4 +1,4 @@
-"""What people see of a run and what programs read of it: a progress bar, lines, and `log.jsonl`."""
+"""What a run shows and logs: a progress bar, lines on stderr, and `log.jsonl`."""
 
 import json
 import math
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class RunLog:
     def __init__(
         self, path: Path | None, steps: int, start: int, every: int, report: Report
     ) -> None:
-        """Start the clock; `open_log` says what the arguments mean."""
+        """Start the clock. Use `open_log`."""
         self.path = path
         self.steps = steps
         self.start = start
@@ -53,10 +54,10 @@ class RunLog:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
         now = time.monotonic()
         done = step + 1
+        # The loss of a single batch says little: people see an average over about 20 steps.
         loss = numbers["loss"]
-        self.smooth_loss = (
-            loss if self.smooth_loss is None else 0.95 * self.smooth_loss + 0.05 * loss
-        )
+        before = loss if self.smooth_loss is None else self.smooth_loss
+        self.smooth_loss = 0.95 * before + 0.05 * loss
         rate = (done - self.start) / max(1e-9, now - self.begun)
         remark = f"loss {self.smooth_loss:.4f}  {rate:.2f} steps/s"
         self.report(done, self.steps, remark)
@@ -65,13 +66,16 @@ class RunLog:
             # JSON knows no infinity: the norm of a step that fp16 leaves out.
             finite = {name: v if math.isfinite(v) else None for name, v in numbers.items()}
             self.write({"step": step, **finite})
+
+        # The first step has needed all kinds of memory that there are.
         is_first = done == self.start + 1
         if is_first:
             self.say(f"the first step took up to {peak_memory():.1f} GB of memory")
+        # A terminal has the bar; a log file gets a line now and then.
         is_due = is_first or done == self.steps or now - self.spoken >= PLAIN_SECONDS
         if is_due and not sys.stderr.isatty():
             self.spoken = now
-            left = _clock((self.steps - done) / rate)
+            left = timedelta(seconds=round((self.steps - done) / rate))
             self.say(f"step {done}/{self.steps}  {remark}  left {left}")
 
     def say(self, line: str) -> None:
@@ -125,10 +129,3 @@ def _keep_before(path: Path, start: int) -> None:
         records = [record for record in read_log(path) if record.get("step", start) < start]
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_whole(path, lambda file: file.write(text.encode()))
-
-
-def _clock(seconds: float) -> str:
-    """Return h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -61,6 +61,7 @@ class DrawnScenes:
 
     def __getitem__(self, index: int) -> Sample:
         """Draw one scene and return a crop of it."""
+        # Each scene has its own stream of random numbers (decision D80).
         settings = self.settings
         draw = np.random.default_rng((settings.seed, index))
         side = round(self.size * (1 + draw.uniform(0, settings.scale_jitter)))
@@ -125,6 +126,7 @@ class TrainingData:
             "list of images": text_sha256(dataset.ids),
         }
         if self.kind == FOLDER:
+            # Digests of the files: quicker than decoding them, and a new date changes nothing.
             positions = range(len(dataset.ids))
             facts["images"] = text_sha256(map(dataset.image_content, positions))
             facts["masks"] = text_sha256(map(dataset.mask_content, positions))
@@ -138,6 +140,7 @@ class TrainingData:
         """
         if self.kind != FOLDER:
             return
+        # A wrong mask is found now, not after hours, in the step that happens to draw it.
         self._check_masks(self.dataset, self.split, len(self.dataset.ids))
         if measured and self.split != "val" and self._lists("val"):
             self._check_masks(open_dataset(FOLDER, self.root, "val"), "val", measured)

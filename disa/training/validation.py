@@ -1,4 +1,4 @@
-"""How good a model is while it trains, by the evaluator of `disa evaluate`."""
+"""The evaluations on the way of a run, by the evaluator of `disa evaluate`."""
 
 import shutil
 from typing import Any
@@ -24,7 +24,7 @@ LESS_MEMORY = "set evaluate_images=0 and measure the model afterwards (disa eval
 
 
 class Evaluation:
-    """What a run is measured on; the label maps are on disk, so an interruption loses little."""
+    """What a run is measured on, and how; label maps on disk make an interruption cheap."""
 
     def __init__(self, learner: Learner, folder: RunFolder) -> None:
         """Open the images.
@@ -117,6 +117,7 @@ class Evaluation:
         """Open the folder of this evaluation's label maps, and remove those of other steps."""
         path = self.folder.evaluation / f"step-{done}-images-{self.images}"
         predictions = PredictionFolder(path, dataset, self.images)
+        # Maps of an older step, or on other images, belong to an evaluation that is over.
         engine = self.learner.engine
         if engine.writes:
             for other in self.folder.evaluation.glob("step-*"):
@@ -130,6 +131,7 @@ class Evaluation:
         self, scores: Scores, segmenter: Segmenter, dataset: Dataset
     ) -> tuple[str, dict[str, Any]]:
         """Return a line for people and numbers for the log, mIoU in percent among them."""
+        # Picturebook alone has nouns without masks in training, which count as a group.
         images = len(scores.images)
         if dataset.name == PICTUREBOOK:
             result = group_numbers(scores, probe(segmenter, dataset, images, UNSEEN))
