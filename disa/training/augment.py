@@ -73,33 +73,31 @@ class Scaled:
     width: int
 
     def pixels(self, top: int, left: int, size: int) -> Pixels:
-        """Return a window of the picture, at most `size` a side.
+        """Return a square window of the picture.
 
         Resized bilinearly, and smoothed where the picture shrinks, as Pillow does it [B].
         """
         old_height, old_width = self.labels.shape
-        bottom = min(top + size, self.height)
-        right = min(left + size, self.width)
         if (old_height, old_width) == (self.height, self.width):
-            return self.image[top:bottom, left:right]
+            return self.image[top : top + size, left : left + size]
 
-        # The window in pixels of the original, which Pillow takes as fractions.
+        # The window in pixels of the original: left, top, right, bottom, which may be fractions.
+        # Rounding must not push it over the edge.
         box = (
-            min(left * old_width / self.width, old_width),
-            min(top * old_height / self.height, old_height),
-            min(right * old_width / self.width, old_width),
-            min(bottom * old_height / self.height, old_height),
+            left * old_width / self.width,
+            top * old_height / self.height,
+            min((left + size) * old_width / self.width, old_width),
+            min((top + size) * old_height / self.height, old_height),
         )
-        shape = (right - left, bottom - top)
-        resized = Image.fromarray(self.image).resize(shape, Image.Resampling.BILINEAR, box)
-        return np.asarray(resized)
+        picture = Image.fromarray(self.image)
+        return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
 
     def target(self, top: int, left: int, size: int) -> Target:
         """Return the same window of the target: the label below each pixel's centre [B]."""
         # Nearest neighbours by integers: floats would miss by a pixel in long pictures.
         old_height, old_width = self.labels.shape
-        rows = _centres(top, min(top + size, self.height), old_height, self.height)
-        columns = _centres(left, min(left + size, self.width), old_width, self.width)
+        rows = _centres(top, top + size, old_height, self.height)
+        columns = _centres(left, left + size, old_width, self.width)
         labels = self.labels[rows[:, None], columns].astype(np.int64)
         return np.where(labels == self.ignored, IGNORED, labels)
 

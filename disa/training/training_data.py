@@ -198,7 +198,7 @@ def things_of(vocabulary: Vocabulary) -> tuple[bool, ...] | None:
 def open_training_data(kind: str, root: Path | None, split: str | None) -> TrainingData:
     """Open picturebook, a published data set (`disa data list`), or `folder`, your own.
 
-    Raises `DisaError` for options that contradict each other and for data that cannot be opened.
+    Raises `DisaError` for contradicting options and for data that cannot be opened.
     """
     if kind != PICTUREBOOK:
         return TrainingData(kind, root, split or "train")
