@@ -10,8 +10,7 @@ from statistics import median
 
 import torch
 
-from disa.evaluation.boundary import Boundary
-from disa.evaluation.confusion import Confusion
+from disa.evaluation.counts import Boundary, Confusion
 
 CATEGORIES, SIZE, IGNORED, REPEATS = 847, (512, 683), 65535, 7
 

@@ -35,6 +35,7 @@ def group_numbers(scores: Scores, probed: ProbeScores) -> dict[str, Any]:
         "accuracy": (100 * confusion.accuracy).tolist(),
         "boundary_iou": (100 * scores.boundary.iou).tolist(),
     }
+    # A network without the SDM has no saliency, match or split to measure.
     sdm = probed.sdm
     if sdm is not None:
         per_class["itm_auc"] = sdm.itm_auc.tolist()
@@ -56,7 +57,7 @@ def group_numbers(scores: Scores, probed: ProbeScores) -> dict[str, Any]:
         "background_iou": probed.background_iou,
         "per_class": {
             word: {"group": group(word)}
-            | {name: _plain(each[index]) for name, each in per_class.items()}
+            | {name: _known(each[index]) for name, each in per_class.items()}
             for index, word in enumerate(NOUNS)
         },
     }
@@ -82,6 +83,7 @@ def group_table(result: dict[str, Any], title: str) -> Table:
 def _means(values: Sequence[float]) -> dict[str, float | None]:
     """Return the means of the values that are known, over each group and the unions of groups."""
 
+    # Every noun counts alike, however many pixels it has; one that no scene holds does not count.
     def mean(prefix: str) -> float | None:
         known = [
             value
@@ -94,7 +96,8 @@ def _means(values: Sequence[float]) -> dict[str, float | None]:
     return {name: mean(prefix) for name, prefix in names.items()}
 
 
-def _plain(value: float) -> float | None:
+def _known(value: float) -> float | None:
+    """Return None for NaN, which JSON does not know."""
     return None if math.isnan(value) else value
 
 

@@ -1,6 +1,6 @@
-"""What no label map shows: do saliency, match, split and foreground say what is there?"""
+"""Numbers that no label map shows: how right saliency, match, split and foreground are."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from disa.data.dataset import Dataset
-from disa.errors import DisaError
 from disa.evaluation.score import percent
 from disa.inference.segmentation import FOREGROUND_DENSITY, foreground_density
 from disa.inference.segmenter import Segmenter
 from disa.model.disa import Prediction
+from disa.picturebook import UNSEEN
 
 BATCH = 10  # pictures that go through the model together
 
@@ -36,14 +36,10 @@ class ProbeScores(NamedTuple):
     background_iou: dict[str, float | None] | None = None
 
 
-def probe(
-    segmenter: Segmenter, dataset: Dataset, images: int, unseen: Container[str]
-) -> ProbeScores:
-    """Measure the network on the first pictures of a data set, each in one view.
+def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> ProbeScores:
+    """Measure the network on the first scenes of picturebook, each in one view.
 
-    The pictures have one size, whose sides are multiples of the model's patch, and every pixel has
-    a label, as in picturebook. `unseen` holds the things that had no masks in training. Raises
-    `DisaError` if a pixel has no label.
+    The scenes' sides are multiples of the model's patch.
     """
     config = segmenter.model.config
     if not (config.disentangle or config.things):
@@ -52,16 +48,17 @@ def probe(
     categories = dataset.vocabulary.categories
     sdm = SdmEvidence(len(categories)) if config.disentangle else None
     things = torch.tensor([category.kind == "thing" for category in categories])
-    is_unseen = torch.tensor([category.name in unseen for category in categories])
-    foreground = ForegroundOverlap(things, is_unseen)
+    unseen = torch.tensor([category.name in UNSEEN for category in categories])
+    foreground = ForegroundOverlap(things, unseen)
+
+    # Scenes are drawn anew for every look at them, so each goes through here once.
     for first in range(0, images, BATCH):
-        positions = range(first, min(first + BATCH, images))
-        pictures = [torch.from_numpy(dataset.image(index)) for index in positions]
-        labels = torch.stack([torch.from_numpy(dataset.labels(index)) for index in positions])
-        if int(labels.max()) >= len(categories):
-            raise DisaError(f"{dataset.name}: has pixels without a label; the probe needs them all")
-        labels = labels.long()
-        pixels = rearrange(torch.stack(pictures), "b h w rgb -> b rgb h w")
+        indices = range(first, min(first + BATCH, images))
+        pictures = torch.stack([torch.from_numpy(dataset.image(index)) for index in indices])
+        labels = torch.stack([torch.from_numpy(dataset.labels(index)) for index in indices]).long()
+        pixels = rearrange(pictures, "b h w rgb -> b rgb h w")
+
+        # The model takes uint8 values in its own type, and scales them itself.
         with torch.inference_mode():
             prediction = segmenter.model(pixels.to(text.device, text.dtype), text)
             foreground.update(foreground_mask(prediction, tuple(labels.shape[1:])), labels)
@@ -148,6 +145,7 @@ class ForegroundOverlap:
                 ]
             )
             self.pixels["all"] += overlap
+            # A scene of stuff alone shows nothing about things of either kind.
             kinds = self.unseen[image[true]]
             if len(kinds):
                 self.pixels[self._kind(kinds)] += overlap
@@ -173,6 +171,7 @@ def foreground_mask(prediction: Prediction, size: Sequence[int]) -> Bool[Tensor,
         assert prediction.matched is not None
         evidence = foreground_density(prediction.saliency, prediction.matched)
         threshold = FOREGROUND_DENSITY
+    # From the grid of tokens (b, h, w) to the pixels of the labels.
     enlarged = F.interpolate(evidence[:, None], tuple(size), mode="bilinear")[:, 0]
     return enlarged > threshold
 
@@ -185,6 +184,7 @@ def token_shares(
     Sides are multiples of the grid's.
     """
     masks = rearrange(F.one_hot(labels.long(), categories), "b H W t -> b t H W")
+    # The mean of a mask over a token's pixels is the share of them that it covers.
     token = (labels.shape[1] // grid[0], labels.shape[2] // grid[1])
     return F.avg_pool2d(masks.float(), token)
 
@@ -194,6 +194,7 @@ def ranking_auc(score: Float[Tensor, " b"], present: Bool[Tensor, " b"]) -> Floa
 
     This is the area under the ROC curve; NaN if all or none are present.
     """
+    # Every present image against every absent one: (present, absent).
     above = score[present][:, None] - score[~present][None]
     return ((above > 0).float() + 0.5 * (above == 0).float()).mean()
 
@@ -206,6 +207,7 @@ def average_precision(
     It equals the usual measure on pixels that all have their token's score. Tied tokens are taken
     together: each gets the precision at the end of its tie.
     """
+    # Precision at each rank: of the tokens up to it, the share that is right (m, n).
     ranked, order = score.sort(dim=1, descending=True)
     tokens = ranked.shape[1]
     hits = share.gather(1, order)

@@ -1,10 +1,9 @@
 """Predicted label maps on disk, the state of an evaluation: one index PNG per image.
 
-What exists is not predicted again, so a run that was interrupted, however it ended, goes on with
-the same command. Several processes share the images and exchange nothing.
+No existing map is predicted again, so the same command continues after any interruption. Several
+processes share the images and exchange nothing.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,24 +17,23 @@ from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError, memory_errors_as
-from disa.evaluation.settings import EvaluationSettings
 from disa.inference.overlay import palette_image
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
-from disa.running.files import prepare_folder, read_json, text_sha256, write_json, write_whole
+from disa.running.files import prepare_folder, read_json, write_json, write_whole
 from disa.running.processes import ALONE, Processes
+from disa.running.terminal import Report
 
 ABOUT = "predictions.json"  # what the maps of a folder are of
 LESS_MEMORY = "use --dtype bf16 or a smaller --size"
 
 Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category
-Report = Callable[[int, int], None]  # is told (done, of how many)
 
 
 class Predictor:
     """A model with a vocabulary and a protocol: from a picture to the category of every pixel.
 
-    It loads the model when the first picture comes: a finished run needs none.
+    The model is loaded when the first picture comes, since a finished run needs none.
     """
 
     def __init__(
@@ -59,57 +57,56 @@ class Predictor:
             scored = torch.tensor(self.vocabulary.scored, device=segmenter.device)
             self._ready = (segmenter, text, scored)
         segmenter, text, scored = self._ready
+        # Several prompts may count as one category (H, W).
         return scored[segmenter.best_labels(picture, text, self.protocol).long()]
 
 
 class PredictionFolder:
     """The label maps of one model, settings and data set."""
 
-    def __init__(self, path: Path, dataset: Dataset, images: int) -> None:
-        """Take the first `images` images; nothing is written yet."""
+    def __init__(self, path: Path, dataset: Dataset, images: int | None = None) -> None:
+        """Take the first `images` images, by default all; nothing is written yet."""
         self.path = path
         self.dataset = dataset
         self.ids: Sequence[str] = dataset.ids[:images]
         self.names = [category.name for category in dataset.vocabulary.categories]
 
     def open(self, facts: dict[str, Any]) -> None:
-        """Make the folder, or take up the one that is there. For one process at a time.
+        """Make the folder, or continue in the one that is there. For one process at a time.
 
-        A map whose image has changed since is removed. Raises `DisaError` for a folder that holds
-        anything but these predictions, naming what differs.
+        `facts` say what the maps are of, as plain data. A map whose image has changed since is
+        removed. Raises `DisaError` for a folder that holds anything but these predictions, naming
+        what differs.
         """
         prepare_folder(self.path)
         about = self.path / ABOUT
         contents = {name: self.dataset.image_content(index) for index, name in enumerate(self.ids)}
         facts = facts | {"images": len(self.ids)}
         if about.exists():
-            self._take_up(read_json(about, "delete the folder to predict anew"), facts, contents)
+            self._compare(read_json(about, "delete the folder to predict anew"), facts, contents)
         elif any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise DisaError(
                 f"{self.path}: is not empty and holds no predictions; choose an empty folder"
             )
         write_json(about, facts | {"contents": contents})
 
-    def _take_up(self, before: Any, facts: dict[str, Any], contents: dict[str, str]) -> None:
-        before = before if isinstance(before, dict) else {}
+    def _compare(self, before: Any, facts: dict[str, Any], contents: dict[str, str]) -> None:
+        """Refuse the maps of another run, and remove those of images that have changed."""
         differing = [
             f"{name} {before.get(name)}, not {value}"
-            for name, value in json.loads(json.dumps(facts)).items()
+            for name, value in facts.items()
             if before.get(name) != value
         ]
+        # A run of as many images of the same data set may still be one of others.
+        old = before.get("contents", {})
+        differing += [f"no image {name}" for name in contents if name not in old][:1]
         if differing:
             raise DisaError(
                 f"{self.path}: holds another run ({'; '.join(differing)}); choose another folder, "
                 "or delete that one"
             )
-        old = before.get("contents", {})
-        if names := [name for name in contents if name not in old]:
-            raise DisaError(
-                f"{self.path}: holds predictions of other images (none of {names[0]}); choose "
-                "another folder, or delete that one"
-            )
         for name, content in contents.items():
-            if old.get(name) != content:
+            if old[name] != content:
                 self.file(name).unlink(missing_ok=True)
 
     def file(self, name: str) -> Path:
@@ -148,10 +145,10 @@ def predict(
     report(total - len(missing), total)
     # By position, not by what is missing: another process may be further already.
     own = [index for index in missing if index % processes.count == processes.rank]
-    stopped = False
+    is_stopped = False
     for number, index in enumerate(own, start=1):
-        stopped = interrupted()
-        if stopped:
+        is_stopped = interrupted()
+        if is_stopped:
             break
         name = folder.ids[index]
         picture = folder.dataset.image(index)
@@ -163,24 +160,4 @@ def predict(
         folder.save(name, labels)
         # The other processes are about as fast.
         report(min(total, total - len(missing) + number * processes.count), total)
-    return not any(processes.gathered(stopped))
-
-
-def prediction_facts(
-    dataset: Dataset, settings: EvaluationSettings, protocol: Protocol, model: dict[str, str]
-) -> dict[str, Any]:
-    """Return what makes a label map what it is, beside the image; `model` holds its checksums."""
-    vocabulary = dataset.vocabulary
-    prompts = (*vocabulary.prompts(settings.synonyms), *map(str, vocabulary.scored))
-    return {
-        "dataset": dataset.name,
-        **model,
-        "split": settings.split,
-        "protocol": protocol.name,
-        "size": protocol.size,
-        "dtype": settings.dtype,
-        "synonyms": settings.synonyms,
-        "dense_clip": settings.dense_clip,
-        "prompts": text_sha256(prompts),
-        "labels": [category.name for category in vocabulary.categories],
-    }
+    return not any(processes.gathered(is_stopped))

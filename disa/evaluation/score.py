@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from disa.data.dataset import Dataset
+from disa.data.images import Pixels, write_png
 from disa.data.masks import read_indices
 from disa.data.vocabulary import Category
 from disa.errors import DisaError
-from disa.evaluation.boundary import Boundary
-from disa.evaluation.confusion import Confusion
+from disa.evaluation.counts import Boundary, Confusion
+from disa.inference.overlay import overlay
 from disa.running.files import text_sha256
+
+WORST = 20  # images that `save_worst` draws
 
 
 class Scores:
@@ -37,22 +41,23 @@ class Scores:
         mask_content: str = "",
     ) -> None:
         """Count one image. Raises `ValueError` for a category out of range."""
+        # Counted alone first, because each image has an mIoU of its own.
         single = Confusion(self.confusion.categories, self.confusion.ignored)
         single.update(prediction, target)
-        self.confusion.merge(single)
+        self.confusion.counts += single.counts
         self.boundary.update(prediction[None], target[None])
         self.images[name] = single.miou
         self.masks.append(f"{name} {mask_content}")
 
     @property
     def masks_sha256(self) -> str:
-        """What tells these masks from others, or from the same after a correction."""
+        """Digest of the masks' content; it changes when a mask is corrected."""
         return text_sha256(self.masks)
 
     def worst(self, count: int) -> list[str]:
         """Return the ids of the `count` images with the lowest mIoU, the lowest first."""
-        measured = {name: miou for name, miou in self.images.items() if not np.isnan(miou)}
-        return sorted(measured, key=lambda name: measured[name])[:count]
+        measured = {name: miou for name, miou in self.images.items() if not math.isnan(miou)}
+        return sorted(measured, key=measured.__getitem__)[:count]
 
 
 def score(
@@ -63,21 +68,19 @@ def score(
 ) -> Scores:
     """Return the counts of the maps FOLDER/ID.png against the masks of a data set.
 
-    A map is an index PNG (grey or palette, 8 or 16 bits) of its image's size that holds categories'
-    positions in the vocabulary. `ids` are the data set's first ids, by default all. Raises
-    `DisaError` that names the file for a map that is missing, of another size, or holds a value
-    that is no category where the mask is not ignored.
+    A map is an index PNG (grey or palette, 8 or 16 bits) of its image's size. Its values are
+    categories' positions in the vocabulary. `ids` are the data set's first ids, by default all.
+    Raises `DisaError` that names the file for a map that is missing, of another size, or holds a
+    value that is no category where the mask is not ignored.
     """
     ids = dataset.ids if ids is None else ids
     scores = Scores(len(dataset.vocabulary.categories), dataset.ignored)
     for index, name in enumerate(ids):
         path = folder / f"{name}.png"
         if not path.is_file():
-            raise DisaError(
-                f"{path}: no such file; {folder} must hold a label map for each of the "
-                f"{len(ids)} images, named by its id"
-            )
-        prediction = read_label_map(path)
+            raise DisaError(f"{path}: no such file; the folder needs a label map for each image")
+        # torch cannot compare unsigned types of different widths.
+        prediction = torch.from_numpy(read_indices(path).astype(np.int32))
         target = torch.from_numpy(dataset.labels(index).astype(np.int32))
         if prediction.shape != target.shape:
             height, width = target.shape
@@ -93,11 +96,6 @@ def score(
             ) from None
         report(index + 1, len(ids))
     return scores
-
-
-def read_label_map(path: Path) -> Int[Tensor, "H W"]:
-    """Return the values of an index PNG. Raises `DisaError` if it is damaged or no index PNG."""
-    return torch.from_numpy(read_indices(path).astype(np.int32))
 
 
 def numbers(scores: Scores, categories: Sequence[Category]) -> dict[str, Any]:
@@ -121,17 +119,20 @@ def numbers(scores: Scores, categories: Sequence[Category]) -> dict[str, Any]:
     for name, kind in (("things", "thing"), ("stuff", "stuff")):
         of_kind = torch.tensor([category.kind == kind for category in categories])
         result[name] = _means(scores, of_kind & confusion.present)
+    # Every property counts the whole matrix, so each is asked for once and not for every category.
+    columns = (confusion.pixels, confusion.iou, confusion.accuracy, scores.boundary.iou)
+    rows = zip(categories, *(column.tolist() for column in columns), strict=True)
     result["per_category"] = [
         {
             "index": index,
             "name": category.name,
             "kind": category.kind,
-            "pixels": int(confusion.pixels[index]),
-            "iou": percent(float(confusion.iou[index])),
-            "accuracy": percent(float(confusion.accuracy[index])),
-            "boundary_iou": percent(float(scores.boundary.iou[index])),
+            "pixels": pixels,
+            "iou": percent(iou),
+            "accuracy": percent(accuracy),
+            "boundary_iou": percent(boundary_iou),
         }
-        for index, category in enumerate(categories)
+        for index, (category, pixels, iou, accuracy, boundary_iou) in enumerate(rows)
     ]
     return result
 
@@ -151,3 +152,30 @@ def _means(scores: Scores, chosen: Bool[Tensor, " t"]) -> dict[str, Any]:
         "mean_accuracy": mean(scores.confusion.accuracy),
         "boundary_iou": mean(scores.boundary.iou),
     }
+
+
+def save_worst(out: Path, folder: Path, dataset: Dataset, scores: Scores) -> None:
+    """Draw the `WORST` images with the lowest mIoU; FOLDER holds their label maps.
+
+    OUT gets RANK_ID_truth.png and RANK_ID_prediction.png of each. Raises `DisaError` if the disk
+    refuses.
+    """
+    for rank, name in enumerate(scores.worst(WORST), start=1):
+        index = dataset.ids.index(name)
+        picture = dataset.image(index)
+        labels = dataset.labels(index).astype(np.int32)
+        truth = np.where(labels == dataset.ignored, -1, labels)
+        prediction = read_indices(folder / f"{name}.png").astype(np.int32)
+        for title, drawn in (("truth", truth), ("prediction", prediction)):
+            panel = _drawn(picture, drawn, dataset)
+            write_png(out / f"{rank:02d}_{name}_{title}.png", panel)
+
+
+def _drawn(picture: Pixels, labels: NDArray[np.int32], dataset: Dataset) -> Pixels:
+    """Draw a label map beside its picture; negative values are not drawn."""
+    # The legend names only categories that the map holds, so these are numbered anew.
+    shown = [int(category) for category in np.unique(labels) if category >= 0]
+    index = np.full(len(dataset.vocabulary.categories) + 1, -1)  # the last place serves -1
+    index[shown] = range(len(shown))
+    names = [dataset.vocabulary.categories[category].name for category in shown]
+    return np.asarray(overlay(picture, index[labels], names, beside=True))

@@ -1,13 +1,24 @@
-"""A benchmark's numbers as tables: report.md and table.md, and the same rows for a terminal."""
+"""A benchmark's numbers beside published ones, as rows for a terminal, report.md and table.md.
+
+Published numbers stand in `published.json`; nothing of it is measured here. PC-459 is published on
+two scales, and most papers do not say which (docs/evaluation.md).
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from disa.data.benchmarks import PAPER
-from disa.evaluation.published import BESIDE, SCALES, methods
+from disa.running.files import read_json
 
-INCOMPLETE = "**{images} of the {total} images: not comparable with published results.**"
+BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table stands beside
+SCALES = {
+    "present": "over the categories present",
+    "all": "over all categories",
+    None: "scale not stated",
+}
 SYNONYMS = (
     "All synonyms were prompted; CAT-Seg's and DiSa's published results prompt the first name only."
 )
@@ -16,28 +27,43 @@ TWO_SCALES = (
     "(CAT-Seg, and presumably DiSa, which builds on it), or over all 459 (SAN). Compare like with "
     "like."
 )
-_MEASURES = {
-    "miou": "mIoU",
-    "miou_all": "mIoU over all categories",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "fwiou": "frequency-weighted IoU",
-    "boundary_iou": "boundary IoU",
-}
 
-Result = Mapping[str, Any]
+Result = Mapping[str, Any]  # what result.json holds
+
+
+@cache
+def methods() -> dict[str, dict[str, Any]]:
+    """Return every published method by its name, as its authors report it.
+
+    Each has its `source`, what it was `trained_on`, the scale `pc459_over` (a key of `SCALES`), and
+    its `miou` in percent by benchmark, with a large backbone.
+    """
+    data = read_json(Path(__file__).with_name("published.json"), "install disa again")
+    return {method["name"]: method for method in data["methods"]}
+
+
+def published(benchmark: str, split: str = "val") -> list[dict[str, Any]]:
+    """Return the methods with a number for this benchmark's val split, the highest first."""
+    if split != "val":
+        return []
+    known = [method for method in methods().values() if benchmark in method["miou"]]
+    return sorted(known, key=lambda method: -method["miou"][benchmark])
 
 
 def measures(result: Result) -> list[tuple[str, str]]:
-    """Return the measures of one benchmark as text; both means where a category is absent."""
-    titles = dict(_MEASURES)
+    """Return (title, percentage) of each measure, with both means where a category is absent."""
     total = result["categories"]
     present = result["categories_present"]
+    titles = {"miou": "mIoU"}
     if present < total:
         titles["miou"] = f"mIoU over the {present} categories present"
         titles["miou_all"] = f"mIoU over all {total} categories"
-    else:
-        del titles["miou_all"]
+    titles |= {
+        "pixel_accuracy": "pixel accuracy",
+        "mean_accuracy": "mean accuracy",
+        "fwiou": "frequency-weighted IoU",
+        "boundary_iou": "boundary IoU",
+    }
     rows = [(title, percent_text(result[name])) for name, title in titles.items()]
     for kind in ("things", "stuff"):
         means = result[kind]
@@ -52,12 +78,15 @@ def remarks(result: Result) -> list[str]:
     """Return what a reader must know before comparing these numbers with others."""
     lines = []
     if is_incomplete(result):
-        lines.append(INCOMPLETE.format(images=result["images"], total=result["images_in_all"]))
+        images = f"{result['images']} of the {result['images_in_all']} images"
+        lines.append(f"{images}: not comparable with published results.")
+    if result["benchmark"] == "pc459":
+        lines.append(TWO_SCALES)
+
+    # Somebody else's label maps come without their prompts.
     prompts = result.get("prompts")
     if prompts and prompts["synonyms"]:
         lines.append(SYNONYMS)
-    if result["benchmark"] == "pc459":
-        lines.append(TWO_SCALES)
     if prompts and prompts["identical"]:
         lines.append(
             f"{len(prompts['identical'])} groups of categories share a prompt; the first of a "
@@ -68,26 +97,28 @@ def remarks(result: Result) -> list[str]:
 
 def beside_published(result: Result) -> list[tuple[str, str, str]]:
     """Return (method, mIoU, remark) of this run and of all published ones, the highest first."""
-    two_scales = result["benchmark"] == "pc459"
-    over = " over the categories present" if two_scales else ""
-    rows = [(result["miou"], 2, result["model"], f"measured here{over}")]
-    if two_scales:
-        rows.append((result["miou_all"], 2, result["model"], "measured here over all categories"))
+    benchmark = result["benchmark"]
+    scales = {"miou": ""}
+    if benchmark == "pc459":
+        scales = {"miou": f" {SCALES['present']}", "miou_all": f" {SCALES['all']}"}
+    rows = [
+        (result[name], 2, result["model"], f"measured here{scale}")
+        for name, scale in scales.items()
+    ]
     for method in result["published"]:
         source = f", {method['source']}" if method["source"] else ""
         remark = f"as published{source}, trained on {method['trained_on']}"
-        if two_scales:
+        if benchmark == "pc459":
             remark += f"; {SCALES[method['pc459_over']]}"
-        rows.append((method["miou"][result["benchmark"]], 1, method["name"], remark))
+        rows.append((method["miou"][benchmark], 1, method["name"], remark))
     rows.sort(key=lambda row: -(row[0] or 0))
     return [(name, percent_text(miou, digits), remark) for miou, digits, name, remark in rows]
 
 
 def report(result: Result) -> str:
     """Return `report.md`: the measures, published results, how it was measured, the categories."""
-    title = f"# {result['dataset']}: {result['model']}"
     counts = f"{result['images']} images, {result['categories']} categories."
-    sections = [f"{title}\n\n{counts}", *remarks(result)]
+    sections = [f"# {result['dataset']}: {result['model']}", counts, *remarks(result)]
     sections.append(markdown_table(("measure", "%"), measures(result)))
     if result["published"]:
         sections.append("## Beside published results")
@@ -108,10 +139,9 @@ def paper_table(results: Mapping[str, Result], model: str) -> list[list[str]]:
     """
     rows = [["method", *PAPER]]
     for name in BESIDE:
-        for method in methods():
-            if method.name == name:
-                cells = [percent_text(method.miou.get(benchmark), 1) for benchmark in PAPER]
-                rows.append([f"{name} (as published)", *cells])
+        miou = methods()[name]["miou"]
+        cells = [percent_text(miou.get(benchmark), 1) for benchmark in PAPER]
+        rows.append([f"{name} (as published)", *cells])
     ours = [_paper_cell(results[name]) if name in results else "left out" for name in PAPER]
     return [*rows, [f"{model} (measured here)", *ours]]
 
@@ -147,30 +177,26 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _circumstances(result: Result) -> list[tuple[str, str]]:
-    rows = [
+    prompts = result["prompts"]
+    names = "all synonyms, averaged" if prompts["synonyms"] else "names only"
+    templates = ", ".join(f"`{template}`" for template in prompts["templates"])
+    size = result["size"] or "its own"
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return [
         ("command", f"`{shlex.join(result['command'])}`"),
         ("date", result["date"]),
         ("commit", str(result["commit"])),
         ("masks (sha256)", result["masks_sha256"]),
+        ("weights (sha256)", result["weights_sha256"]),
+        ("protocol", f"{result['protocol']}, size {size}, {result['dtype']}"),
+        ("prompts", f"{names}; {templates}"),
+        ("versions", versions),
     ]
-    if "weights_sha256" in result:
-        prompts = result["prompts"]
-        names = "all synonyms, averaged" if prompts["synonyms"] else "names only"
-        templates = ", ".join(f"`{template}`" for template in prompts["templates"])
-        size = result["size"] or "its own"
-        rows += [
-            ("weights (sha256)", result["weights_sha256"]),
-            ("protocol", f"{result['protocol']}, size {size}, {result['dtype']}"),
-            ("prompts", f"{names}; {templates}"),
-        ]
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return [*rows, ("versions", versions)]
 
 
 def _category(entry: Result) -> tuple[str, ...]:
     numbers = [percent_text(entry[name]) for name in ("iou", "accuracy", "boundary_iou")]
-    kind = entry["kind"] or ""
-    return (str(entry["index"]), entry["name"], kind, str(entry["pixels"]), *numbers)
+    return (str(entry["index"]), entry["name"], entry["kind"] or "", str(entry["pixels"]), *numbers)
 
 
 def _paper_cell(result: Result) -> str:

@@ -1,5 +1,6 @@
 """`disa evaluate` and `disa score`: numbers of a model, or of anybody's label maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +11,14 @@ from disa.errors import DisaError
 from disa.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from disa.data.dataset import Dataset
     from disa.evaluation.evaluate import Evaluator
 
 ALL = "all"
 PICTUREBOOK = "picturebook"
+FOLDER = "folder"
 OUT = Path("runs/evaluate")
 SOME_FAILED = 1
 NOTHING_DONE = 2
@@ -24,7 +28,7 @@ NOTHING_DONE = 2
 class Evaluate:
     """Measure a model: mIoU and its companions, beside published results.
 
-    Every predicted label map is kept, so the same command goes on after an interruption and
+    Every predicted label map is kept, so the same command continues after an interruption and
     predicts no image twice. Several processes share the work, one GPU each:
     `torchrun --nproc-per-node 4 -m disa evaluate ...`.
 
@@ -62,40 +66,35 @@ class Evaluate:
 
     def run(self) -> int:
         """Measure. Raises `DisaError`; what can be refused is refused before a model is loaded."""
-        from disa.evaluation.evaluate import Evaluator
+        from disa.data.drawn import SCENES, DrawnDataset
+        from disa.evaluation.evaluate import Evaluator, protocol_of
+        from disa.running.files import prepare_file
         from disa.running.processes import join
         from disa.weights.fetching import model_folder
 
+        protocol_of(self.dataset, self.settings)
+        if self.json is not None:
+            prepare_file(self.json)
         datasets, left_out = self._open()
         path = model_folder(self.model)
-        if self.dataset == PICTUREBOOK:
-            datasets = {PICTUREBOOK: self._drawn(path)}
         with join() as processes:
             evaluator = Evaluator(path, self.model, self.settings, self.device, processes)
             if self.dataset == ALL:
                 return self._run_all(evaluator, datasets, left_out)
-            ((name, dataset),) = datasets.items()
-            self._run_one(evaluator, name, dataset)
+            dataset = datasets[self.dataset]
+            # Scenes are drawn at the model's own size, which is known only now.
+            if isinstance(dataset, DrawnDataset):
+                scenes = self.settings.limit or SCENES
+                size = evaluator.config.backbone_image_size
+                dataset = DrawnDataset(self.settings.split, scenes, size)
+            self._run_one(evaluator, dataset)
         return 0
-
-    def _drawn(self, path: Path) -> "Dataset":
-        """Return as many scenes as asked for, drawn at the model's own size."""
-        from disa.data.drawn import SCENES, DrawnDataset
-        from disa.evaluation.evaluate import model_config
-
-        size = model_config(path).backbone_image_size
-        return DrawnDataset(self.settings.split, self.settings.limit or SCENES, size)
 
     def _open(self) -> tuple[dict[str, "Dataset"], dict[str, str]]:
         """Return the data sets by name, and why others are left out. Raises `DisaError`."""
         from disa.data.benchmarks import PAPER
         from disa.data.dataset import open_dataset
-        from disa.evaluation.evaluate import protocol_of
-        from disa.running.files import prepare_file
 
-        protocol_of(self.dataset, self.settings)
-        if self.json is not None:
-            prepare_file(self.json)
         split = self.settings.split
         if self.dataset != ALL:
             return {self.dataset: open_dataset(self.dataset, self.data, split)}, {}
@@ -113,18 +112,17 @@ class Evaluate:
             )
         return datasets, reasons
 
-    def _run_one(self, evaluator: "Evaluator", name: str, dataset: "Dataset") -> None:
+    def _run_one(self, evaluator: "Evaluator", dataset: "Dataset") -> None:
         from disa.running.files import write_json
         from disa.running.terminal import say
 
-        out = self.out or self._default_out(name)
-        maps = self.save_predictions or out / "predictions"
-        result = self._measure(evaluator, name, dataset, out, maps, self.save_worst)
+        result = self._measure(evaluator, self.dataset, dataset)
         if evaluator.processes.rank == 0:
             if self.json is not None:
                 write_json(self.json, result, indent=2)
             show(result)
-            say(f"{out}: report.md, result.json; label maps in {maps}")
+            report = "" if self.dataset == PICTUREBOOK else "report.md, "
+            say(f"{self._out()}: {report}result.json; label maps in {self._maps()}")
 
     def _run_all(
         self, evaluator: "Evaluator", datasets: dict[str, "Dataset"], left_out: dict[str, str]
@@ -132,64 +130,56 @@ class Evaluate:
         """Measure every benchmark and write the papers' table; a failure leaves the others be."""
         from disa.running.terminal import warn
 
-        out = self.out or self._default_out(ALL)
-        speaks = evaluator.processes.rank == 0
-        if speaks:
+        is_first = evaluator.processes.rank == 0
+        if is_first:
             for name, reason in left_out.items():
                 warn(f"LEFT OUT {name}: {reason}")
         results: dict[str, Any] = {}
-        failed = False
         for name, dataset in datasets.items():
-            maps = (self.save_predictions or out / "predictions") / name
-            worst = None if self.save_worst is None else self.save_worst / name
             try:
-                results[name] = self._measure(evaluator, name, dataset, out / name, maps, worst)
+                results[name] = self._measure(evaluator, name, dataset)
             except DisaError as error:
+                # The other processes wait for this one; only the launcher can end them.
                 if evaluator.processes.count > 1:
-                    raise  # the others wait for this process; the launcher ends them
-                failed = True
+                    raise
                 left_out[name] = f"failed: {error}"
                 warn(f"FAILED {name}: {error}")
-        if speaks and results:
-            self._write_paper_table(out, results, left_out)
-        if failed:
+        if is_first and results:
+            self._write_paper_table(results, left_out)
+        if len(results) < len(datasets):
             return SOME_FAILED if results else NOTHING_DONE
         return 0
 
-    def _measure(
-        self,
-        evaluator: "Evaluator",
-        name: str,
-        dataset: "Dataset",
-        out: Path,
-        maps: Path,
-        worst: Path | None,
-    ) -> dict[str, Any]:
+    def _measure(self, evaluator: "Evaluator", name: str, dataset: "Dataset") -> dict[str, Any]:
+        """Measure on one data set and write its files. Every process gets the result."""
         from disa.evaluation.evaluate import write_result
-        from disa.evaluation.worst_images import save_worst
+        from disa.evaluation.score import save_worst
         from disa.running.files import prepare_folder
         from disa.running.records import save_config
 
+        # Among several data sets, each has a folder of its own in every folder of results.
+        part = name if self.dataset == ALL else ""
+        out = self._out() / part
+        maps = self._maps() / part
         prepare_folder(out)
+        worst = None if self.save_worst is None else self.save_worst / part
         if worst is not None:
             prepare_folder(worst)
-        result, scores, folder = evaluator.evaluate(name, dataset, maps)
+
+        result, scores = evaluator.evaluate(name, dataset, maps)
         if evaluator.processes.rank == 0:
             write_result(out, result)
             save_config(out / "config.yaml", self)
             if worst is not None:
-                save_worst(worst, folder, scores)
+                save_worst(worst, maps, dataset, scores)
         return result
 
-    def _write_paper_table(
-        self, out: Path, results: dict[str, Any], left_out: dict[str, str]
-    ) -> None:
-        from rich.table import Table
-
+    def _write_paper_table(self, results: dict[str, Any], left_out: dict[str, str]) -> None:
         from disa.evaluation.tables import paper_markdown, paper_table
         from disa.running.files import write_json, write_whole
         from disa.running.terminal import say
 
+        out = self._out()
         rows = paper_table(results, self.model)
         reasons = [f"{name}: {reason}" for name, reason in left_out.items()]
         text = paper_markdown(rows, reasons)
@@ -198,25 +188,25 @@ class Evaluate:
         for path in (out / "result.json", self.json):
             if path is not None:
                 write_json(path, everything, indent=2)
-        table = Table(*rows[0], title="mIoU %")
-        for row in rows[1:]:
-            table.add_row(*row)
-        say(table)
+        say(_table("mIoU %", rows[0], rows[1:]))
         for reason in reasons:
             say(f"LEFT OUT {reason}")
         say(f"{out}: table.md, result.json, and a folder each")
 
-    def _default_out(self, name: str) -> Path:
-        """Return a folder of this data set and model alone, also where two share a name."""
-        from disa.data.dataset import FOLDER
-
-        data = self.data if name == FOLDER else None
+    def _out(self) -> Path:
+        """Return the folder of results; by default one of this data set and model alone."""
+        if self.out is not None:
+            return self.out
+        data = self.data if self.dataset == FOLDER else None
         model = Path(self.model)
-        return OUT / f"{_tagged(name, data)}-{_tagged(model.name, model)}"
+        return OUT / f"{_tagged(self.dataset, data)}-{_tagged(model.name, model)}"
+
+    def _maps(self) -> Path:
+        return self.save_predictions or self._out() / "predictions"
 
 
 def _tagged(name: str, path: Path | None) -> str:
-    """Return a name; that of a path gets its own name and a digest of the place."""
+    """Return `name`, or for an existing path its own name and a digest of where it lies."""
     from disa.running.files import text_sha256
 
     if path is None or not path.exists():
@@ -278,8 +268,6 @@ class Score:
 
 def show(result: dict[str, Any]) -> None:
     """Print a result as tables, and what a reader must know."""
-    from rich.table import Table
-
     from disa.evaluation.drawn_world import group_table
     from disa.evaluation.tables import beside_published, measures, remarks
     from disa.running.terminal import say
@@ -289,16 +277,19 @@ def show(result: dict[str, Any]) -> None:
         say(group_table(result, f"{result['dataset']}: {result['model']}{clip}"))
         return
     title = f"{result['dataset']}: {result['model']}, {result['images']} images"
-    table = Table("measure", "%", title=title)
-    table.columns[1].justify = "right"
-    for row in measures(result):
-        table.add_row(*row)
-    say(table)
+    say(_table(title, ("measure", "%"), measures(result)))
     if result["published"]:
-        table = Table("method", "mIoU %", "", title="beside published results")
-        table.columns[1].justify = "right"
-        for published_row in beside_published(result):
-            table.add_row(*published_row)
-        say(table)
+        header = ("method", "mIoU %", "")
+        say(_table("beside published results", header, beside_published(result)))
     for line in remarks(result):
-        say(line.replace("**", ""))
+        say(line)
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.table import Table
+
+    table = Table(*header, title=title)
+    table.columns[1].justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -15,11 +15,6 @@ from disa.running.files import file_sha256
 LIBRARIES = ("torch", "transformers", "numpy", "pillow")
 
 
-def provenance(model: str, path: Path) -> dict[str, Any]:
-    """Return what makes numbers of the model at `path` repeatable; people call it `model`."""
-    return {"model": model, "weights_sha256": weights_sha256(path)} | code_and_machine()
-
-
 def code_and_machine() -> dict[str, Any]:
     """Return which command of which code ran where and when."""
     versions = {name: version(name) for name in LIBRARIES}

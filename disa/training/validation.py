@@ -12,7 +12,6 @@ from disa.evaluation.predictions import PredictionFolder, Predictor, predict
 from disa.evaluation.score import Scores, numbers, score
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
-from disa.picturebook import UNSEEN
 from disa.running.interruption import Interruption
 from disa.training.learner import Learner
 from disa.training.run_folder import RunFolder
@@ -134,7 +133,7 @@ class Evaluation:
         # Picturebook alone has nouns without masks in training, which count as a group.
         images = len(scores.images)
         if dataset.name == PICTUREBOOK:
-            result = group_numbers(scores, probe(segmenter, dataset, images, UNSEEN))
+            result = group_numbers(scores, probe(segmenter, dataset, images))
             groups = "  ".join(
                 f"{name.replace('_', ' ')} {_percent(value)}"
                 for name, value in result["groups"].items()

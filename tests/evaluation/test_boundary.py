@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from disa.evaluation.boundary import WIDTH, Boundary, band
+from disa.evaluation.counts import WIDTH, Boundary, band
 
 IGNORED = 65535
 
@@ -24,10 +24,8 @@ def naive_band(labels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     found = torch.zeros_like(labels, dtype=torch.bool)
     for y in range(height):
         for x in range(width):
-            rows, columns = (
-                slice(max(0, y - reach), y + reach + 1),
-                slice(max(0, x - reach), x + reach + 1),
-            )
+            rows = slice(max(0, y - reach), y + reach + 1)
+            columns = slice(max(0, x - reach), x + reach + 1)
             near = labels[rows, columns][known[rows, columns]]
             found[y, x] = known[y, x] and bool((near != labels[y, x]).any())
     return found
@@ -38,10 +36,8 @@ def naive_band(labels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 def test_agrees_with_a_naive_search_where_pixels_are_ignored(
     seed: int, height: int, width: int
 ) -> None:
-    target, prediction = (
-        random_map(seed, (height, width)),
-        random_map(seed + 1, (height, width)) % 3,
-    )
+    target = random_map(seed, (height, width))
+    prediction = random_map(seed + 1, (height, width)) % 3
     known = target != IGNORED
     true, found = naive_band(target[0], known[0]), naive_band(prediction[0], known[0])
     assert torch.equal(band(target, known)[0], true)
@@ -58,9 +54,8 @@ def test_the_border_of_an_ignored_region_is_no_outline() -> None:
     target[:, 20:40, 20:40] = IGNORED
     assert not band(target, target != IGNORED).any()
     boundary = Boundary(2, IGNORED)
-    boundary.update(
-        torch.where(target == IGNORED, 1, 0), target
-    )  # what is said where nothing is known
+    # What is predicted where nothing is known does not count.
+    boundary.update(torch.where(target == IGNORED, 1, 0), target)
     assert boundary.counts.sum() == 0
     assert boundary.iou.isnan().all()
 
@@ -74,11 +69,14 @@ def test_an_outline_under_a_narrow_void_is_seen_across_it() -> None:
     assert exact.iou.tolist() == [1, 1]
 
 
-def test_merging_is_counting_together() -> None:
-    maps = [(random_map(seed, (20, 30)) % 3, random_map(seed + 9, (20, 30))) for seed in range(4)]
-    together, parts = Boundary(3, IGNORED), [Boundary(3, IGNORED), Boundary(3, IGNORED)]
-    for index, pair in enumerate(maps):
-        together.update(*pair)
-        parts[index % 2].update(*pair)
-    parts[0].merge(parts[1])
-    assert torch.equal(parts[0].counts, together.counts)
+def test_boundary_iou_of_the_truth_is_one_and_of_a_shift_is_less() -> None:
+    target = torch.zeros(1, 120, 120, dtype=torch.long)
+    target[:, :, 60:] = 1
+    exact, shifted, flat = Boundary(3), Boundary(3), Boundary(3)
+    exact.update(target, target)
+    shifted.update(target.roll(1, 2).index_fill(2, torch.tensor([0]), 0), target)
+    flat.update(torch.zeros_like(target), target)
+    assert exact.iou[:2].tolist() == [1, 1]
+    assert exact.iou[2].isnan()
+    assert all(0 < value < 1 for value in shifted.iou[:2].tolist())
+    assert flat.iou[:2].tolist() == [0, 0]

@@ -14,7 +14,7 @@ from disa.data.drawn import DrawnDataset
 from disa.evaluation.drawn_world import GROUPS, group_numbers, group_table
 from disa.evaluation.network_probe import ProbeScores, probe
 from disa.evaluation.score import Scores
-from disa.picturebook import NOUNS, UNSEEN
+from disa.picturebook import NOUNS
 
 SIZE = 48
 
@@ -56,9 +56,9 @@ def test_the_probe_takes_pictures_in_batches_without_changing_a_number(
 ) -> None:
     segmenter = disa.load(model_folder, device="cpu")
     dataset = DrawnDataset("val", 5, SIZE)
-    together = probe(segmenter, dataset, 5, UNSEEN)
+    together = probe(segmenter, dataset, 5)
     monkeypatch.setattr("disa.evaluation.network_probe.BATCH", 2)
-    apart = probe(segmenter, dataset, 5, UNSEEN)
+    apart = probe(segmenter, dataset, 5)
     assert together.sdm is not None and apart.sdm is not None
     torch.testing.assert_close(together.sdm.itm_auc, apart.sdm.itm_auc, equal_nan=True)
     torch.testing.assert_close(together.sdm.saliency_ap, apart.sdm.saliency_ap, equal_nan=True)
@@ -67,7 +67,7 @@ def test_the_probe_takes_pictures_in_batches_without_changing_a_number(
 
 def test_a_model_without_the_sdm_has_no_probe_and_a_shorter_table(baseline_folder: Path) -> None:
     baseline = disa.load(baseline_folder, device="cpu")
-    probed = probe(baseline, DrawnDataset("val", 2, SIZE), 2, UNSEEN)
+    probed = probe(baseline, DrawnDataset("val", 2, SIZE), 2)
     assert probed == ProbeScores()
     assert group_table(group_numbers(scores_of(2), probed), "title").row_count == 2
 

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from disa.evaluation.boundary import Boundary, band
 from disa.evaluation.network_probe import (
     ForegroundOverlap,
     SdmEvidence,
@@ -124,27 +123,3 @@ def test_foreground_iou_is_that_of_a_loop_over_scenes() -> None:
             both = sum(mask == side and true == side for mask, true in pairs)
             either = sum(mask == side or true == side for mask, true in pairs)
             assert iou[kind] == pytest.approx(100 * both / either)
-
-
-def test_boundary_iou_of_the_truth_is_one_and_of_a_shift_is_less() -> None:
-    target = torch.zeros(1, 120, 120, dtype=torch.long)
-    target[:, :, 60:] = 1
-    exact, shifted, flat = Boundary(3), Boundary(3), Boundary(3)
-    exact.update(target, target)
-    shifted.update(target.roll(1, 2).index_fill(2, torch.tensor([0]), 0), target)
-    flat.update(torch.zeros_like(target), target)
-    assert exact.iou[:2].tolist() == [1, 1]
-    assert exact.iou[2].isnan()
-    assert all(0 < value < 1 for value in shifted.iou[:2].tolist())
-    assert flat.iou[:2].tolist() == [0, 0]
-
-
-def test_band_is_naive_neighbourhood_search() -> None:
-    labels = torch.randint(0, 3, (2, 9, 11), generator=torch.Generator().manual_seed(0))
-    labels[:, 2:7, 2:8] = 1
-    found = band(labels)  # reach: one pixel at this size
-    for image in range(2):
-        for y in range(9):
-            for x in range(11):
-                near = labels[image, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
-                assert found[image, y, x] == bool((near != labels[image, y, x]).any())

@@ -5,8 +5,8 @@ import torch
 
 from disa.data.benchmarks import BENCHMARKS, PAPER
 from disa.data.vocabulary import Category
-from disa.evaluation.published import BESIDE, SCALES, methods, published
 from disa.evaluation.score import Scores, numbers
+from disa.evaluation.tables import BESIDE, SCALES, methods, published
 
 CATEGORIES = [
     Category("boat", kind="thing"),
@@ -52,15 +52,18 @@ def test_nothing_counted_is_no_number_and_still_json() -> None:
 
 def test_published_results_are_those_of_the_papers() -> None:
     assert set(PAPER) <= set(BENCHMARKS)
-    by_name = {method.name: method for method in methods()}
-    assert set(BESIDE) <= set(by_name)
-    assert [by_name["DiSa"].miou[name] for name in PAPER] == [16.3, 24.9, 38.9, 64.7, 98.7, 84.7]
-    assert [by_name["CAT-Seg"].miou[name] for name in PAPER] == [16.0, 23.8, 37.9, 63.3, 97.0, 82.5]
-    assert (by_name["CAT-Seg"].pc459_over, by_name["SAN"].pc459_over) == ("present", "all")
-    for method in methods():
-        assert method.pc459_over in SCALES
-        assert set(method.miou) <= set(PAPER)
-        assert all(0 < value < 100 for value in method.miou.values())
-    values = [method.miou["a150"] for method in published("a150")]
+    assert set(BESIDE) <= set(methods())
+    for name, expected in (
+        ("DiSa", [16.3, 24.9, 38.9, 64.7, 98.7, 84.7]),
+        ("CAT-Seg", [16.0, 23.8, 37.9, 63.3, 97.0, 82.5]),
+    ):
+        assert [methods()[name]["miou"][benchmark] for benchmark in PAPER] == expected
+    assert methods()["CAT-Seg"]["pc459_over"] == "present"
+    assert methods()["SAN"]["pc459_over"] == "all"
+    for method in methods().values():
+        assert method["pc459_over"] in SCALES
+        assert set(method["miou"]) <= set(PAPER)
+        assert all(0 < value < 100 for value in method["miou"].values())
+    values = [method["miou"]["a150"] for method in published("a150")]
     assert values == sorted(values, reverse=True)
     assert published("coco-stuff") == published("a150", "train") == []
