@@ -56,7 +56,9 @@ class CroppedImages:
         image, target = crop(scaled, self.size, draw)
         if settings.colour_jitter:
             image = jitter_colours(image, draw)
-        return mirrored(image, target, settings.flip, draw)
+        if settings.flip and draw.random() < 0.5:
+            return image[:, ::-1], target[:, ::-1]
+        return image, target
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,6 @@ def _bytes(values: NDArray[np.float32]) -> Pixels:
 def _centres(first: int, end: int, old: int, new: int) -> NDArray[np.int64]:
     """Return the index among `old` pixels below the centres of pixels first..end of `new`."""
     return (2 * np.arange(first, end) + 1) * old // (2 * new)
-
-
-def mirrored(image: Pixels, target: Target, flip: bool, draw: np.random.Generator) -> Sample:
-    """Return both as they are or, if `flip` allows it, mirrored in half of the cases."""
-    if flip and draw.random() < 0.5:
-        return image[:, ::-1], target[:, ::-1]
-    return image, target
 
 
 @lru_cache(maxsize=4)

@@ -102,13 +102,8 @@ class Learner(Trainee):
         tokenizer = load_tokenizer(self.tokenizer_file, text.eos_token_id, text.vocab_size)
         self.encoder = TextEncoder(self.model, tokenizer)
         self.model.to(engine.device).train()
-        if self.model.things is not None and data.things is None:
-            # They would get no gradient, for which the processes' copies would wait.
-            self.model.things.requires_grad_(False)
-            warn(
-                f"{data.name} does not say which labels are things, so what the model knows of "
-                'them is not trained; add "kind": "thing" or "stuff" to classes.json'
-            )
+        if data.things is None:
+            _freeze_things(self.model, data.name)
         if settings.recompute:
             checkpoint_activations(self.model)
 
@@ -215,6 +210,18 @@ class Learner(Trainee):
         """Write a model's folder. Raises `DisaError` if the disk refuses."""
         save(model, folder)
         copy_tokenizer(self.tokenizer_file, folder)
+
+
+def _freeze_things(model: Disa, dataset: str) -> None:
+    """Leave the part that knows things as it is, if there is one, and say so."""
+    if model.things is None:
+        return
+    # It would get no gradient, for which the processes' copies would wait.
+    model.things.requires_grad_(False)
+    warn(
+        f"{dataset} does not say which labels are things, so what the model knows of them is not "
+        'trained; add "kind": "thing" or "stuff" to classes.json'
+    )
 
 
 def checkpoint_activations(model: Disa) -> None:

@@ -21,7 +21,7 @@ from disa.errors import DisaError
 from disa.picturebook import LARGEST, NOUNS, SEEN, SMALLEST, THINGS, TRAIN_SEED, render
 from disa.running.files import text_sha256
 from disa.running.terminal import counted
-from disa.training.augment import CroppedImages, Sample, Target, mirrored
+from disa.training.augment import CroppedImages, Sample, Target
 from disa.training.settings import TrainConfig
 
 # Picturebook's open-vocabulary protocol: only these of its nouns have masks in training.
@@ -70,8 +70,11 @@ class DrawnScenes:
         # Larger scenes are cropped, with the same window for picture and target.
         top, left = draw.integers(0, side - self.size + 1, size=2)
         window = np.s_[top : top + self.size, left : left + self.size]
+        image = scene.image[window]
         target = self.label_of_noun[scene.labels[window]]
-        return mirrored(scene.image[window], target, settings.flip, draw)
+        if settings.flip and draw.random() < 0.5:
+            return image[:, ::-1], target[:, ::-1]
+        return image, target
 
 
 class TrainingData:
