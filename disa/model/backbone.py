@@ -17,6 +17,7 @@ from disa.model.attention import attend
 # CLIP's own mean and deviation of RGB in 0..255 (baseline quirk 1).
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.323163)
+LEAST_ATTENTION = 1e-4  # in multiples of the average; its logarithm stays finite
 
 
 class Visual(NamedTuple):
@@ -25,6 +26,9 @@ class Visual(NamedTuple):
     tokens: Float[Tensor, "b d h w"]  # dense CLIP features, not normalised
     first: Float[Tensor, "b v h w"]  # output of block guidance_blocks[0], class token dropped
     second: Float[Tensor, "b v h w"]  # output of block guidance_blocks[1], class token dropped
+    # What the class token attends to, of `a` heads in all blocks together (`class_attention`);
+    # None unless the head asks for it.
+    attention: Float[Tensor, "b a h w"] | None = None
 
 
 class Backbone(nn.Module):
@@ -38,6 +42,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.clip = CLIPModel(CLIPConfig(**config.backbone_clip))
         self.guidance_blocks = config.backbone_guidance_blocks
+        self.returns_attention = config.things
         depth = len(self.clip.vision_model.encoder.layers)
         if not 0 <= min(self.guidance_blocks) <= max(self.guidance_blocks) < depth - 1:
             raise DisaError(
@@ -76,14 +81,23 @@ class Backbone(nn.Module):
 
         # The taps are whole blocks' outputs, without a norm (baseline quirk 10).
         taps = {}
-        for index, block in enumerate(self.clip.vision_model.encoder.layers[:-1]):
+        attention = []
+        blocks = self.clip.vision_model.encoder.layers
+        for index, block in enumerate(blocks[:-1]):
+            if self.returns_attention:
+                attention.append(class_attention(block, tokens.detach()))
             tokens = self.run_block(block, tokens)
             if index in self.guidance_blocks:
                 # The class token, the first one, has no place on the grid.
                 taps[index] = rearrange(tokens[:, 1:], "b (h w) v -> b v h w", h=rows)
 
         dense = rearrange(self.dense(tokens), "b (h w) d -> b d h w", h=rows)
-        return Visual(dense, taps[self.guidance_blocks[0]], taps[self.guidance_blocks[1]])
+        visual = Visual(dense, taps[self.guidance_blocks[0]], taps[self.guidance_blocks[1]])
+        if not self.returns_attention:
+            return visual
+        attention.append(class_attention(blocks[-1], tokens.detach()))
+        heads = rearrange(torch.cat(attention, 1), "b a (h w) -> b a h w", h=rows)
+        return visual._replace(attention=heads)
 
     def run_block(
         self, block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]
@@ -221,3 +235,17 @@ def set_finetune(backbone: Backbone, mode: Finetune) -> None:
     trained = set(trainable_names(backbone, mode))
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in trained)
+
+
+def class_attention(
+    block: CLIPEncoderLayer, tokens: Float[Tensor, "b m v"]
+) -> Float[Tensor, "b a n"]:
+    """Return how much the class token attends to each patch: log of multiples of the average."""
+    attention = block.self_attn
+    normed = block.layer_norm1(tokens)
+    heads = attention.num_heads
+    query = rearrange(attention.q_proj(normed[:, :1]), "b m (a e) -> b a m e", a=heads)
+    key = rearrange(attention.k_proj(normed), "b m (a e) -> b a m e", a=heads)
+    score = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # b a 1 m
+    share = score.softmax(-1)[:, :, 0, 1:]
+    return (share * share.shape[-1]).clamp_min(LEAST_ATTENTION).log()

@@ -22,6 +22,7 @@ PARTS = {
     "SDM": ("saliency", "disentangle"),
     "refine": ("refine",),
     "decode": ("decode",),
+    "things": ("things",),
 }
 
 

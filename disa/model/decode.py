@@ -1,6 +1,7 @@
 """The decoder: two guided x2 upsampling steps and a head, every label alone."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.enlarge import Enlarge
+
+
+class Decoded(NamedTuple):
+    """Maps at four times the token grid, or of the image's size."""
+
+    logits: Float[Tensor, "b t h4 w4"]
+    things: Float[Tensor, "b h4 w4"] | None
 
 
 class Decode(nn.Module):
@@ -51,8 +59,13 @@ class Decode(nn.Module):
         first: Float[Tensor, "b v h w"],
         second: Float[Tensor, "b v h w"],
         image: Float[Tensor, "b 3 H W"],
-    ) -> Float[Tensor, "b t h4 w4"]:
-        """Return logits at 4h x 4w, or at H x W. `image` is normalised as CLIP's input."""
+        things: Float[Tensor, "b h w"] | None = None,
+    ) -> Decoded:
+        """Return logits at 4h x 4w, or at H x W. `image` is normalised as CLIP's input.
+
+        `things` are enlarged alike, but only along the image's edges: CLIP's maps would tell what
+        is there, and so let things be learned by heart (decision D105).
+        """
         # Guidance is made once per image, at the sizes of the two steps.
         guidance1 = F.relu(self.guidance1(self.upsample1(first)))  # b g1 2h 2w
         guidance2 = F.relu(self.guidance2(self.upsample2(second)))  # b g2 4h 4w
@@ -72,10 +85,15 @@ class Decode(nn.Module):
         features = self.step2(self.step1(cost, guidance1), guidance2)
         logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
         logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
-        if self.enlarge is None:
-            return logits
-        assert detail is not None
-        return self.enlarge(logits, features, detail)  # b t H W
+        if things is not None:
+            things = F.interpolate(things[:, None], size2, mode="bilinear")[:, 0]
+
+        if self.enlarge is not None:
+            assert detail is not None
+            logits = self.enlarge(logits, features, detail)  # b t H W
+            if things is not None:
+                things = self.enlarge.mix(things[:, None], detail)[:, 0]  # b H W
+        return Decoded(logits, things)
 
 
 class Step(nn.Module):

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -104,16 +103,12 @@ class Disa(nn.Module):
         cost = self.refine(cost, visual.tokens, text_guidance)
 
         # Decoder: two tapped maps of CLIP, and perhaps the image itself, show where edges are.
-        # Things are one more label to it, whose evidence is not made of cosines.
-        if self.things is not None:
-            cost = torch.cat([cost, self.things(visual.tokens)[:, None]], 1)  # b m+1 c h w
         image = self.backbone.normalise(pixels)
-        logits = self.decode(cost, visual.first, visual.second, image)  # b m+1 4h 4w
-        things = None
-        if self.things is not None:
-            logits, things = logits[:, :-1], logits[:, -1]
-        logits = _scatter(logits, chosen, labels, fill=self.config.dropped_logit)
-        return Prediction(logits, saliency, matched, foreground, things)
+        things = None if self.things is None else self.things(visual)  # b h w
+        decoded = self.decode(cost, visual.first, visual.second, image, things)
+        fill = self.config.dropped_logit
+        logits = _scatter(decoded.logits, chosen, labels, fill=fill)  # b t 4h 4w
+        return Prediction(logits, saliency, matched, foreground, decoded.things)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""

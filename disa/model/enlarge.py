@@ -41,16 +41,17 @@ class Enlarge(nn.Module):
     ) -> Float[Tensor, "b t H W"]:
         """Return logits for every pixel. H and W are multiples of the grid's sides."""
         scale = detail.shape[-1] // logits.shape[-1]
-        weights = self._weights(detail, scale)
+        kernel = _cells(self.kernel(detail), scale)  # b h4 w4 p o, for the p pixels of a cell
+        thin = kernel @ rearrange(features, "b t o h w -> b h w o t")  # b h4 w4 p t
+        return self.mix(logits, detail) + _pixels(thin, scale)
 
-        # Every cell gives its 25 neighbours' logits to its own pixels.
-        around = _neighbours(logits)  # b h4 w4 25 t
-        mixed = weights @ around  # b h4 w4 p t, for the p pixels of a cell
-
-        # Every pixel's own vector meets that of its cell and label.
-        kernel = _cells(self.kernel(detail), scale)  # b h4 w4 p o
-        mixed = mixed + kernel @ rearrange(features, "b t o h w -> b h w o t")
-        return rearrange(mixed, "b h w (i j) t -> b t (h i) (w j)", i=scale)
+    def mix(
+        self, maps: Float[Tensor, "b t h4 w4"], detail: Float[Tensor, "b e H W"]
+    ) -> Float[Tensor, "b t H W"]:
+        """Return the first of the two ways alone, for maps of any meaning."""
+        scale = detail.shape[-1] // maps.shape[-1]
+        weights = self._weights(detail, scale)  # b h4 w4 p 25
+        return _pixels(weights @ _neighbours(maps), scale)
 
     def _weights(self, detail: Float[Tensor, "b e H W"], scale: int) -> Float[Tensor, "b h w p n"]:
         """Return the weight of each of a cell's n neighbours for each of its p pixels."""
@@ -76,6 +77,11 @@ def _pixel_vectors(details: int, channels: int) -> nn.Sequential:
 def _cells(pixels: Float[Tensor, "b c H W"], scale: int) -> Float[Tensor, "b h w p c"]:
     """Return the pixels of each cell of `scale` x `scale`."""
     return rearrange(pixels, "b c (h i) (w j) -> b h w (i j) c", i=scale, j=scale)
+
+
+def _pixels(cells: Float[Tensor, "b h w p c"], scale: int) -> Float[Tensor, "b c H W"]:
+    """Return the pixels of all cells as maps."""
+    return rearrange(cells, "b h w (i j) c -> b c (h i) (w j)", i=scale, j=scale)
 
 
 def _neighbours(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w n c"]:

@@ -5,24 +5,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from disa.config import ModelConfig
+from disa.model.backbone import Visual
 
-HIDDEN = 64  # channels between the tokens and the evidence
+HIDDEN = 32  # channels of the layer that reads the attention
 
 
 class Things(nn.Module):
-    """Evidence for "a thing is here", which the decoder treats as that of one more label.
+    """Tells things from stuff in CLIP's own terms, so that it holds for things without a mask.
 
-    A label's evidence comes from cosines with its prompts. This one comes from CLIP's tokens
-    themselves, so it knows no label and no vocabulary.
+    It may know little of what a thing looks like, or it would take whatever is new for a thing. So
+    it is two small readers, and neither of them trains CLIP:
+
+    - the direction of a token, linear: where the space of images and texts puts things;
+    - what CLIP's class token attends to, in every block and head: it sums up a picture as captions
+      do, and these name things first.
     """
 
     def __init__(self, config: ModelConfig, d: int) -> None:
         super().__init__()
-        self.hidden = nn.Conv2d(d, HIDDEN, 3, padding=1)
-        self.evidence = nn.Conv2d(HIDDEN, config.cost_channels, 3, padding=1)
+        vision = config.backbone_clip["vision_config"]
+        heads = vision["num_hidden_layers"] * vision["num_attention_heads"]
+        self.direction = nn.Conv2d(d, 1, 1)
+        self.attention = nn.Sequential(
+            nn.Conv2d(heads, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, 1, 1)
+        )
 
-    def forward(self, tokens: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c h w"]:
-        """Return evidence in the form of one label's cost volume."""
-        # Directions alone carry meaning in CLIP's space; d ** 0.5 gives numbers of about 1.
-        directions = F.normalize(tokens, dim=1) * tokens.shape[1] ** 0.5
-        return self.evidence(F.relu(self.hidden(directions)))
+    def forward(self, visual: Visual) -> Float[Tensor, "b h w"]:
+        """Return a logit per token: above 0, a thing is here."""
+        assert visual.attention is not None
+        tokens = visual.tokens.detach()
+        # Numbers of about 1, whatever the width.
+        direction = F.normalize(tokens, dim=1) * tokens.shape[1] ** 0.5
+        attention = visual.attention.detach()
+        return (self.direction(direction) + self.attention(attention))[:, 0]

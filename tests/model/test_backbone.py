@@ -106,3 +106,15 @@ def test_a_head_on_a_clip_from_its_folder(tmp_path, small, backbone, pixels, tex
     save(model, tmp_path / "disa")  # the clip's own config is in the model's
     again = load_disa(tmp_path / "disa")
     assert torch.equal(again(pixels, text(2)).logits, model.eval()(pixels, text(2)).logits)
+
+
+@torch.no_grad()
+def test_attention_of_the_class_token_is_that_of_transformers(small, pixels):
+    backbone = Backbone(small(things=True)).eval()
+    vision = backbone.clip.vision_model
+    vision.set_attn_implementation("eager")
+    outputs = vision(backbone.normalise(pixels), output_attentions=True)
+    shares = torch.cat([each[:, :, 0, 1:] for each in outputs.attentions], 1)  # b a n
+    expected = (shares * shares.shape[-1]).log().unflatten(2, (6, 6))
+    torch.testing.assert_close(backbone(pixels).attention, expected, rtol=1e-4, atol=1e-4)
+    assert Backbone(small())(pixels).attention is None
