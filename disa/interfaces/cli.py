@@ -6,12 +6,14 @@ Nothing heavy is imported here or by the modules of the commands, so that help a
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+import tyro
 
 from disa.errors import DisaError, memory_errors_as
 from disa.running.interruption import INTERRUPTED
@@ -31,8 +33,8 @@ COMMANDS: dict[str, str] = {
     "models": "disa.interfaces.models_command:Models",
     "info": "disa.interfaces.models_command:Info",
     "convert": "disa.interfaces.models_command:Convert",
-    "vocabulary": "disa.interfaces.data_command:PrintVocabulary",
-    "picturebook": "disa.interfaces.data_command:DrawPicturebook",
+    "vocabulary": "disa.interfaces.vocabulary_command:PrintVocabulary",
+    "picturebook": "disa.interfaces.vocabulary_command:DrawPicturebook",
     "data list": "disa.interfaces.data_command:ListData",
     "data check": "disa.interfaces.data_command:CheckData",
     "data prepare": "disa.interfaces.data_command:PrepareData",
@@ -73,20 +75,39 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
     Options come from three places, later ones win: `--config FILE`, `--set NAME=VALUE`, and the
     options themselves. Exits with 2 after a message for what is no option or no value of one.
     """
-    import tyro
+    record_type = _record_type(command)
+    settings: dict[str, Any] = {}
+    paths, _ = _split_off("--config", arguments)
+    if any(paths) and "config" in options(record_type):
+        settings = read_config(Path(paths[-1]), record_type)
 
-    module, _, name = COMMANDS[command].partition(":")
-    record_type = getattr(import_module(module), name)
-    settings, defaults = _from_config_file(arguments, record_type)
-    defaults |= _presets(arguments, defaults, record_type)
-    known = options(record_type, defaults)
-    # Options of the file stand before the others, as if they had been typed.
-    arguments = [*_tokens(settings, known), *_with_settings(arguments, known)]
+    # What is typed replaces what the file has; only commands with one positional have `--config`.
+    positional = _positional(record_type)
+    typed = _first_positional(arguments, options(record_type))
+    if typed is not None:
+        settings.pop(positional, None)
+
+    # The defaults of `disa train` depend on its recipe.
+    presets = getattr(record_type, "presets", None)
+    default = presets(typed or settings.get(positional, "")) if presets else None
+    known = options(record_type, default)
+    texts, arguments = _split_off("--set", arguments)
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DisaError(f"--set {text}: write NAME=VALUE, such as --set seed=1")
+        if name in known and name != "set":
+            settings[name] = value
+        else:
+            # The record itself knows what it means, or refuses it.
+            arguments += ["--set", text]
+
+    # These options stand before the others, as if they had been typed.
     record: Any = tyro.cli(
         record_type,
-        default=_incomplete(record_type, defaults) if defaults else None,
+        default=default,
         prog=f"disa {command}",
-        args=arguments,
+        args=[*_tokens(settings, known, positional), *arguments],
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=_plain_names_of_types(),
     )
@@ -123,43 +144,24 @@ def _summaries(commands: Sequence[str]) -> list[str]:
     """Return a line for each command: its name and the first line of its docstring."""
     lines = []
     for command in commands:
-        module, _, name = COMMANDS[command].partition(":")
-        docstring = getattr(import_module(module), name).__doc__ or ""
+        docstring = _record_type(command).__doc__ or ""
         lines.append(f"  {command:<15} {docstring.strip().splitlines()[0]}")
     return lines
 
 
-def _from_config_file(
-    arguments: Sequence[str], record_type: type
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options in `--config FILE`, and the positional arguments in it."""
-    path = _value_of("--config", arguments)
-    if path is None or "config" not in options(record_type):
-        return {}, {}
-    settings = read_config(Path(path), record_type)
-    positionals = {}
-    for name, hint in get_type_hints(record_type, include_extras=True).items():
-        if _is_positional(hint) and name in settings:
-            value = settings.pop(name)
-            positionals[name] = tuple(map(str, value)) if isinstance(value, list) else str(value)
-    return settings, positionals
+def _record_type(command: str) -> type:
+    module, _, name = COMMANDS[command].partition(":")
+    record_type: type = getattr(import_module(module), name)
+    return record_type
 
 
-def _presets(
-    arguments: Sequence[str], defaults: Mapping[str, Any], record_type: type
-) -> dict[str, Any]:
-    """Return the defaults that go with a record's first positional argument.
-
-    Only a record with a static method `presets` has such defaults.
-    """
-    presets = getattr(record_type, "presets", None)
-    if presets is None:
-        return {}
+def _positional(record_type: type) -> str:
+    """Return the name of the first positional argument, "" if there is none."""
     hints = get_type_hints(record_type, include_extras=True)
-    positional = next(name for name, hint in hints.items() if _is_positional(hint))
-    chosen = _first_positional(arguments, options(record_type)) or defaults.get(positional, "")
-    made: dict[str, Any] = presets(chosen)
-    return made
+    for name, hint in hints.items():
+        if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
+            return name
+    return ""
 
 
 def _first_positional(arguments: Sequence[str], known: Mapping[str, Any]) -> str | None:
@@ -174,51 +176,29 @@ def _first_positional(arguments: Sequence[str], known: Mapping[str, Any]) -> str
     return None
 
 
-def _incomplete(record_type: type, defaults: Mapping[str, Any]) -> Any:
-    """Return a record with these defaults, of which tyro asks for the values that are missing."""
-    import tyro
-
-    # Without `__init__`, which might refuse such a record.
-    record: Any = object.__new__(record_type)
-    for field in fields(record_type):
-        value = field.default
-        if field.default_factory is not MISSING:
-            value = field.default_factory()
-        value = defaults.get(field.name, value)
-        vars(record)[field.name] = tyro.MISSING if value is MISSING else value
-    return record
-
-
-def _with_settings(arguments: Sequence[str], known: Mapping[str, Any]) -> list[str]:
-    """Turn `--set NAME=VALUE` into the option of that name, where the record has one."""
-    settings: dict[str, Any] = {}
-    others: list[str] = []
+def _split_off(option: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values of an option, and the arguments without it."""
+    values = []
+    others = []
     rest = iter(arguments)
     for argument in rest:
-        if argument == "--set":
-            text = next(rest, "")
-        elif argument.startswith("--set="):
-            text = argument.removeprefix("--set=")
+        name, equals, value = argument.partition("=")
+        if name == option:
+            values.append(value if equals else next(rest, ""))
         else:
             others.append(argument)
-            continue
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise DisaError(f"--set {text}: write NAME=VALUE, such as --set seed=1")
-        if name in known and name != "set":
-            settings[name] = value
-        else:
-            others += ["--set", text]
-    return [*_tokens(settings, known), *others]
+    return values, others
 
 
-def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any], positional: str) -> list[str]:
     """Return command-line arguments that give options these values; `known` has the defaults."""
     tokens: list[str] = []
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         default = known[name]
-        if isinstance(default, bool):
+        if name == positional:
+            tokens += map(str, value) if isinstance(value, list) else [str(value)]
+        elif isinstance(default, bool):
             wanted = _boolean(name, value)
             # A flag exists only for the value that is not the default.
             if wanted != default:
@@ -233,15 +213,14 @@ def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
 
 
 def _boolean(name: str, value: Any) -> bool:
-    if str(value).lower() not in ("true", "false"):
+    text = str(value).lower()
+    if text not in ("true", "false"):
         raise DisaError(f"{name}={value}: write true or false")
-    return str(value).lower() == "true"
+    return text == "true"
 
 
 def _plain_names_of_types() -> Any:
     """Return tyro's rules with one more: an option that may be None shows the type of its value."""
-    import tyro
-
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -254,10 +233,9 @@ def _plain_names_of_types() -> Any:
         )
         if not isinstance(inner, tyro.constructors.PrimitiveConstructorSpec) or inner.nargs != 1:
             return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=inner.metavar,
-            instance_from_str=inner.instance_from_str,
+        # Nobody types None, but it is the default that help shows.
+        return replace(
+            inner,
             is_instance=lambda value: value is None or inner.is_instance(value),
             str_from_instance=lambda value: (
                 ["none"] if value is None else inner.str_from_instance(value)
@@ -265,18 +243,3 @@ def _plain_names_of_types() -> Any:
         )
 
     return registry
-
-
-def _value_of(option: str, arguments: Sequence[str]) -> str | None:
-    for index, argument in enumerate(arguments):
-        if argument == option and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-    return None
-
-
-def _is_positional(hint: Any) -> bool:
-    import tyro
-
-    return tyro.conf.Positional in getattr(hint, "__metadata__", ())

@@ -1,15 +1,23 @@
-"""`disa data`, `disa vocabulary` and `disa picturebook`: data before any model sees it."""
+"""`disa data`: data sets on disk, before any model sees them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from disa.errors import DisaError
+from disa.running.files import prepare_folder
+from disa.running.terminal import counted, say, warn
+
+if TYPE_CHECKING:
+    from disa.data.benchmark_record import Benchmark
+    from disa.data.check import Findings
+    from disa.data.pairs import PairedDataset
 
 PROBLEMS_SHOWN = 50
+EMPTY_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +36,9 @@ class ListData:
     def run(self) -> int:
         """Print what is known. Raises `DisaError` for an unknown name."""
         from disa.data.benchmarks import BENCHMARKS, find_benchmark
-        from disa.interfaces.data_facts import description
-        from disa.running.terminal import say
 
         shown = list(BENCHMARKS.values()) if self.name is None else [find_benchmark(self.name)]
-        say("\n".join(map(description, shown)).rstrip())
+        say("\n".join(map(_description, shown)).rstrip())
         return 0
 
 
@@ -68,13 +74,12 @@ class CheckData(_OnDisk):
         from disa.data.benchmarks import find_benchmark
         from disa.data.check import check
         from disa.data.dataset import FOLDER, open_files
-        from disa.interfaces.data_facts import count_of, histogram, listed, prepared_line
-        from disa.running.terminal import counted, say
 
         official = open_files(self.name, self.dir, self.split, official=True)
         with counted("checking") as report:
             findings = check(official, self.workers, report)
-        say(histogram(official, findings))
+        problems = findings.problems
+        say(_histogram(official, findings))
         count = len(official.ids)
         if self.name == FOLDER:
             say(f"{official.name}, {self.split}: {count:,} images")
@@ -83,19 +88,22 @@ class CheckData(_OnDisk):
             published = benchmark.images[self.split]
             say(f"{official.name}, {self.split}: {count:,} images of {published:,}")
             if benchmark.is_prepared:
-                say(prepared_line(benchmark, self.dir, self.split))
+                say(_prepared_line(benchmark, self.dir, self.split))
             if count != published:
                 problem = f"{self.dir}: {count:,} images, published are {published:,}"
-                findings.problems.insert(0, f"{problem}; unpack the archives again")
+                problems.insert(0, f"{problem}; unpack the archives again")
         if findings.empty:
+            names = ", ".join(findings.empty[:EMPTY_SHOWN])
+            more = ", ..." if len(findings.empty) > EMPTY_SHOWN else ""
             say(
-                f"{len(findings.empty):,} without any label, which count for nothing: "
-                f"{listed(findings.empty)}"
+                f"{len(findings.empty):,} without any label, which count for nothing: {names}{more}"
             )
-        _say_problems(findings.problems, say)
-        if findings.problems:
-            problems = count_of(len(findings.problems), "problem")
-            raise DisaError(f"{self.dir}: {problems} in {self.name}, listed above; correct them")
+        _show_problems(problems, say)
+        if problems:
+            raise DisaError(
+                f"{self.dir}: {_count(len(problems), 'problem')} in {self.name}, listed above; "
+                "correct them"
+            )
         say("nothing is wrong")
         return 0
 
@@ -115,12 +123,11 @@ class PrepareData(_OnDisk):
         from disa.data.benchmarks import find_benchmark
         from disa.data.dataset import FOLDER, open_files
         from disa.data.prepared import open_prepared, prepare, prepared_folder
-        from disa.interfaces.data_facts import count_of
-        from disa.running.terminal import counted, say, warn
 
         benchmark = None if self.name == FOLDER else find_benchmark(self.name)
         if benchmark is None or not benchmark.is_prepared:
-            images = count_of(len(open_files(self.name, self.dir, self.split).ids), "image")
+            # Opened all the same: whoever prepares a data set wants to know that it is complete.
+            images = _count(len(open_files(self.name, self.dir, self.split).ids), "image")
             say(
                 f"nothing to prepare: {self.name} is read directly ({images}); "
                 f"`disa data check {self.name} {self.dir}` checks it"
@@ -129,9 +136,9 @@ class PrepareData(_OnDisk):
         benchmark.check_split(self.split)
         with counted("preparing") as report:
             made, problems = prepare(benchmark, self.dir, self.split, self.workers, report)
-        _say_problems(problems, warn)
+        _show_problems(problems, warn)
         if problems:
-            images = count_of(len(problems), "image")
+            images = _count(len(problems), "image")
             raise DisaError(f"{images} could not be prepared; correct the files and run this again")
         place = prepared_folder(benchmark, self.dir, self.split)
         whole = open_prepared(benchmark, self.dir, self.split)
@@ -160,114 +167,88 @@ class WriteLabels(_OnDisk):
         from disa.data.dataset import open_files
         from disa.data.images import real_path
         from disa.data.parallel import each_part
-        from disa.interfaces.data_facts import count_of, write_labels
-        from disa.running.files import prepare_folder
-        from disa.running.terminal import counted, say
 
         dataset = open_files(self.name, self.dir, self.split)
+        # A label map has the name of its image's mask, and would replace it.
         files = (file for pair in dataset.pairs for file in (pair.image, pair.mask))
-        sources = {file.parent for file in files if isinstance(file, Path)}
-        if real_path(self.out) in map(real_path, sources):
-            raise DisaError(
-                f"{self.out}: holds the data set's own files; choose another folder for the label "
-                "maps"
-            )
+        sources = {real_path(file.parent) for file in files if isinstance(file, Path)}
+        if real_path(self.out) in sources:
+            raise DisaError(f"{self.out}: holds the data set's own files; choose another folder")
         prepare_folder(self.out)
         indices = range(len(dataset.ids))[: self.limit]
         write = partial(write_labels, out=self.out)
         with counted("writing") as report:
             for _ in each_part(write, dataset, indices, self.workers, report):
                 pass  # nothing comes back
-        maps = count_of(len(indices), "label map")
+        maps = _count(len(indices), "label map")
         say(f"{maps} in {self.out}; ignored pixels are {dataset.ignored}")
         return 0
 
 
-def _say_problems(problems: list[str], say: Callable[[str], None]) -> None:
+def write_labels(part: "PairedDataset", out: Path) -> None:
+    """Write the label maps of a part of a data set; other processes find this by its name."""
+    from disa.data.images import write_png
+
+    for index, name in enumerate(part.ids):
+        write_png(out / f"{name}.png", part.labels(index))
+
+
+def _description(benchmark: "Benchmark") -> str:
+    """Return what `disa data list` prints of a data set."""
+    counts = ", ".join(f"{split} {count:,}" for split, count in benchmark.images.items())
+    command = f"disa data prepare {benchmark.name} DIR"
+    lines = [
+        f"{benchmark.name}: {benchmark.title}",
+        f"  images   {counts}",
+        f"  from     {benchmark.page}",
+        f"  terms    {benchmark.terms}",
+        f"  disk     about {benchmark.disk}",
+        f"  prepare  {command if benchmark.is_prepared else 'not needed'}",
+        "  DIR/",
+        *(f"    {line}" for line in benchmark.tree.splitlines()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _prepared_line(benchmark: "Benchmark", root: Path, split: str) -> str:
+    """Return a line on what evaluation reads of a data set that has to be converted."""
+    from disa.data.prepared import open_prepared, prepared_folder
+
+    try:
+        count = len(open_prepared(benchmark, root, split).ids)
+    except DisaError as error:
+        return str(error)
+    return f"{count:,} images are prepared, in {prepared_folder(benchmark, root, split)}"
+
+
+def _histogram(dataset: "PairedDataset", findings: "Findings") -> str:
+    """Return a line per category: index, name, number of images, share of labelled pixels."""
+    categories = dataset.vocabulary.categories
+    sources = dataset.vocabulary.source_ids
+    pixels = [findings.pixels[source] for source in sources]
+    labelled = sum(pixels)
+    total = findings.pixels.total()
+    width = max(len(category.name) for category in categories)
+    lines = [f"{'':>5} {'category':{width}} {'images':>9} {'of labelled pixels':>19}"]
+    for index, category in enumerate(categories):
+        share = pixels[index] / max(1, labelled)
+        images = findings.images[sources[index]]
+        lines.append(f"{index:>5} {category.name:{width}} {images:>9,} {share:>19.3%}")
+    present = sum(count > 0 for count in pixels)
+    lines.append(
+        f"{present:,} of {len(categories):,} categories occur; "
+        f"{1 - labelled / max(1, total):.2%} of {total:,} pixels are ignored"
+    )
+    return "\n".join(lines)
+
+
+def _show_problems(problems: list[str], show: Callable[[str], None]) -> None:
     for problem in problems[:PROBLEMS_SHOWN]:
-        say(f"problem: {problem}")
+        show(f"problem: {problem}")
     if len(problems) > PROBLEMS_SHOWN:
-        say(f"... and {len(problems) - PROBLEMS_SHOWN:,} more problems")
+        show(f"... and {len(problems) - PROBLEMS_SHOWN:,} more problems")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrintVocabulary:
-    """Print a vocabulary: what is prompted, thing or stuff where known, and identical prompts.
-
-    Example: `disa vocabulary a847`
-    """
-
-    # coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON).
-    name: Annotated[Positional[str], arg(metavar="NAME")]
-    # With all synonyms, whose embeddings are averaged: boat|ship.
-    synonyms: bool = False
-    # Print JSON, which can be changed and used as a file.
-    json: bool = False
-
-    def run(self) -> int:
-        """Print it. Raises `DisaError` for an unknown name and a file that is none."""
-        import json
-
-        from disa.data.vocabulary import load_vocabulary
-        from disa.interfaces.data_facts import print_vocabulary, vocabulary_json
-        from disa.running.terminal import say
-
-        vocabulary = load_vocabulary(self.name)
-        if self.json:
-            data = vocabulary_json(vocabulary, self.synonyms)
-            say(json.dumps(data, indent=1, ensure_ascii=False))
-        else:
-            print_vocabulary(vocabulary, self.synonyms)
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawPicturebook:
-    """Draw scenes of the world in which the bundled model lives.
-
-    Example: `disa picturebook scenes --count 6 --size 384`, then
-    `disa segment scenes --labels "house, sea" --out results`
-    """
-
-    # Folder for the pictures; made if need be.
-    out: Annotated[Positional[Path], arg(metavar="OUT")]
-    # Number of scenes.
-    count: int = 10
-    # Pixels per side, 8 to 4096; the scenes are the same at any size.
-    size: int = 96
-    # Which world: 1 is trained on, 2 is the benchmark.
-    seed: int = 2
-    # Write label maps to OUT/masks and captions to OUT/scenes.json, too.
-    masks: bool = False
-
-    def run(self) -> int:
-        """Draw. Raises `DisaError` for a size that cannot be drawn and a folder not writable."""
-        from disa.data.images import write_png
-        from disa.picturebook import LARGEST, NOUNS, SMALLEST, render
-        from disa.running.files import prepare_folder, write_json
-        from disa.running.terminal import counted, say
-
-        if not SMALLEST <= self.size <= LARGEST:
-            raise DisaError(f"--size {self.size}: choose {SMALLEST} to {LARGEST} pixels")
-        if self.count < 1:
-            raise DisaError(f"--count {self.count}: draw at least one scene")
-        prepare_folder(self.out)
-        if self.masks:
-            prepare_folder(self.out / "masks")
-        captions = {}
-        with counted("drawing") as report:
-            for index in range(self.count):
-                scene = render(self.seed, index, self.size)
-                name = f"scene-{index:04d}.png"
-                write_png(self.out / name, scene.image)
-                if self.masks:
-                    write_png(self.out / "masks" / name, scene.labels)
-                captions[name] = {"caption": scene.caption, "words": scene.nouns}
-                report(index + 1, self.count)
-        if self.masks:
-            facts = {"seed": self.seed, "words": NOUNS, "scenes": captions}
-            write_json(self.out / "scenes.json", facts)
-        drawn = "1 scene is" if self.count == 1 else f"{self.count} scenes are"
-        masks = f", masks in {self.out / 'masks'}" if self.masks else ""
-        say(f"{drawn} in {self.out}{masks}")
-        return 0
+def _count(number: int, what: str) -> str:
+    """Return "1 image", "2 images"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

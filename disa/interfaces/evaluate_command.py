@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from disa.errors import DisaError
 from disa.evaluation.settings import EvaluationSettings
+from disa.running.files import prepare_file, prepare_folder, text_sha256, write_json, write_whole
+from disa.running.records import save_config
+from disa.running.terminal import counted, say, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,7 +72,6 @@ class Evaluate:
         """Measure. Raises `DisaError`; what can be refused is refused before a model is loaded."""
         from disa.data.drawn import SCENES, DrawnDataset
         from disa.evaluation.evaluate import Evaluator, protocol_of
-        from disa.running.files import prepare_file
         from disa.running.processes import join
         from disa.weights.fetching import model_folder
 
@@ -113,8 +116,6 @@ class Evaluate:
         return datasets, reasons
 
     def _run_one(self, evaluator: "Evaluator", dataset: "Dataset") -> None:
-        from disa.running.files import write_json
-        from disa.running.terminal import say
 
         result = self._measure(evaluator, self.dataset, dataset)
         if evaluator.processes.rank == 0:
@@ -128,8 +129,6 @@ class Evaluate:
         self, evaluator: "Evaluator", datasets: dict[str, "Dataset"], left_out: dict[str, str]
     ) -> int:
         """Measure every benchmark and write the papers' table; a failure leaves the others be."""
-        from disa.running.terminal import warn
-
         is_first = evaluator.processes.rank == 0
         if is_first:
             for name, reason in left_out.items():
@@ -154,8 +153,6 @@ class Evaluate:
         """Measure on one data set and write its files. Every process gets the result."""
         from disa.evaluation.evaluate import write_result
         from disa.evaluation.score import save_worst
-        from disa.running.files import prepare_folder
-        from disa.running.records import save_config
 
         # Among several data sets, each has a folder of its own in every folder of results.
         part = name if self.dataset == ALL else ""
@@ -176,8 +173,6 @@ class Evaluate:
 
     def _write_paper_table(self, results: dict[str, Any], left_out: dict[str, str]) -> None:
         from disa.evaluation.tables import paper_markdown, paper_table
-        from disa.running.files import write_json, write_whole
-        from disa.running.terminal import say
 
         out = self._out()
         rows = paper_table(results, self.model)
@@ -207,7 +202,6 @@ class Evaluate:
 
 def _tagged(name: str, path: Path | None) -> str:
     """Return `name`, or for an existing path its own name and a digest of where it lies."""
-    from disa.running.files import text_sha256
 
     if path is None or not path.exists():
         return name
@@ -247,8 +241,6 @@ class Score:
         from disa.data.dataset import open_dataset
         from disa.evaluation.evaluate import base_result
         from disa.evaluation.score import score
-        from disa.running.files import prepare_file, write_json
-        from disa.running.terminal import counted
 
         if not self.predictions.is_dir():
             raise DisaError(f"{self.predictions}: no such folder; name one with the label maps")
@@ -270,7 +262,6 @@ def show(result: dict[str, Any]) -> None:
     """Print a result as tables, and what a reader must know."""
     from disa.evaluation.drawn_world import group_table
     from disa.evaluation.tables import beside_published, measures, remarks
-    from disa.running.terminal import say
 
     if "groups" in result:
         clip = ", CLIP alone" if result["dense_clip"] else ""
@@ -285,8 +276,7 @@ def show(result: dict[str, Any]) -> None:
         say(line)
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    from rich.table import Table
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     table = Table(*header, title=title)
     table.columns[1].justify = "right"

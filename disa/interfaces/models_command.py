@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from disa.errors import DisaError
+from disa.running.files import file_sha256
+from disa.running.terminal import say
+from disa.weights import names
+from disa.weights.model_card import Source
 
 MOST_LABELS = 10**6
 
@@ -17,19 +21,17 @@ class Models:
 
     def run(self) -> int:
         """Print name, size, knowledge and place of each model."""
-        from disa.running.terminal import say
-        from disa.weights.names import BUNDLED, PUBLISHED, WEIGHTS, bundled_models
-
-        bundled = bundled_models()
+        bundled = names.bundled_models()
         if not bundled:
             raise DisaError(
-                f"{WEIGHTS}: no model here; install disa again, or train one (disa train --help)"
+                f"{names.WEIGHTS}: no model here; install disa again, or train one "
+                "(disa train --help)"
             )
         for name, folder in bundled.items():
             size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
             say(f"{name}  {size / 1e6:.1f} MB")
-            say(f"  knows: {BUNDLED[name]}\n  where: {folder}")
-        for name, published in PUBLISHED.items():
+            say(f"  knows: {names.BUNDLED[name]}\n  where: {folder}")
+        for name, published in names.PUBLISHED.items():
             parts = (published.repository, published.checkpoint)
             place = "/".join(part for part in parts if part)
             say(f"{name}  fetched when first used")
@@ -63,7 +65,6 @@ class Info:
         import json
 
         from disa.interfaces.model_facts import facts, lines_below, table
-        from disa.running.terminal import say
 
         if not 1 <= self.labels <= MOST_LABELS:
             raise DisaError(f"--labels {self.labels}: choose 1 to {MOST_LABELS:,}")
@@ -98,12 +99,8 @@ class Convert:
 
     def run(self) -> int:
         """Convert a checkpoint. Raises `DisaError`; nothing is written then."""
-        from disa.running.files import file_sha256
-        from disa.running.terminal import say
         from disa.weights.catseg import convert_catseg
         from disa.weights.fetching import LICENCE
-        from disa.weights.model_card import Source
-        from disa.weights.names import tokenizer_of
 
         if not self.checkpoint.is_file():
             raise DisaError(
@@ -114,7 +111,7 @@ class Convert:
             raise DisaError(f"{self.out}: exists already; choose another folder, or delete it")
         sha256 = file_sha256(self.checkpoint)
         source = Source("CAT-Seg", self.checkpoint.name, LICENCE, sha256)
-        tokenizer = self.tokenizer or tokenizer_of(self.checkpoint)
+        tokenizer = self.tokenizer or names.tokenizer_of(self.checkpoint)
         convert_catseg(self.checkpoint, self.out, tokenizer, source)
         say(f"{self.out}: written; sha256 of the checkpoint {sha256}")
         return 0

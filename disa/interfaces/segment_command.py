@@ -10,6 +10,9 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from disa.errors import DisaError, memory_errors_as
 from disa.inference.request import Query, Request
+from disa.running.files import prepare_folder
+from disa.running.records import save_config
+from disa.running.terminal import counted, say, warn
 
 if TYPE_CHECKING:
     from disa.inference.segmentation import Segmentation
@@ -63,9 +66,6 @@ class Segment:
         What can be refused is refused before the model is loaded. Raises `DisaError`.
         """
         from disa.data.images import expand
-        from disa.running.files import prepare_folder
-        from disa.running.records import save_config
-        from disa.running.terminal import counted, say, warn
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")

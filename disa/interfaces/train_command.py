@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from tyro import MISSING
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from disa.errors import DisaError
 from disa.pretraining.settings import PretrainConfig
 from disa.recipes import RECIPES
+from disa.running.interruption import INTERRUPTED
+from disa.running.terminal import say
 from disa.training.settings import TrainConfig, recipe_settings
 
 if TYPE_CHECKING:
@@ -67,15 +70,16 @@ class Train:
     config: Path | None = None
 
     @staticmethod
-    def presets(recipe: str) -> dict[str, Any]:
+    def presets(recipe: str) -> "Train":
         """Return the defaults that go with the first argument."""
-        return {"training": recipe_settings(recipe)}
+        defaults = Train(recipe=recipe, out=Path(), training=recipe_settings(recipe))
+        # tyro asks for both.
+        vars(defaults).update(recipe=MISSING, out=MISSING)
+        return defaults
 
     def run(self) -> int:
         """Train. Raises `DisaError`; what can be refused is refused before the first step."""
-        from disa.running.interruption import INTERRUPTED
         from disa.running.processes import is_first
-        from disa.running.terminal import say
         from disa.training.loop import train
         from disa.training.run_folder import RunFolder
         from disa.training.training_data import open_training_data
@@ -135,8 +139,6 @@ class PretrainClip:
     def run(self) -> int:
         """Train. Raises `DisaError`."""
         from disa.pretraining.clip_training import pretrain
-        from disa.running.interruption import INTERRUPTED
-        from disa.running.terminal import say
         from disa.training.run_folder import RunFolder
 
         folder = RunFolder(self.out, command=self)

@@ -15,24 +15,26 @@ from disa.errors import DisaError
 from disa.running.files import write_whole
 
 
-def options(record_type: type, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def options(record_type: type, default: Any = None) -> dict[str, Any]:
     """Return the defaults of a record's options by name; `MISSING` for those without one.
 
-    `defaults` replace some of the record's own. The options of a nested record count as its own.
+    `default` is a record whose values replace the type's own defaults. The options of a nested
+    record count as its own.
     """
     # Annotations are strings in some files; this gives the types themselves.
     hints = get_type_hints(record_type, include_extras=True)
     flat: dict[str, Any] = {}
     for field in fields(record_type):
-        default = field.default
+        value: Any = field.default
         if field.default_factory is not MISSING:
-            default = field.default_factory()
-        default = (defaults or {}).get(field.name, default)
+            value = field.default_factory()
+        if default is not None:
+            value = getattr(default, field.name)
         # The command line shows no nesting, and neither do files of options.
         if is_dataclass(_plain(hints[field.name])):
-            flat |= {nested.name: getattr(default, nested.name) for nested in fields(default)}
+            flat |= {nested.name: getattr(value, nested.name) for nested in fields(value)}
         else:
-            flat[field.name] = default
+            flat[field.name] = value
     return flat
 
 
