@@ -20,7 +20,7 @@ from disa.recipes import RECIPES
 
 
 def main() -> None:
-    """Print one JSON line: windows, seconds, and the process's largest memory in GB, everything included."""
+    """Print a JSON line: windows, seconds, and the process's largest memory in GB."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="vit-b-16", choices=list(RECIPES))
     parser.add_argument("--width", type=int, default=6000)

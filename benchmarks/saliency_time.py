@@ -1,7 +1,8 @@
-"""What Grad-CAM costs in the SDM: in closed form, by one backward pass for all categories, and by one for each.
+"""What Grad-CAM costs in the SDM: in closed form, by one backward pass, and by one for each label.
 
-`python benchmarks/saliency_time.py` prints a line for each size: seconds an image of the saliency module, a median, and
-how far the results are apart. `attention` is the module without any gradient: the least it can cost.
+`python benchmarks/saliency_time.py` prints a line for each size: seconds an image of the saliency
+module, a median, and how far the results are apart. `attention` is the module without any
+gradient: the least it can cost.
 """
 
 import json
@@ -82,12 +83,17 @@ def measure(
     found = by_backward(module, tokens, text, each=False)
     apart = float((found - expected).abs().max() / expected.abs().max())
     return {
-        "size": name, "categories": categories, "tokens": side * side, "attention": round(attention, 5),
+        "size": name,
+        "categories": categories,
+        "tokens": side * side,
+        "attention": round(attention, 5),
         "closed form": round(closed, 5),
         "one backward": round(seconds(lambda: by_backward(module, tokens, text, each=False)), 5),
-        "a backward for each": round(seconds(lambda: by_backward(module, tokens, text, each=True), repeats=1), 5),
+        "a backward for each": round(
+            seconds(lambda: by_backward(module, tokens, text, each=True), repeats=1), 5
+        ),
         "largest difference": f"{apart:.1e}",
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A small CAT-Seg with random weights under its official names, written by hand from the published list of names."""
+"""A small CAT-Seg with random weights under its official names, written without disa."""
 
 import clip_formats as formats
 import torch

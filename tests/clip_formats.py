@@ -1,4 +1,4 @@
-"""A small CLIP with random weights, and the forms in which people have CLIPs on disk, written independently of us."""
+"""A small CLIP with random weights in the forms that people have on disk, written without disa."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""The official layout of every published data set in small: a handful of images in the true formats, in a folder.
+"""Every published data set in small: its official layout, with a handful of images.
 
-`build(name, root)` returns the label map of every image, known by construction: the rules are written out here once
-more, a pixel at a time, from the data sets' own descriptions. Nothing of `disa` is used.
+`build(name, root)` returns the label map of every image, known by construction: the rules are
+written out here once more, a pixel at a time, from the data sets' own descriptions. Nothing of
+`disa` is used.
 """
 
 import json
@@ -119,7 +120,7 @@ def each_pixel(
 
 
 def coco_stuff(root: Path, split: str) -> Expected:
-    """Every byte occurs: categories, dropped ones, unlabelled, and values beyond the last category."""
+    """Every byte occurs: categories, dropped ones, unlabelled, and values beyond the last."""
     folder, expected = root / "coco-stuff", {}
     for number in range(3):
         name, (height, width) = f"{number * 139:012d}", (11 + number, 24)
@@ -212,7 +213,7 @@ def _shrunk(labels: np.ndarray) -> np.ndarray:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """Return COCO's uncompressed RLE: lengths of runs down the columns, of zeros and ones in turn, zeros first."""
+    """Return COCO's uncompressed RLE: lengths of runs down the columns, zeros first."""
     runs, value, length = [], 0, 0
     for pixel in mask.T.ravel().tolist():
         if pixel != value:
@@ -223,7 +224,7 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def compressed(runs: list[int]) -> str:
-    """Return COCO's text form of run lengths: from the fourth on differences to two before, five bits a character."""
+    """Return COCO's text form: from the fourth run on differences to two before, in 5 bits."""
     text = ""
     for place, run in enumerate(runs):
         left = run - runs[place - 2] if place > 2 else run
@@ -237,7 +238,7 @@ def compressed(runs: list[int]) -> str:
 
 
 def pc59(root: Path, split: str) -> Expected:
-    """Overlapping masks, categories that are not among the 59, an image without masks, and one that is not listed."""
+    """Overlapping masks, categories beyond the 59, an image without masks, and one not listed."""
     folder, expected = root / "VOCdevkit" / "VOC2010", {}
     images, annotations = [], []
     boxes = {
@@ -330,7 +331,7 @@ def pas20b(root: Path, split: str) -> Expected:
 
 
 def _voc(root: Path, rule: Callable[[int], int]) -> Expected:
-    """Palette masks; one image has background alone, one lies beside the list, one value is out of range."""
+    """Palette masks: one image is all background, one is not listed, one has a wrong value."""
     folder, expected = root / "VOCdevkit" / "VOC2012", {}
     contents = {
         "2007_000033": [*range(21), 255],

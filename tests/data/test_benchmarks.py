@@ -1,4 +1,4 @@
-"""Every published data set from its official files to label maps, on miniatures whose label maps are known."""
+"""Every published data set from its official files to label maps, on known miniatures."""
 
 import pickle
 from pathlib import Path

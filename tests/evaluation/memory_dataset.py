@@ -1,4 +1,4 @@
-"""A data set in memory, and a predictor that is right about half of the pixels: what the evaluator's tests share."""
+"""A data set in memory, and a predictor that is right about half of the pixels."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Small data sets on disk, in the layouts that `disa evaluate` reads: an own folder, and the official trees."""
+"""Small data sets on disk, in the layouts that `disa evaluate` reads."""
 
 import runpy
 from pathlib import Path
@@ -10,7 +10,7 @@ WORDS = ("house", "sea", "grass", "boat")
 
 
 def save_folder(root: Path, images: int = 4, size: tuple[int, int] = (40, 56)) -> Path:
-    """Write a data set of one's own: palette-less index PNG, 255 where nothing is known."""
+    """Write a user's data set: index PNG without a palette, 255 where nothing is known."""
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     (root / "classes.txt").write_text("\n".join(WORDS) + "\n")

@@ -1,4 +1,4 @@
-"""Picturebook's numbers by group, from label maps and from the SDM, and the command that prints them."""
+"""Picturebook's numbers by group, and the command that prints them."""
 
 import json
 from pathlib import Path

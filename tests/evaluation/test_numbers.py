@@ -40,8 +40,14 @@ def test_hand_computed_case() -> None:
     assert found["things"]["boundary_iou"] == pytest.approx(0)
     assert found["per_category"][2]["boundary_iou"] == pytest.approx(100 * 1 / 2)
     assert found["per_category"][3] == {
-        "index": 3, "name": "x", "kind": None, "pixels": 0, "iou": None, "accuracy": None, "boundary_iou": None,
-    }  # fmt: skip
+        "index": 3,
+        "name": "x",
+        "kind": None,
+        "pixels": 0,
+        "iou": None,
+        "accuracy": None,
+        "boundary_iou": None,
+    }
 
 
 def test_nothing_counted_is_no_number_and_still_json() -> None:

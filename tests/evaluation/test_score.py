@@ -1,4 +1,4 @@
-"""Counting label maps: equal to scikit-learn over the whole set, and clear about maps that do not fit."""
+"""Counting label maps: as scikit-learn counts, and clear about maps that do not fit."""
 
 from pathlib import Path
 

@@ -52,7 +52,7 @@ def test_windows_do_not_depend_on_the_batch(segmenter: Segmenter, monkeypatch: p
 
 
 def test_a_window_sees_its_part_of_the_picture_alone(segmenter: Segmenter):
-    """Without overlap, each window's scores are those of a picture that is that window, away from the seams."""
+    """Without overlap, a window's scores are those of it as a picture, away from the seams."""
     large = picture(96, 96)
     result = segmenter(large, WORDS, scores=True, protocol="windows", overlap=0)
     part = segmenter(np.ascontiguousarray(large[48:, :48]), WORDS, scores=True, protocol="windows")

@@ -47,9 +47,14 @@ class Toy:
 
 RUNS: list[Toy] = []
 RECORD = Toy(
-    images=("a.png", "b c.png"), out=Path("results"), views=Views(0.25, 64, ("a {}", "the {}, again")),
-    flip=False, saliency=True, precision="bf16", set=("cost_channels=8",),
-)  # fmt: skip
+    images=("a.png", "b c.png"),
+    out=Path("results"),
+    views=Views(0.25, 64, ("a {}", "the {}, again")),
+    flip=False,
+    saliency=True,
+    precision="bf16",
+    set=("cost_channels=8",),
+)
 
 
 @pytest.fixture(autouse=True)

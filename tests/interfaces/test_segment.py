@@ -80,7 +80,7 @@ def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, 
 
 
 def assert_same(found: dict, expected: dict) -> None:
-    """Equal but for the last digits of numbers, which on some CPUs depend on how many words are embedded at a time."""
+    """Equal but for last digits, which on some CPUs depend on how many labels go together."""
     words, others = ([dict(word) for word in data.pop("words")] for data in (found, expected))
     assert found == expected
     assert len(words) == len(others)
@@ -343,9 +343,12 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
         str(out),
     ]
     process = subprocess.Popen(
-        [*command, "--model", str(model_folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*command, "--model", str(model_folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     limit = time.monotonic() + 120
     while len(list(out.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)

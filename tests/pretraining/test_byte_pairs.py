@@ -56,8 +56,10 @@ def test_merges_of_a_worked_example():
 @pytest.mark.slow
 def test_training_is_the_same_in_every_process(tokenizer):
     code = (
-        "from disa.pretraining.byte_pairs import train_tokenizer as t;from disa.picturebook import render_card as r;"
-        "print(t([r(1, i, 8).caption for i in range(400)], 800).to_str())"
+        "from disa.pretraining.byte_pairs import train_tokenizer;"
+        "from disa.picturebook import render_card;"
+        "captions = [render_card(1, index, 8).caption for index in range(400)];"
+        "print(train_tokenizer(captions, 800).to_str())"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

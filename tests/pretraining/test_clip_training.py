@@ -1,4 +1,4 @@
-"""Contrastive pretraining end to end: it learns, resumes bit for bit, and leaves a CLIP that transformers reads."""
+"""Contrastive pretraining end to end: it learns, resumes bit for bit, and leaves a usable CLIP."""
 
 import json
 import shutil
@@ -19,10 +19,24 @@ from disa.pretraining.settings import SIDE, PretrainConfig
 from disa.training.run_folder import Checkpoint, RunFolder, checkpoints, write_checkpoint
 
 TINY = PretrainConfig(
-    vision_width=16, vision_layers=3, vision_heads=2, patch=16, text_width=16, text_layers=1, text_heads=2,
-    vocabulary=640, embedding_width=8, steps=6, mosaics=2, scenes=4, warmup=2, cards=24, pool_scenes=12,
-    checkpoint_every=2, precision="fp32",
-)  # fmt: skip
+    vision_width=16,
+    vision_layers=3,
+    vision_heads=2,
+    patch=16,
+    text_width=16,
+    text_layers=1,
+    text_heads=2,
+    vocabulary=640,
+    embedding_width=8,
+    steps=6,
+    mosaics=2,
+    scenes=4,
+    warmup=2,
+    cards=24,
+    pool_scenes=12,
+    checkpoint_every=2,
+    precision="fp32",
+)
 
 
 def pretrain(settings, out, resume=False):
@@ -119,7 +133,7 @@ def test_a_folder_of_another_command_is_left_as_it_is(tmp_path):
 
 
 def test_few_tokens_are_drawn_until_every_quarter_has_one(tmp_path):
-    """Of 36 tokens 8 are kept: more than one draw in four leaves a quarter out, whose loss would be no number."""
+    """Of 36 tokens 8 are kept: often none of a quarter, whose loss would be NaN."""
     pretrain(replace(TINY, keep_tokens=8 / 36, steps=12, all_tokens_from=1.0), tmp_path)
     with refused("keep_tokens=0.1", 36, 0.22):
         replace(TINY, keep_tokens=0.1)

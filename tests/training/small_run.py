@@ -57,10 +57,19 @@ def save_clip(folder: Path) -> Path:
 
 def small_settings(**changes: Any) -> TrainConfig:
     fields = {
-        "steps": 6, "batch": 2, "warmup": 2, "lr": 1e-3, "clip_lr_scale": 0.1, "clip_norm": 1.0, "log_every": 1,
-        "checkpoint_every": 2, "evaluate_images": 0, "workers": 0, "categories": 12,
+        "steps": 6,
+        "batch": 2,
+        "warmup": 2,
+        "lr": 1e-3,
+        "clip_lr_scale": 0.1,
+        "clip_norm": 1.0,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "evaluate_images": 0,
+        "workers": 0,
+        "categories": 12,
         "colour_jitter": False,
-    }  # fmt: skip
+    }
     return TrainConfig(**fields | changes)
 
 

@@ -16,7 +16,7 @@ COLOURS = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [128] * 3], np.
 
 
 def telling(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return a picture whose colour says the label of every pixel, and the labels; 255 is ignored."""
+    """Return a picture whose colours tell the labels, and the labels; 255 is ignored."""
     labels = np.random.default_rng(seed).choice([0, 1, 2, 255], (height, width)).astype(np.uint8)
     return COLOURS[np.minimum(labels, 3)], labels
 
@@ -87,7 +87,7 @@ def test_the_short_side_gets_its_length_and_the_long_one_its_share(
 
 @pytest.mark.parametrize("place", [0, 383_616, 767_616])
 def test_a_very_long_picture_is_exact_everywhere(place: int):
-    """Far from the origin nothing is rounded away: each label stands for 1 of 20,000 columns, 38.4 pixels wide."""
+    """Far from the origin nothing is rounded away: a label is 1 of 20,000 columns."""
     columns = np.arange(20_000)
     labels = np.broadcast_to((columns % 251).astype(np.uint8), (10, 20_000)).copy()
     image = np.repeat(labels[..., None], 3, -1)
@@ -104,7 +104,7 @@ def test_a_very_long_picture_is_exact_everywhere(place: int):
 
 
 def test_a_very_long_picture_takes_little_memory():
-    """The whole picture at this scale would be 384 x 768,000 pixels: 885 MB, and 295 MB of labels."""
+    """The whole picture would be 384 x 768,000 pixels: 885 MB, and 295 MB of labels."""
     resource = pytest.importorskip("resource")
     labels = np.random.default_rng(0).integers(0, 3, (10, 20_000)).astype(np.uint8)
     scaled = scaled_to(COLOURS[labels], labels, 255, 384)
@@ -130,7 +130,7 @@ def test_colours_change_and_places_do_not():
 
 
 def test_contrast_multiplies_and_hue_turns_by_at_most_36_degrees():
-    """One grey and one red pixel tell the operations apart: grey has no hue and no saturation to change."""
+    """A grey and a red pixel tell the operations apart: grey has no hue and no saturation."""
     image = np.array([[[100, 100, 100], [200, 20, 20]]], np.uint8)
     greys, hues = [], []
     for seed in range(2000):
@@ -138,7 +138,8 @@ def test_contrast_multiplies_and_hue_turns_by_at_most_36_degrees():
         assert len(set(changed[0, 0].tolist())) == 1
         greys.append(int(changed[0, 0, 0]))
         hues.append(int(np.array(Image.fromarray(changed).convert("HSV"))[0, 1, 0]))
-    # brightness +-32, then a factor of 0.5 to 1.5: not a pull towards the mean, which would leave grey near itself
+    # Brightness +-32, then a factor of 0.5 to 1.5: a pull towards the mean would leave grey
+    # near itself.
     assert 34 <= min(greys) < 45 and 180 < max(greys) <= 198
     degrees = [(hue if hue < 128 else hue - 256) * 360 / 256 for hue in hues]
     assert -40 < min(degrees) < -30 and 30 < max(degrees) < 40

@@ -39,7 +39,7 @@ def test_workers_do_not_change_what_is_seen(workers: int) -> None:
 
 
 class Deadly(DrawnScenes):
-    """Scenes of which one costs the life of the process that draws it, as too little memory would."""
+    """Scenes of which one kills the process that draws it, as too little memory would."""
 
     def __getitem__(self, index: int) -> Sample:
         if index == 5:

@@ -55,7 +55,7 @@ def alone(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(
     launcher: tuple[str, ...], clip: Path, out: Path, *changes: str, before: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `disa train mini` on the small network in processes of its own; `before` is Python to run first."""
+    """Run `disa train mini` on the small network in other processes, after Python `before`."""
     script = out.parent / "command.py"
     script.write_text(before + COMMAND)
     words = [sys.executable, *launcher, str(script), "train", "mini", "--clip", str(clip)]
@@ -64,9 +64,13 @@ def command(
     words += [word for change in changes for word in ("--set", change)]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [*words, "--out", str(out), "--device", "cpu"], check=False, capture_output=True, text=True, timeout=300,
+        [*words, "--out", str(out), "--device", "cpu"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def two_processes(clip: Path, out: Path, *changes: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +109,7 @@ def test_two_processes_do_what_one_does(
 
 @pytest.mark.slow
 def test_two_processes_do_without_padding_what_one_does(clip_folder: Path, tmp_path: Path) -> None:
-    """With more labels than `refine_padding` its tokens get no gradient, for which copies would wait."""
+    """With more labels than `refine_padding` its tokens get no gradient, and copies would wait."""
     train(
         small_config(refine_padding=16),
         replace(SETTINGS, categories=0),
@@ -123,7 +127,7 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(
     alone: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     settings = replace(SETTINGS, evaluate_images=2)
-    # what is shared among processes is written whole: begun by one, gone on with by two
+    # A checkpoint does not know the number of processes: one process starts, two continue,
     source, out = alone / "checkpoints" / "step-00000002", tmp_path / "run"
     (out / "checkpoints").mkdir(parents=True)
     (out / "checkpoints" / source.name).symlink_to(source)
@@ -131,7 +135,7 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(
     assert done.returncode == 0, done.stderr
     found, expected = logged(out, "loss"), logged(alone, "loss")[2:]
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
-    # and gone on with by one again
+    # and one ends.
     back = tmp_path / "back"
     (back / "checkpoints").mkdir(parents=True)
     (back / "checkpoints" / "step-00000003").symlink_to(out / "checkpoints" / "step-00000003")
@@ -244,7 +248,7 @@ def test_every_parameter_that_trains_has_a_gradient(
     assert [name for name, parameter in learner.trained.items() if parameter.grad is None] == []
 
 
-# what dynamo makes of the model, without the C++ that inductor would make of it: minutes on a busy CPU
+# What dynamo makes of the model, without inductor's C++, which takes minutes on a busy CPU.
 WITHOUT_CPP = """
 import torch
 def compiled(module, compile=torch.nn.Module.compile):

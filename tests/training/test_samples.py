@@ -1,4 +1,4 @@
-"""Photographs as training samples: labels belong to their pixels, and nothing depends on workers."""
+"""Photographs as samples: labels belong to their pixels, and nothing depends on workers."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def coded(labels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five pictures of different sizes in a data set of one's own; colours tell the labels."""
+    """Five pictures of different sizes in a user's data set; colours tell the labels."""
     root = tmp_path / "own"
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)

@@ -283,6 +283,23 @@ def test_bf16_trains(reference: Path, clip_folder: Path, tmp_path: Path) -> None
     )  # the loss itself is computed in full precision
 
 
+@pytest.mark.parametrize("are_told", [True, False])
+def test_things_train_where_the_data_tell_them(
+    are_told: bool, clip_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Picturebook()
+    if not are_told:
+        data.things = None
+    with open_engine(SETTINGS, "cpu") as engine:
+        clip = InitialWeights(clip_folder)
+        learner = Learner(small_config(things=True), SETTINGS, clip, engine, data)
+        pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        numbers = learner.step(0, Batch(pixels, torch.zeros(1, 32, 32, dtype=torch.int64)))
+    assert ("things" in numbers) == are_told
+    assert any(name.startswith("things.") for name in learner.trained) == are_told
+    assert ("classes.json" in capsys.readouterr().err) != are_told
+
+
 def test_a_baseline_grows_into_disa(clip_folder: Path, tmp_path: Path) -> None:
     parts = {"disentangle": False, "refine_category_reweight": False, "refine_semantic": False}
     short = replace(SETTINGS, steps=2)

@@ -93,7 +93,7 @@ def test_openais_file_takes_clips_own_tokenizer_or_the_one_beside_it(
 
 
 def catseg_checkpoint(path: Path, seed: int = 0) -> Path:
-    """A small baseline in the published form: detectron2's file with the official names, some of it in 16 bit."""
+    """A small baseline in detectron2's file with the official names, some of it in 16 bit."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": catseg_formats.official_state(seed, **FULL), "iteration": 80_000}, path)
     return path
