@@ -8,6 +8,7 @@ from rich.table import Table
 
 from disa.evaluation.network_probe import ProbeScores
 from disa.evaluation.score import Scores
+from disa.evaluation.tables import percent_text
 from disa.picturebook import NOUNS, group
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")
@@ -31,17 +32,15 @@ def group_numbers(scores: Scores, probed: ProbeScores) -> dict[str, Any]:
     """
     confusion = scores.confusion
     per_class = {
-        "iou": (100 * confusion.iou).tolist(),
-        "accuracy": (100 * confusion.accuracy).tolist(),
-        "boundary_iou": (100 * scores.boundary.iou).tolist(),
+        "iou": 100 * confusion.iou,
+        "accuracy": 100 * confusion.accuracy,
+        "boundary_iou": 100 * scores.boundary.iou,
     }
     # A network without the SDM has no saliency, match or split to measure.
-    sdm = probed.sdm
-    if sdm is not None:
-        per_class["itm_auc"] = sdm.itm_auc.tolist()
-        per_class["saliency_ap"] = sdm.saliency_ap.tolist()
-        per_class["split_iou"] = sdm.split_iou.tolist()
-    means = {name: _means(each) for name, each in per_class.items()}
+    if probed.sdm is not None:
+        per_class |= probed.sdm._asdict()
+    values = {name: shares.tolist() for name, shares in per_class.items()}
+    means = {name: _means(each) for name, each in values.items()}
     return {
         "scenes": len(scores.images),
         "miou": means["iou"]["all"],
@@ -56,9 +55,9 @@ def group_numbers(scores: Scores, probed: ProbeScores) -> dict[str, Any]:
         "foreground_iou": probed.foreground_iou,
         "background_iou": probed.background_iou,
         "per_class": {
-            word: {"group": group(word)}
-            | {name: _known(each[index]) for name, each in per_class.items()}
-            for index, word in enumerate(NOUNS)
+            noun: {"group": group(noun)}
+            | {name: _known(each[index]) for name, each in values.items()}
+            for index, noun in enumerate(NOUNS)
         },
     }
 
@@ -67,7 +66,7 @@ def group_table(result: dict[str, Any], title: str) -> Table:
     """Return the numbers by group; rows of parts that the model lacks are left out."""
     caption = (
         f"{result['scenes']} scenes; pixel accuracy {result['pixel_accuracy']:.1f} %, "
-        f"mean accuracy {_text(result['mean_accuracy'], 1)} %, fwIoU {result['fwiou']:.1f} %"
+        f"mean accuracy {percent_text(result['mean_accuracy'], 1)} %, fwIoU {result['fwiou']:.1f} %"
     )
     table = Table(title=title, caption=caption)
     table.add_column("", no_wrap=True)
@@ -76,7 +75,7 @@ def group_table(result: dict[str, Any], title: str) -> Table:
     for name, (heading, digits) in ROWS.items():
         row = {"all": result["miou"], **result["groups"]} if name == "miou" else result[name]
         if row is not None:
-            table.add_row(heading, *(_text(row.get(column), digits) for column in COLUMNS))
+            table.add_row(heading, *(percent_text(row.get(column), digits) for column in COLUMNS))
     return table
 
 
@@ -87,8 +86,8 @@ def _means(values: Sequence[float]) -> dict[str, float | None]:
     def mean(prefix: str) -> float | None:
         known = [
             value
-            for word, value in zip(NOUNS, values, strict=True)
-            if group(word).startswith(prefix) and not math.isnan(value)
+            for noun, value in zip(NOUNS, values, strict=True)
+            if group(noun).startswith(prefix) and not math.isnan(value)
         ]
         return sum(known) / len(known) if known else None
 
@@ -99,7 +98,3 @@ def _means(values: Sequence[float]) -> dict[str, float | None]:
 def _known(value: float) -> float | None:
     """Return None for NaN, which JSON does not know."""
     return None if math.isnan(value) else value
-
-
-def _text(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

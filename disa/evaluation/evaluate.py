@@ -1,7 +1,6 @@
 """One model on one data set, from its settings to its numbers."""
 
-from collections.abc import Callable
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,16 @@ class Evaluator:
         self.processes = processes
         self.config = model_config(path)
         self.weights_sha256 = weights_sha256(path)
-        self.load: Callable[[], Segmenter] = cache(self._load)
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The model, or its CLIP alone; loaded when it is first asked for."""
+        dtype = DTYPES[self.settings.dtype]
+        segmenter = load(self.path, self.device, dtype)
+        if not self.settings.dense_clip:
+            return segmenter
+        clip = DenseClip(segmenter.model.backbone, segmenter.model.config)
+        return Segmenter(clip, segmenter.text.tokenizer, segmenter.device, dtype)
 
     def evaluate(self, name: str, dataset: Dataset, maps: Path) -> tuple[dict[str, Any], Scores]:
         """Predict what is missing in the folder `maps`; return `result.json` and the counts.
@@ -61,24 +69,20 @@ class Evaluator:
         if not folder.ids:
             raise DisaError(f"{dataset.name}: no image to measure on; see disa data check")
         is_first = self.processes.rank == 0
+        # One process makes the folder, and the others wait until it is there.
         if is_first:
             folder.open(self._facts(dataset, protocol))
-        self.processes.gathered(None)  # the others wait until the folder is there
+        self.processes.gathered(None)
 
-        predictor = Predictor(self.load, dataset.vocabulary, protocol, self.settings.synonyms)
+        predictor = Predictor(
+            lambda: self.segmenter, dataset.vocabulary, protocol, self.settings.synonyms
+        )
         with counted(f"{dataset.name}: predicting", is_first) as bar:
             predict(folder, predictor, processes=self.processes, report=bar)
+        # Every process counts all maps, so all know the numbers and nothing has to be exchanged.
         with counted(f"{dataset.name}: counting", is_first) as bar:
             scores = score(maps, dataset, folder.ids, bar)
         return self._result(name, dataset, scores, protocol), scores
-
-    def _load(self) -> Segmenter:
-        dtype = DTYPES[self.settings.dtype]
-        segmenter = load(self.path, self.device, dtype)
-        if not self.settings.dense_clip:
-            return segmenter
-        clip = DenseClip(segmenter.model.backbone, segmenter.model.config)
-        return Segmenter(clip, segmenter.text.tokenizer, segmenter.device, dtype)
 
     def _facts(self, dataset: Dataset, protocol: Protocol) -> dict[str, Any]:
         """Return what makes a label map what it is, beside the image."""
@@ -118,7 +122,7 @@ class Evaluator:
         }
         # Only drawn scenes have exact masks for what the parts of the network see.
         if isinstance(dataset, DrawnDataset):
-            probed = probe(self.load(), dataset, len(scores.images))
+            probed = probe(self.segmenter, dataset, len(scores.images))
             result |= {"size": dataset.size} | group_numbers(scores, probed)
         return result
 
@@ -126,6 +130,7 @@ class Evaluator:
 def base_result(name: str, dataset: Dataset, scores: Scores, split: str) -> dict[str, Any]:
     """Return what `result.json` holds of any predictions, whatever model they come from."""
     benchmark = name if name in BENCHMARKS else None
+    # A benchmark is incomplete if images are missing on disk; your own data set is what is there.
     total = len(dataset.ids) if benchmark is None else BENCHMARKS[benchmark].images[split]
     return (
         {"dataset": dataset.name, "benchmark": benchmark}

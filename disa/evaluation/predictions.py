@@ -5,7 +5,8 @@ processes share the images and exchange nothing.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +31,34 @@ LESS_MEMORY = "use --dtype bf16 or a smaller --size"
 Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category
 
 
+@dataclass(frozen=True)
 class Predictor:
     """A model with a vocabulary and a protocol: from a picture to the category of every pixel.
 
     The model is loaded when the first picture comes, since a finished run needs none.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], Segmenter],
-        vocabulary: Vocabulary,
-        protocol: Protocol,
-        synonyms: bool = False,
-    ) -> None:
-        self.load = load
-        self.vocabulary = vocabulary
-        self.protocol = protocol
-        self.synonyms = synonyms
-        self._ready: tuple[Segmenter, Tensor, Tensor] | None = None
+    load: Callable[[], Segmenter]
+    vocabulary: Vocabulary
+    protocol: Protocol
+    synonyms: bool = False
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The model."""
+        return self.load()
+
+    @cached_property
+    def text(self) -> Tensor:
+        """The embeddings of the prompts, the same for every picture."""
+        return self.segmenter.text(self.vocabulary.prompts(self.synonyms))
 
     def __call__(self, picture: Pixels) -> Int[Tensor, "H W"]:
         """Return the index of the category that each pixel's best prompt counts as."""
-        if self._ready is None:
-            segmenter = self.load()
-            text = segmenter.text(self.vocabulary.prompts(self.synonyms))
-            scored = torch.tensor(self.vocabulary.scored, device=segmenter.device)
-            self._ready = (segmenter, text, scored)
-        segmenter, text, scored = self._ready
-        # Several prompts may count as one category (H, W).
-        return scored[segmenter.best_labels(picture, text, self.protocol).long()]
+        best = self.segmenter.best_labels(picture, self.text, self.protocol)
+        # From prompts to categories: a category may have several prompts.
+        scored = torch.tensor(self.vocabulary.scored, device=best.device)
+        return scored[best.long()]
 
 
 class PredictionFolder:
@@ -84,6 +84,7 @@ class PredictionFolder:
         facts = facts | {"images": len(self.ids)}
         if about.exists():
             self._compare(read_json(about, "delete the folder to predict anew"), facts, contents)
+        # Hidden files are the system's; anything else may be somebody's masks.
         elif any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise DisaError(
                 f"{self.path}: is not empty and holds no predictions; choose an empty folder"
@@ -122,6 +123,7 @@ class PredictionFolder:
 
         Raises `DisaError` if the disk refuses.
         """
+        # The palette is for people; programs read the indices.
         picture = palette_image(labels.cpu().numpy(), self.names)
         write_whole(self.file(name), partial(picture.save, format="PNG"))
 
@@ -143,7 +145,8 @@ def predict(
     total = len(folder.ids)
     missing = folder.missing()
     report(total - len(missing), total)
-    # By position, not by what is missing: another process may be further already.
+    # Shared out by position in the whole data set, which is the same for all processes, while what
+    # is missing changes as the others write.
     own = [index for index in missing if index % processes.count == processes.rank]
     is_stopped = False
     for number, index in enumerate(own, start=1):
@@ -158,6 +161,6 @@ def predict(
         ):
             labels = predictor(picture)
         folder.save(name, labels)
-        # The other processes are about as fast.
+        # Nobody counts what the other processes do, but they are about as fast.
         report(min(total, total - len(missing) + number * processes.count), total)
     return not any(processes.gathered(is_stopped))

@@ -74,10 +74,12 @@ class Segment:
         _keep_apart(files, self.out)
         prepare_folder(self.out)
 
+        # Only now, because this import takes seconds.
         from disa.inference.segmenter import load
 
         segmenter = load(self.model, self.device)
-        segmenter.embed(query)  # refuses here what is no picture's fault
+        # Prompts that this model cannot read are no picture's fault, so they are refused here.
+        segmenter.embed(query)
         save_config(self.out / RECORD, self)
         failed = 0
         with counted("segmenting") as report:
@@ -86,6 +88,7 @@ class Segment:
                 try:
                     result = _segmented(segmenter, file, query)
                 except DisaError as error:
+                    # Of several pictures, the others are worth segmenting all the same.
                     if len(files) == 1:
                         raise
                     warn(f"error: {' '.join(str(error).split())}")

@@ -73,7 +73,7 @@ class Train:
     def presets(recipe: str) -> "Train":
         """Return the defaults that go with the first argument."""
         defaults = Train(recipe=recipe, out=Path(), training=recipe_settings(recipe))
-        # tyro asks for both.
+        # These have no default: tyro asks for them.
         vars(defaults).update(recipe=MISSING, out=MISSING)
         return defaults
 
@@ -106,12 +106,12 @@ class Train:
         from disa.training.initial_weights import RANDOM, InitialWeights
         from disa.weights.fetching import model_folder
 
-        def found(name: str | None) -> Path | None:
-            if name is None or name == str(RANDOM):
-                return None if name is None else RANDOM
-            return model_folder(name)
+        def source(name: str | None) -> Path | None:
+            if name is None:
+                return None
+            return RANDOM if name == str(RANDOM) else model_folder(name)
 
-        return InitialWeights(clip=found(self.clip), init=found(self.init))
+        return InitialWeights(clip=source(self.clip), init=source(self.init))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from memory_dataset import Miniature
 from PIL import Image
+from refusals import refused
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from disa.errors import DisaError
 from disa.evaluation.predictions import PredictionFolder, predict
 from disa.evaluation.score import Scores, score
 
@@ -67,34 +67,26 @@ def test_maps_of_another_tool_may_be_grey_and_of_16_bits(tmp_path: Path):
     assert torch.equal(ours.confusion.counts, theirs.confusion.counts)
 
 
-def rewrite(path: Path, change) -> None:
-    Image.fromarray(change(np.array(Image.open(path)))).save(path)
-
-
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
-        (lambda labels: labels[:-1], ("picture-2.png", "35 x 47", "35 x 48")),
-        (lambda labels: labels + 5, ("picture-2.png", "outside 0 .. 4")),
-        (lambda labels: np.stack([labels] * 3, -1), ("picture-2.png", "3 channels")),
+        (lambda labels: labels[:-1], ("35 x 31", "35 x 32")),
+        (lambda labels: labels + 5, ("outside 0 .. 4",)),
+        (lambda labels: np.stack([labels] * 3, -1), ("3 channels",)),
     ],
 )
 def test_a_map_that_does_not_fit_is_named(tmp_path: Path, change, facts: tuple[str, ...]):
     dataset = Miniature()
     path = predicted(tmp_path, dataset) / "picture-2.png"
-    rewrite(path, change)
-    size = dataset.labels(2).shape
-    with pytest.raises(DisaError) as error:
+    Image.fromarray(change(np.array(Image.open(path)))).save(path)
+    with refused(path, *facts):
         score(tmp_path, dataset)
-    for fact in facts:
-        wanted = fact.replace("35 x 47", f"{size[1]} x {size[0] - 1}")
-        assert wanted.replace("35 x 48", f"{size[1]} x {size[0]}") in str(error.value)
 
 
 def test_a_map_that_is_missing_is_named(tmp_path: Path):
     dataset = Miniature()
     (predicted(tmp_path, dataset) / "picture-5.png").unlink()
-    with pytest.raises(DisaError, match=r"picture-5\.png"):
+    with refused("picture-5.png"):
         score(tmp_path, dataset)
     assert len(score(tmp_path, dataset, dataset.ids[:5]).images) == 5
 
