@@ -63,6 +63,7 @@ class Confusion:
     @property
     def iou(self) -> Float[Tensor, " t"]:
         """Intersection over union per category; NaN where a category is in no target."""
+        # Predicted or true, without counting twice what is both: (t,).
         union = self.counts.sum(0) + self.pixels - self.hits
         return torch.where(self.present, self.hits.double() / union, torch.nan)
 
@@ -115,6 +116,7 @@ class Boundary:
     def update(self, prediction: Int[Tensor, "b H W"], target: Int[Tensor, "b H W"]) -> None:
         """Count one batch of label maps, without the pixels whose target is `ignored`."""
         known = target != self.ignored
+        # The same pixels are known in both maps, so an ignored region makes no band in either.
         true = band(target, known)
         predicted = band(prediction, known)
         both = true & predicted & (target == prediction)

@@ -73,6 +73,7 @@ def group_table(result: dict[str, Any], title: str) -> Table:
     for column in COLUMNS:
         table.add_column(column.replace("_", " "), justify="right")
     for name, (heading, digits) in ROWS.items():
+        # The result has the mIoU of the groups apart from that of all nouns.
         row = {"all": result["miou"], **result["groups"]} if name == "miou" else result[name]
         if row is not None:
             table.add_row(heading, *(percent_text(row.get(column), digits) for column in COLUMNS))

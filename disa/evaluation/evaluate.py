@@ -69,6 +69,7 @@ class Evaluator:
         if not folder.ids:
             raise DisaError(f"{dataset.name}: no image to measure on; see disa data check")
         is_first = self.processes.rank == 0
+
         # One process makes the folder, and the others wait until it is there.
         if is_first:
             folder.open(self._facts(dataset, protocol))
@@ -87,7 +88,9 @@ class Evaluator:
     def _facts(self, dataset: Dataset, protocol: Protocol) -> dict[str, Any]:
         """Return what makes a label map what it is, beside the image."""
         vocabulary = dataset.vocabulary
+        # The same prompts may count as other categories.
         prompts = (*vocabulary.prompts(self.settings.synonyms), *map(str, vocabulary.scored))
+        # Templates and tokens change a map as much as weights do.
         files = [self.path / name for name in ("config.json", "tokenizer.json")]
         texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
         facts = {

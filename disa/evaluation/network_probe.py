@@ -44,6 +44,7 @@ def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> ProbeScores:
     config = segmenter.model.config
     if not (config.disentangle or config.things):
         return ProbeScores()
+    # Every noun is asked for in every scene, present or not: (t, p, d).
     text = segmenter.text(dataset.vocabulary.prompts())
     categories = dataset.vocabulary.categories
     sdm = SdmEvidence(len(categories)) if config.disentangle else None
@@ -77,6 +78,7 @@ class SdmEvidence:
 
     def __init__(self, categories: int) -> None:
         self.categories = categories
+        # One tensor (b, t) per batch; places are NaN where a category is absent.
         self.matched: list[Tensor] = []
         self.present: list[Tensor] = []
         self.precision: list[Tensor] = []
@@ -92,8 +94,9 @@ class SdmEvidence:
         split = prediction.foreground.float().cpu()
 
         grid = (saliency.shape[-2], saliency.shape[-1])
-        shares = token_shares(labels, self.categories, grid)  # b t h w
-        present = shares.flatten(2).sum(2) > 0  # b t
+        # The network sees tokens, so the truth is the share of each token: (b, t, h, w), (b, t).
+        shares = token_shares(labels, self.categories, grid)
+        present = shares.flatten(2).sum(2) > 0
         self.matched.append(matched)
         self.present.append(present)
 
@@ -162,7 +165,9 @@ class ForegroundOverlap:
 
 
 def foreground_mask(prediction: Prediction, size: Sequence[int]) -> Bool[Tensor, "b H W"]:
-    """Return what `Segmentation.foreground` would be."""
+    """Return the foreground of a batch at `size` (H, W), as `Segmentation.foreground` has it."""
+    # A head for things predicts the foreground itself. Without one, the SDM shows it: things are
+    # where matching labels look most densely.
     if prediction.things is not None:
         evidence = prediction.things.float()
         threshold = 0.0  # of a logit

@@ -46,6 +46,7 @@ class Scores:
         single.update(prediction, target)
         self.confusion.counts += single.counts
         self.boundary.update(prediction[None], target[None])
+        # Its counts (t, t) are not kept: those of all images would fill the memory.
         self.images[name] = single.miou
         self.masks.append(f"{name} {mask_content}")
 
@@ -116,6 +117,7 @@ def numbers(scores: Scores, categories: Sequence[Category]) -> dict[str, Any]:
         "fwiou": percent(confusion.fwiou),
         "boundary_iou": percent(float(scores.boundary.iou.nanmean())),
     }
+    # Most data sets have both kinds, and a model is often much better at one of them.
     for name, kind in (("things", "thing"), ("stuff", "stuff")):
         of_kind = torch.tensor([category.kind == kind for category in categories])
         result[name] = _means(scores, of_kind & confusion.present)

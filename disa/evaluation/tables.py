@@ -44,6 +44,7 @@ def methods() -> dict[str, dict[str, Any]]:
 
 def published(benchmark: str, split: str = "val") -> list[dict[str, Any]]:
     """Return the methods with a number for this benchmark's val split, the highest first."""
+    # Nobody publishes numbers on the images of training.
     if split != "val":
         return []
     known = [method for method in methods().values() if benchmark in method["miou"]]
@@ -98,6 +99,7 @@ def remarks(result: Result) -> list[str]:
 def beside_published(result: Result) -> list[tuple[str, str, str]]:
     """Return (method, mIoU, remark) of this run and of all published ones, the highest first."""
     benchmark = result["benchmark"]
+    # Both scales of PC-459 are measured, so a reader can compare with either.
     scales = {"miou": ""}
     if benchmark == "pc459":
         scales = {"miou": f" {SCALES['present']}", "miou_all": f" {SCALES['all']}"}
@@ -111,6 +113,7 @@ def beside_published(result: Result) -> list[tuple[str, str, str]]:
         if benchmark == "pc459":
             remark += f"; {SCALES[method['pc459_over']]}"
         rows.append((method["miou"][benchmark], 1, method["name"], remark))
+    # A run that counted no pixel has no mIoU and stands last.
     rows.sort(key=lambda row: -(row[0] or 0))
     return [(name, percent_text(miou, digits), remark) for miou, digits, name, remark in rows]
 
@@ -172,6 +175,7 @@ def percent_text(value: float | None, digits: int = 2) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; bars in the cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
+    # A category may be called "boat|ship", and a bar would end its cell.
     cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 

@@ -15,8 +15,6 @@ from disa.running.records import save_config
 from disa.running.terminal import counted, say, warn
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from disa.data.dataset import Dataset
     from disa.evaluation.evaluate import Evaluator
 
@@ -69,12 +67,13 @@ class Evaluate:
     config: Path | None = None
 
     def run(self) -> int:
-        """Measure. Raises `DisaError`; what can be refused is refused before a model is loaded."""
+        """Measure. Raises `DisaError` for what cannot be read, written or measured."""
         from disa.data.drawn import SCENES, DrawnDataset
         from disa.evaluation.evaluate import Evaluator, protocol_of
         from disa.running.processes import join
         from disa.weights.fetching import model_folder
 
+        # Everything that can be refused is refused before the model is looked for.
         protocol_of(self.dataset, self.settings)
         if self.json is not None:
             prepare_file(self.json)
@@ -116,7 +115,6 @@ class Evaluate:
         return datasets, reasons
 
     def _run_one(self, evaluator: "Evaluator", dataset: "Dataset") -> None:
-
         result = self._measure(evaluator, self.dataset, dataset)
         if evaluator.processes.rank == 0:
             if self.json is not None:
@@ -202,7 +200,7 @@ class Evaluate:
 
 def _tagged(name: str, path: Path | None) -> str:
     """Return `name`, or for an existing path its own name and a digest of where it lies."""
-
+    # `siteA/val` and `siteB/val` must not share a folder.
     if path is None or not path.exists():
         return name
     place = path.resolve()
@@ -277,7 +275,6 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-
     table = Table(*header, title=title)
     table.columns[1].justify = "right"
     for row in rows:
