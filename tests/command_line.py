@@ -20,6 +20,14 @@ class Result(NamedTuple):
         """What a terminal shows: both streams, stdout first."""
         return self.stdout + self.stderr
 
+    def fails(self, *facts: object) -> None:
+        """Check that the command ended with 2 and one line on stderr, which holds these facts."""
+        assert self.exit_code == 2, self.output
+        assert self.stderr.startswith("error: ")
+        assert self.stderr.count("\n") == 1
+        for fact in facts:
+            assert str(fact) in self.stderr
+
 
 def invoke(*arguments: object) -> Result:
     """Run `disa ARGUMENTS`; also one list of arguments is taken."""

@@ -7,8 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from disa.evaluation.network_probe import ProbeScores
-from disa.evaluation.score import Scores
-from disa.evaluation.tables import percent_text
+from disa.evaluation.score import Scores, percent_text
 from disa.picturebook import NOUNS, group
 
 GROUPS = ("seen_things", "unseen_things", "seen_stuff", "unseen_stuff")

@@ -144,6 +144,11 @@ def percent(share: float) -> float | None:
     return None if math.isnan(share) else 100 * share
 
 
+def percent_text(value: float | None, digits: int = 2) -> str:
+    """Return a percentage, by default with one digit more than papers print; "-" for none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def _means(scores: Scores, chosen: Bool[Tensor, " t"]) -> dict[str, Any]:
     def mean(shares: Float[Tensor, " t"]) -> float | None:
         return percent(float(shares[chosen].nanmean()))

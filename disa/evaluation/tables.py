@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from disa.data.benchmarks import PAPER
+from disa.evaluation.score import percent_text
 from disa.running.files import read_json
 
 BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table stands beside
@@ -165,11 +166,6 @@ def paper_markdown(rows: Sequence[Sequence[str]], reasons: Sequence[str]) -> str
 def is_incomplete(result: Result) -> bool:
     """Tell whether images are missing: by a limit, or because the folder holds too few."""
     return bool(result["images"] != result["images_in_all"])
-
-
-def percent_text(value: float | None, digits: int = 2) -> str:
-    """Return a percentage, by default with one digit more than papers print; "-" for none."""
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -22,15 +22,6 @@ def disa(*arguments: object) -> Result:
     return invoke(list(map(str, arguments)))
 
 
-def fails(result: Result, *facts: object) -> None:
-    """One line on stderr with these facts, exit code 2."""
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    for fact in facts:
-        assert str(fact) in result.stderr
-
-
 def prints(line: str, *facts: object) -> bool:
     """Tell whether a line holds these facts."""
     return all(str(fact) in line for fact in facts)
@@ -78,14 +69,14 @@ def test_label_maps_never_replace_the_data_sets_own_files(tmp_path: Path):
     miniatures.build("a150", tmp_path)
     masks = tmp_path / "ADEChallengeData2016" / "annotations" / "validation"
     before = {path.name: path.read_bytes() for path in masks.iterdir()}
-    fails(disa("data", "labels", "a150", tmp_path, "--out", masks), masks)
+    disa("data", "labels", "a150", tmp_path, "--out", masks).fails(masks)
     assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
 
 
 def test_check_prints_the_histogram_and_what_is_wrong(tmp_path: Path):
     miniatures.build("pas20", tmp_path)
     result = disa("data", "check", "pas20", tmp_path, "--workers", 1)
-    fails(result, tmp_path, "2 problems", "pas20")
+    result.fails(tmp_path, "2 problems", "pas20")
     lines = result.stdout.splitlines()
     # 7 of 140 - 13 and 40 labelled pixels
     assert lines[1].split() == ["0", "aeroplane", "1", f"{7 / 167:.3%}"]
@@ -128,17 +119,17 @@ def test_check_of_a_folder_that_is_right(tmp_path: Path):
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_missing_folder(tmp_path: Path, command: str, name: str):
     nowhere = tmp_path / "nowhere"
-    fails(disa("data", command, name, nowhere), nowhere, "`disa data list ")
+    disa("data", command, name, nowhere).fails(nowhere, "`disa data list ")
 
 
 def test_other_mistakes(tmp_path: Path):
-    fails(disa("data", "check", "ade", tmp_path), '"ade"', *BENCHMARKS)
-    fails(disa("data", "list", "ade"), '"ade"', *BENCHMARKS)
-    fails(disa("data", "prepare", "pc59", tmp_path, "--split", "train"), "pc59", "train", "val")
+    disa("data", "check", "ade", tmp_path).fails('"ade"', *BENCHMARKS)
+    disa("data", "list", "ade").fails('"ade"', *BENCHMARKS)
+    disa("data", "prepare", "pc59", tmp_path, "--split", "train").fails("pc59", "train", "val")
     out = tmp_path / "out"
-    fails(disa("data", "labels", "pc59", tmp_path, "--out", out), "disa data prepare pc59")
+    disa("data", "labels", "pc59", tmp_path, "--out", out).fails("disa data prepare pc59")
     assert not out.exists()
-    fails(disa("data", "check", "folder", tmp_path), "classes.txt")
+    disa("data", "check", "folder", tmp_path).fails("classes.txt")
 
 
 def test_prepare_says_what_could_not_be_prepared(tmp_path: Path):
@@ -278,7 +269,7 @@ def test_a_vocabulary_as_a_table(tmp_path: Path):
     (tmp_path / "classes.txt").write_text("boat|ship\nsea")
     lines = disa("vocabulary", tmp_path / "classes.txt").stdout.splitlines()
     assert lines[0].split() == ["0", "boat"]
-    fails(disa("vocabulary", "nothing"), '"nothing"', *VOCABULARIES)
+    disa("vocabulary", "nothing").fails('"nothing"', *VOCABULARIES)
 
 
 @pytest.mark.slow
@@ -296,4 +287,4 @@ def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
 def test_without_scipy_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     miniatures.build("pc459", tmp_path)
     monkeypatch.setitem(sys.modules, "scipy", None)
-    fails(disa("data", "prepare", "pc459", tmp_path), "pip install scipy")
+    disa("data", "prepare", "pc459", tmp_path).fails("pip install scipy")

@@ -35,11 +35,7 @@ def test_without_masks_the_folder_holds_pictures_only(tmp_path: Path):
 
 def test_what_cannot_be_drawn_or_written_is_refused(tmp_path: Path):
     for size in (7, 4097):
-        result = picturebook(tmp_path / "out", "--size", size)
-        assert (result.exit_code, result.stderr) == (
-            2,
-            f"error: --size {size}: choose 8 to 4096 pixels\n",
-        )
+        picturebook(tmp_path / "out", "--size", size).fails(f"--size {size}", "8", "4096")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").touch()
-    assert "not a folder" in picturebook(tmp_path / "file").stderr
+    picturebook(tmp_path / "file").fails(tmp_path / "file")

