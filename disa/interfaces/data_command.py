@@ -75,6 +75,7 @@ class CheckData(_OnDisk):
         from disa.data.check import check
         from disa.data.dataset import FOLDER, open_files
 
+        # What was unpacked is checked, not what has been prepared from it.
         official = open_files(self.name, self.dir, self.split, official=True)
         with counted("checking") as report:
             findings = check(official, self.workers, report)
@@ -91,13 +92,13 @@ class CheckData(_OnDisk):
                 say(_prepared_line(benchmark, self.dir, self.split))
             if count != published:
                 problem = f"{self.dir}: {count:,} images, published are {published:,}"
+                # First of all, because it explains most of the others.
                 problems.insert(0, f"{problem}; unpack the archives again")
         if findings.empty:
+            count = len(findings.empty)
             names = ", ".join(findings.empty[:EMPTY_SHOWN])
-            more = ", ..." if len(findings.empty) > EMPTY_SHOWN else ""
-            say(
-                f"{len(findings.empty):,} without any label, which count for nothing: {names}{more}"
-            )
+            more = ", ..." if count > EMPTY_SHOWN else ""
+            say(f"{count:,} without any label, which count for nothing: {names}{more}")
         _show_problems(problems, say)
         if problems:
             raise DisaError(

@@ -4,10 +4,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tyro import MISSING
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from disa.errors import DisaError
 from disa.pretraining.settings import PretrainConfig
@@ -156,10 +157,9 @@ def with_settings(config: "ModelConfig", texts: tuple[str, ...]) -> "ModelConfig
 
     Raises `DisaError` for an unknown field and for a value that is not of its type.
     """
-    from typing import get_type_hints
-
     hints = get_type_hints(type(config))
-    del hints["backbone_clip"]  # comes with --clip
+    # It comes with --clip.
+    del hints["backbone_clip"]
     changes: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -172,15 +172,11 @@ def with_settings(config: "ModelConfig", texts: tuple[str, ...]) -> "ModelConfig
 
 def _parsed(name: str, text: str, hints: Mapping[str, Any]) -> Any:
     """Return a value of the type that a field has, as tyro reads it from a command line."""
-    from tyro.constructors import (
-        ConstructorRegistry,
-        PrimitiveConstructorSpec,
-        PrimitiveTypeInfo,
-    )
-
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hints[name], set()))
     assert isinstance(spec, PrimitiveConstructorSpec)
+    # One word holds several values with commas between, where a command line has several words.
     parts = [text] if spec.nargs == 1 else [part.strip() for part in text.split(",")]
+    # `true` as in files of options, not only Python's `True`.
     if spec.choices is not None and spec.nargs == 1:
         parts = [choice for choice in spec.choices if choice.lower() == text.lower()]
     try:

@@ -97,8 +97,9 @@ def _print(vocabulary: "Vocabulary", synonyms: bool) -> None:
     prompts = vocabulary.prompts(synonyms)
     width = min(60, max(map(len, prompts)))
     for index, (prompt, category) in enumerate(zip(prompts, vocabulary.prompted, strict=True)):
-        counted = vocabulary.categories[vocabulary.scored[index]]
-        note = (category.kind or "") if counted == category else f"counts as {counted.name}"
+        # A prompt that counts as another category shows which: `bag` is background in PAS-20b.
+        scored = vocabulary.categories[vocabulary.scored[index]]
+        note = (category.kind or "") if scored == category else f"counts as {scored.name}"
         say(f"{index:>4}  {prompt:{width}}  {note}".rstrip())
     say(f"{len(prompts):,} prompts, {len(vocabulary.categories):,} categories scored")
     for group in vocabulary.identical(synonyms):
