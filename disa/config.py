@@ -55,8 +55,10 @@ class ModelConfig:
     saliency_heads: int = 8  # a [D]
     # What reads the matched logit; `linear` memorises the training labels [D].
     saliency_itm_head: Literal["compare", "product", "linear"] = "compare"
+    # What the matching loss trains: everything, or only the scale and bias of its logit [D].
+    saliency_trains: Literal["all", "scale"] = "all"
     # What makes a token salient; the others are for comparison [P].
-    saliency_source: Literal["gradcam", "attention", "loss_gradient"] = "gradcam"
+    saliency_source: Literal["gradcam", "attention", "loss_gradient", "things"] = "gradcam"
     # How tokens are told apart by their saliency; the others are for comparison [P].
     saliency_split: Literal["top_k", "relative", "mass", "soft"] = "top_k"
     saliency_top_share: float = 96 / 576  # `top_k`: k / n, in (0, 1) [P]
@@ -90,6 +92,8 @@ class ModelConfig:
     # Of a map of the image's details at its own size, which guides both steps; 0: none [D].
     decode_detail_channels: int = 0
     decode_enlarge: bool = False  # logits for every pixel, along the edges of the image [D]
+    # The saliency of each label and the things guide the decoder, too [D].
+    decode_foreground: bool = False
 
     # One more logit: is this a thing, whatever the labels are [D]?
     things: bool = False

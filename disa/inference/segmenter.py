@@ -159,7 +159,7 @@ class Segmenter:
 
         for layout, indices in by_layout.items():
             # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels.
-            cell = 1 if self.model.config.decode_enlarge else patch / 4
+            cell = 1.0 if self.model.config.decode_enlarge else patch / 4
             _check_memory(layout, len(text), cell)
             together = batch if layout.views == 1 else 1
             for start in range(0, len(indices), together):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.enlarge import Enlarge
+from disa.model.saliency import ratio
 
 
 class Decoded(NamedTuple):
@@ -41,9 +42,12 @@ class Decode(nn.Module):
         self.guidance2 = nn.Conv2d(source2, guide2, 3, padding=1)
         self.image = _stem(edges, convolutions=2) if edges else None
         self.detail = _stem(details, convolutions=3) if details else None
-        joined1 = guide1 + details
-        joined2 = guide2 + edges + details
-        self.step1 = Step(config.cost_channels, config.cost_channels - guide1, joined1, out1)
+        # One channel for the saliency of a label, one for the things of the image.
+        foreground = int(config.decode_foreground)
+        incoming = config.cost_channels + foreground
+        joined1 = guide1 + details + foreground
+        joined2 = guide2 + edges + details + foreground
+        self.step1 = Step(incoming, config.cost_channels - guide1, joined1, out1)
         self.step2 = Step(out1, out1 - guide2, joined2, out2)
         self.head = nn.Conv2d(out2, 1, 3, padding=1)
         if config.decode_enlarge and not details:
@@ -52,6 +56,7 @@ class Decode(nn.Module):
                 "16 for example"
             )
         self.enlarge = Enlarge(config) if config.decode_enlarge else None
+        self.reads_foreground = config.decode_foreground
 
     def forward(
         self,
@@ -60,8 +65,11 @@ class Decode(nn.Module):
         second: Float[Tensor, "b v h w"],
         image: Float[Tensor, "b 3 H W"],
         things: Float[Tensor, "b h w"] | None = None,
+        saliency: Float[Tensor, "b t h w"] | None = None,
     ) -> Decoded:
         """Return logits at 4h x 4w, or at H x W. `image` is normalised as CLIP's input.
+
+        `saliency`, at least 0, belongs to each label; with `things` it is for `decode_foreground`.
 
         `things` are enlarged alike, but only along the image's edges: CLIP's maps would tell what
         is there, and so let things be learned by heart (decision D105).
@@ -81,18 +89,27 @@ class Decode(nn.Module):
             guidance1 = torch.cat([guidance1, F.adaptive_avg_pool2d(detail, size1)], 1)
             guidance2 = torch.cat([guidance2, F.adaptive_avg_pool2d(detail, size2)], 1)
 
+        if self.reads_foreground:
+            assert things is not None
+            assert saliency is not None
+            thing = things.detach().sigmoid()[:, None]
+            guidance1 = torch.cat([guidance1, _bilinear(thing, size1)], 1)
+            guidance2 = torch.cat([guidance2, _bilinear(thing, size2)], 1)
+            share = ratio(saliency, saliency.amax((-2, -1), keepdim=True))  # of the label's peak
+            cost = torch.cat([cost, share[:, :, None].to(cost.dtype)], 2)
+
         # Every label alone: b t c h w, then twice and four times as large.
         features = self.step2(self.step1(cost, guidance1), guidance2)
         logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
         logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
         if things is not None:
-            things = F.interpolate(things[:, None], size2, mode="bilinear")[:, 0]
+            things = _bilinear(things[:, None], size2)[:, 0]
 
         if self.enlarge is not None:
             assert detail is not None
-            logits = self.enlarge(logits, features, detail)  # b t H W
+            logits = self.enlarge(logits, detail)  # b t H W
             if things is not None:
-                things = self.enlarge.mix(things[:, None], detail)[:, 0]  # b H W
+                things = self.enlarge(things[:, None], detail)[:, 0]  # b H W
         return Decoded(logits, things)
 
 
@@ -173,4 +190,8 @@ def _on_whole_cells(
     size = (scale * grid[0], scale * grid[1])
     if size == (image.shape[-2], image.shape[-1]):
         return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False)
+    return _bilinear(image, size)
+
+
+def _bilinear(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c H W"]:
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)

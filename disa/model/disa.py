@@ -61,6 +61,12 @@ class Disa(nn.Module):
         self.refine = Refine(config, d)
         self.things = Things(config, d) if config.things else None
         self.decode = Decode(config, self.backbone.vision_width)
+        needs_things = config.decode_foreground or config.saliency_source == "things"
+        if needs_things and not (config.things and config.disentangle):
+            raise DisaError(
+                "decode_foreground and saliency_source=things need the SDM and things: set "
+                "disentangle=true and things=true"
+            )
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits, and what the SDM finds, for RGB in 0..255 and L2-normalised prompts.
@@ -88,15 +94,24 @@ class Disa(nn.Module):
         cost = self.cost(_gather(correlation, chosen))  # b m c h w
         text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
 
+        # What is a thing is asked of the image alone.
+        things = None if self.things is None else self.things(visual)  # b h w
+
         # SDM: the saliency of all labels, which is cheap, then foreground and background of the m.
         saliency = None
         matched = None
         foreground = None
+        salience = None
         if self.saliency is not None and self.disentangle is not None:
             evidence = self.saliency(visual.tokens, mean_text)
             matched = evidence.matched  # b t
             saliency = rearrange(evidence.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
-            cost, split = self.disentangle(cost, _gather(saliency, chosen), visual.tokens)
+            salience = _gather(saliency, chosen)  # b m h w
+            splitting = salience
+            if self.config.saliency_source == "things":
+                assert things is not None
+                splitting = things.detach().sigmoid()[:, None].expand_as(salience)
+            cost, split = self.disentangle(cost, splitting, visual.tokens)
             foreground = _scatter(split, chosen, labels, fill=0.0)
 
         # HRM: pixels, labels and channels look at each other.
@@ -104,8 +119,7 @@ class Disa(nn.Module):
 
         # Decoder: two tapped maps of CLIP, and perhaps the image itself, show where edges are.
         image = self.backbone.normalise(pixels)
-        things = None if self.things is None else self.things(visual)  # b h w
-        decoded = self.decode(cost, visual.first, visual.second, image, things)
+        decoded = self.decode(cost, visual.first, visual.second, image, things, salience)
         fill = self.config.dropped_logit
         logits = _scatter(decoded.logits, chosen, labels, fill=fill)  # b t 4h 4w
         return Prediction(logits, saliency, matched, foreground, decoded.things)

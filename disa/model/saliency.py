@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disa.config import ModelConfig
+from disa.errors import DisaError
 
 # Attention logit per unit of cosine at the start: the best tokens stand out, and none rules alone.
 _START_SHARPNESS = 10.0
@@ -249,6 +250,10 @@ class SaliencyModule(nn.Module):
         layers = [CrossAttention(d, config.saliency_heads) for _ in range(config.saliency_layers)]
         self.layers = nn.ModuleList(layers)
         self.head = _head(config, d)
+        if config.saliency_trains == "scale":
+            # The rest stays as it starts, at CLIP's cosines, which hold for every label (D106).
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name in ("head.log_scale", "head.bias"))
 
     def forward(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t d"]) -> Saliency:
         """Return saliency, matched logit and attention of every label.
@@ -309,6 +314,8 @@ class SaliencyModule(nn.Module):
 
 def _head(config: ModelConfig, d: int) -> CompareHead | LinearHead:
     if config.saliency_itm_head == "linear":
+        if config.saliency_trains == "scale":
+            raise DisaError("saliency_itm_head=linear has no scale: use product or compare")
         return LinearHead(d)
     if config.saliency_itm_head == "product":
         return ProductHead(d, config.saliency_layers)

@@ -120,6 +120,8 @@ def test_what_distinguishes_disa_from_its_baseline_has_an_effect(make, text, pix
         {"saliency_split": "soft"},
         {"saliency_split": "relative"},
         {"saliency_source": "attention"},
+        {"saliency_source": "things", "things": True},
+        {"decode_foreground": True, "things": True},
         {"saliency_itm_head": "linear"},
         {"disentangle_aggregation": "concat"},
     ],
@@ -197,6 +199,14 @@ def test_matching_does_not_train_clip(make, pixels):
     assert not reached
 
 
+def test_matching_may_learn_no_more_than_its_scale(make, text, pixels):
+    model = make(saliency_trains="scale")
+    model(pixels, text(3)).matched.sum().backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert reached == {"saliency.head.log_scale", "saliency.head.bias"}
+    assert reached <= set(model.parameter_groups()["head"])
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("split", ["top_k", "relative", "mass", "soft"])
@@ -208,6 +218,16 @@ def test_sixteen_bits_stay_finite_and_near(make, text, pixels, dtype, split, hea
     whole, half = model(pixels, embeddings), model.to(dtype)(pixels.to(dtype), embeddings.to(dtype))
     assert all(value is None or value.isfinite().all() for value in half)
     assert (half.logits - whole.logits).abs().mean() < 0.2 * whole.logits.std()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bits_reach_the_pixels(make, text, pixels, dtype):
+    model, embeddings = make(decode_detail_channels=3, decode_enlarge=True, things=True), text(6)
+    whole, half = model(pixels, embeddings), model.to(dtype)(pixels.to(dtype), embeddings.to(dtype))
+    assert half.logits.dtype == half.things.dtype == dtype
+    assert (half.logits - whole.logits).abs().mean() < 0.2 * whole.logits.std()
+    assert (half.things - whole.things).abs().mean() < 0.2 * whole.things.std()
 
 
 @torch.no_grad()
@@ -248,6 +268,12 @@ def test_refusals(make, text, pixels):
         model(pixels, text(3, 2))
     with pytest.raises(DisaError, match="patch, 8"):
         model(pixels[..., :47], text(3))
+    for needs_both in ({"decode_foreground": True}, {"saliency_source": "things"}):
+        for lacking in ({"things": False}, {"things": True, "disentangle": False}):
+            with pytest.raises(DisaError, match="things=true"):
+                make(**needs_both, **lacking)
+    with pytest.raises(DisaError, match="product or compare"):
+        make(saliency_itm_head="linear", saliency_trains="scale")
     with pytest.raises(DisaError, match="decode_detail_channels"):
         make(decode_enlarge=True)
     with pytest.raises(DisaError, match="0 to 2"):
