@@ -22,6 +22,7 @@ RETIRED = {
     "saliency_detach": True,
     "max_categories_by": "cosine",
     "loss_dice_weight": 0.0,
+    "decode_image_channels": 0,
 }
 
 
@@ -88,7 +89,6 @@ class ModelConfig:
     decode_channels: tuple[int, int] = (64, 32)  # of their results [B]
     decode_guidance_source: tuple[int, int] = (256, 128)  # of the enlarged maps of CLIP [B]
     decode_guidance_channels: tuple[int, int] = (32, 16)  # of the projections of these [B]
-    decode_image_channels: int = 0  # of the image's own edges at the second step; 0: none [D]
     # Of a map of the image's details at its own size, which guides both steps; 0: none [D].
     decode_detail_channels: int = 0
     decode_enlarge: bool = False  # logits for every pixel, along the edges of the image [D]

@@ -66,6 +66,7 @@ def mini(**changes: Any) -> ModelConfig:
         saliency_heads=4,
         saliency_itm_head="product",
         saliency_split="relative",
+        saliency_trains="scale",
         refine_heads=4,
         refine_window=6,
         refine_guidance_channels=32,
@@ -73,7 +74,9 @@ def mini(**changes: Any) -> ModelConfig:
         decode_channels=(32, 16),
         decode_guidance_source=(64, 32),
         decode_guidance_channels=(16, 8),
-        decode_image_channels=8,
+        decode_detail_channels=16,
+        decode_enlarge=True,
+        things=True,
         loss_ignored="masked",
     )
     return config.replace(**changes)

@@ -54,5 +54,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def baseline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without the SDM: no saliency, no matches, no foreground."""
+    """Without the SDM: no saliency and no matches."""
     return save_small_model(tmp_path_factory.mktemp("models") / "baseline", disentangle=False)
+
+
+@pytest.fixture(scope="session")
+def paper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without what the paper does not have: no foreground, and logits on the decoder's grid."""
+    changes = {"things": False, "decode_enlarge": False, "decode_detail_channels": 0}
+    return save_small_model(tmp_path_factory.mktemp("models") / "paper", **changes)

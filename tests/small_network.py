@@ -13,7 +13,10 @@ from disa.recipes import RECIPES
 
 
 def small_config(recipe: str = "mini", **changes: Any) -> ModelConfig:
-    """Return the recipe with narrow, shallow parts; patch 8, d = 16, a native grid of 6 x 6."""
+    """Return the recipe with narrow, shallow parts, and the decoder and outputs of the paper.
+
+    Patch 8, d = 16, a native grid of 6 x 6.
+    """
     tower = {
         "intermediate_size": 48,
         "num_attention_heads": 2,
@@ -47,6 +50,10 @@ def small_config(recipe: str = "mini", **changes: Any) -> ModelConfig:
         "decode_channels": (8, 4),
         "decode_guidance_source": (8, 6),
         "decode_guidance_channels": (4, 2),
+        "saliency_trains": "all",
+        "decode_detail_channels": 0,
+        "decode_enlarge": False,
+        "things": False,
     }
     return RECIPES[recipe](**small | changes)
 

@@ -20,6 +20,7 @@ from disa.evaluation.tables import published, report
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter, load
 from disa.model.dense import DenseClip
+from disa.picturebook import LARGEST, SMALLEST
 from disa.running.files import text_sha256, write_json, write_whole
 from disa.running.processes import Processes
 from disa.running.provenance import code_and_machine, weights_sha256
@@ -126,8 +127,18 @@ class Evaluator:
         # Only drawn scenes have exact masks for what the parts of the network see.
         if isinstance(dataset, DrawnDataset):
             probed = probe(self.segmenter, dataset, len(scores.images))
-            result |= {"size": dataset.size} | group_numbers(scores, probed)
+            result |= {"scene_size": dataset.size} | group_numbers(scores, probed)
         return result
+
+
+def check_scene_size(dataset: str, size: int | None) -> None:
+    """Raise `DisaError` for scenes that cannot be drawn, or where nothing is drawn."""
+    if size is None:
+        return
+    if dataset != PICTUREBOOK:
+        raise DisaError(f"scene_size {size}: only the scenes of {PICTUREBOOK} are drawn; leave out")
+    if not SMALLEST <= size <= LARGEST:
+        raise DisaError(f"scene_size {size}: choose {SMALLEST} to {LARGEST} pixels")
 
 
 def base_result(name: str, dataset: Dataset, scores: Scores, split: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from disa.data.dataset import Dataset
 from disa.evaluation.score import percent
-from disa.inference.segmentation import FOREGROUND_DENSITY, foreground_density
+from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
+from disa.inference.windows import views
 from disa.model.disa import Prediction
 from disa.picturebook import UNSEEN
 
@@ -28,7 +29,7 @@ class SdmScores(NamedTuple):
 
 
 class ProbeScores(NamedTuple):
-    """Numbers of the parts that a network has; None for those that it lacks."""
+    """Numbers of the parts that a network has, SDM and things; None for those that it lacks."""
 
     sdm: SdmScores | None = None
     # Percent, by the kind of scene: the foreground mask with the things, the rest with the stuff.
@@ -37,11 +38,11 @@ class ProbeScores(NamedTuple):
 
 
 def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> ProbeScores:
-    """Measure the network on the first scenes of picturebook, each in one view.
-
-    The scenes' sides are multiples of the model's patch.
-    """
+    """Measure the network on the first scenes of picturebook, each in one view of its own size."""
     config = segmenter.model.config
+    side = config.backbone_image_size
+    whole = Protocol()
+    layout = whole.layout(side, side, side, segmenter.model.backbone.patch_size)
     if not (config.disentangle or config.things):
         return ProbeScores()
     # Every noun is asked for in every scene, present or not: (t, p, d).
@@ -50,23 +51,25 @@ def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> ProbeScores:
     sdm = SdmEvidence(len(categories)) if config.disentangle else None
     things = torch.tensor([category.kind == "thing" for category in categories])
     unseen = torch.tensor([category.name in UNSEEN for category in categories])
-    foreground = ForegroundOverlap(things, unseen)
+    foreground = ForegroundOverlap(things, unseen) if config.things else None
 
     # Scenes are drawn anew for every look at them, so each goes through here once.
     for first in range(0, images, BATCH):
         indices = range(first, min(first + BATCH, images))
-        pictures = torch.stack([torch.from_numpy(dataset.image(index)) for index in indices])
+        seen = [next(views(whole, dataset.image(index), layout, 1)) for index in indices]
         labels = torch.stack([torch.from_numpy(dataset.labels(index)) for index in indices]).long()
-        pixels = rearrange(pictures, "b h w rgb -> b rgb h w")
-
-        # The model takes uint8 values in its own type, and scales them itself.
+        pixels = torch.cat(seen).to(text.device, text.dtype)
         with torch.inference_mode():
-            prediction = segmenter.model(pixels.to(text.device, text.dtype), text)
-            foreground.update(foreground_mask(prediction, tuple(labels.shape[1:])), labels)
+            prediction = segmenter.model(pixels, text)
+            if foreground is not None:
+                foreground.update(foreground_mask(prediction, tuple(labels.shape[1:])), labels)
             if sdm is not None:
                 sdm.update(prediction, labels)
-    return ProbeScores(
-        None if sdm is None else sdm.scores(), foreground.iou(True), foreground.iou(False)
+    scores = ProbeScores(sdm=None if sdm is None else sdm.scores())
+    if foreground is None:
+        return scores
+    return scores._replace(
+        foreground_iou=foreground.iou(True), background_iou=foreground.iou(False)
     )
 
 
@@ -166,32 +169,18 @@ class ForegroundOverlap:
 
 def foreground_mask(prediction: Prediction, size: Sequence[int]) -> Bool[Tensor, "b H W"]:
     """Return the foreground of a batch at `size` (H, W), as `Segmentation.foreground` has it."""
-    # A head for things predicts the foreground itself. Without one, the SDM shows it: things are
-    # where matching labels look most densely.
-    if prediction.things is not None:
-        evidence = prediction.things.float()
-        threshold = 0.0  # of a logit
-    else:
-        assert prediction.saliency is not None
-        assert prediction.matched is not None
-        evidence = foreground_density(prediction.saliency, prediction.matched)
-        threshold = FOREGROUND_DENSITY
-    # From the grid of tokens (b, h, w) to the pixels of the labels.
-    enlarged = F.interpolate(evidence[:, None], tuple(size), mode="bilinear")[:, 0]
-    return enlarged > threshold
+    assert prediction.things is not None
+    logits = prediction.things.float()[:, None]
+    return F.interpolate(logits, tuple(size), mode="bilinear")[:, 0] > 0
 
 
 def token_shares(
     labels: Int[Tensor, "b H W"], categories: int, grid: tuple[int, int]
 ) -> Float[Tensor, "b t h w"]:
-    """Return the share of each token's pixels that a category covers.
-
-    Sides are multiples of the grid's.
-    """
+    """Return the share of each token's pixels that a category covers."""
     masks = rearrange(F.one_hot(labels.long(), categories), "b H W t -> b t H W")
     # The mean of a mask over a token's pixels is the share of them that it covers.
-    token = (labels.shape[1] // grid[0], labels.shape[2] // grid[1])
-    return F.avg_pool2d(masks.float(), token)
+    return F.adaptive_avg_pool2d(masks.float(), grid)
 
 
 def ranking_auc(score: Float[Tensor, " b"], present: Bool[Tensor, " b"]) -> Float[Tensor, ""]:

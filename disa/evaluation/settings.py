@@ -17,6 +17,8 @@ class EvaluationSettings:
     protocol: str | None = None
     # Pixels of the picture's short side. Default: the protocol's own.
     size: int | None = None
+    # Pixels of the side of picturebook's scenes. Default: the model's own.
+    scene_size: int | None = None
     # Prompt all names of a category, averaged; published results use the first name only.
     synonyms: bool = False
     # Measure the model's CLIP alone, without the head.

@@ -19,9 +19,9 @@ def saliency_sheet(
     image: Array,
     saliency: Mapping[str, Array],
     matched: Mapping[str, float] | None,
-    foreground: Array,
+    foreground: Array | None,
 ) -> Image.Image:
-    """Return the picture, its foreground, and a heat map per label: at most 64, likeliest first.
+    """Return picture, foreground if known, and a heat map per label: at most 64, likeliest first.
 
     A map shows where the label looks, up to its own peak; the caption says how probably the label
     is there at all.
@@ -38,9 +38,11 @@ def saliency_sheet(
     grey = np.asarray(small.convert("L").convert("RGB"))
 
     # The picture itself, then what is foreground in it; the rest is dark.
-    mask = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)
-    things = np.where(np.asarray(mask)[..., None], picture, grey // 4)
-    tiles = [("picture", picture), (f"foreground {foreground.mean():.0%}", things)]
+    tiles = [("picture", picture)]
+    if foreground is not None:
+        mask = Image.fromarray(foreground).resize((width, height), Image.Resampling.NEAREST)
+        things = np.where(np.asarray(mask)[..., None], picture, grey // 4)
+        tiles.append((f"foreground {foreground.mean():.0%}", things))
     for label in labels[:SHEET_TILES]:
         map_image = Image.fromarray(saliency[label])
         heat = map_image.resize((width, height), Image.Resampling.BILINEAR)

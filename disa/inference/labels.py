@@ -11,9 +11,9 @@ from pathlib import Path
 
 from disa.errors import DisaError
 
-# No policy, a threshold in 0..1, "saliency", or labels that compete with the user's.
+# No policy, a threshold in 0..1, "foreground", or labels that compete with the user's.
 Background = float | str | tuple[str, ...] | None
-SALIENCY = "saliency"
+FOREGROUND = "foreground"
 TEMPLATES = Path(__file__).with_name("templates.json")
 
 
@@ -97,20 +97,22 @@ def parse_background(
     """Return the background policy that a value stands for.
 
     None or "none": every pixel gets a label. A number in 0..1: pixels whose best score is below it
-    are background. "saliency": pixels outside the foreground are. Other labels ("wall, floor" or a
+    are background. "foreground": pixels outside of it are. Other labels ("wall, floor" or a
     list): they compete with `labels`, and the pixels that they win are background. Raises
     `DisaError` for anything else.
     """
     if isinstance(background, str):
         background = _number_or_text(background.strip())
-    if background is None or background == SALIENCY:
+    if background is None or background == FOREGROUND:
         return background
     if isinstance(background, Sequence):
         others = parse_labels(background, "background label")
         parse_labels((*labels, *others), "label or background label")
         return others
     if isinstance(background, bool) or not hasattr(background, "__float__"):
-        raise DisaError(f'background is "none", a number, "saliency" or labels; got {background!r}')
+        raise DisaError(
+            f'background is "none", a number, "foreground" or labels; got {background!r}'
+        )
     threshold = float(background)
     if not 0 <= threshold <= 1:
         raise DisaError(f"the background threshold {threshold:g} is not between 0 and 1")
@@ -120,8 +122,10 @@ def parse_background(
 def _number_or_text(text: str) -> float | str | None:
     if text.lower() == "none":
         return None
-    if text.lower() == SALIENCY:
-        return SALIENCY
+    if text.lower() == FOREGROUND:
+        return FOREGROUND
+    if text.lower() == "saliency":  # as a label of the background it would surprise
+        raise DisaError('background "saliency" is called "foreground" now')
     # Labels are separated by commas, but "0,3" is a number as half of the world writes it.
     if re.fullmatch(r"\d+,\d+", text):
         point = text.replace(",", ".")

@@ -25,7 +25,7 @@ class Request:
     # With --vocabulary: average the synonyms of each label, too.
     synonyms: bool = False
     # Which pixels get none of the labels: `none`; a number such as 0.3: those whose best score is
-    # lower; `saliency`: those outside the foreground; or labels that compete with yours: "wall,
+    # lower; `foreground`: those of no thing; or labels that compete with yours: "wall,
     # floor".
     background: str = "none"
     # Prompts in place of the model's own: "a picture of a {}", or the name of a published set:
@@ -96,7 +96,7 @@ def parse_query(
     """Parse what a call asks for.
 
     labels: "house, boat|ship, sea" or a list; `|` separates synonyms of one label.
-    background: None, a threshold in 0..1, "saliency", or competing labels (`parse_background`).
+    background: None, a threshold in 0..1, "foreground", or competing labels (`parse_background`).
     templates: prompts such as "a picture of a {}", or the name of a published set.
     scores: keep every label's probability per pixel.
     Raises `DisaError` for input that is none of these.

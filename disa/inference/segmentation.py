@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from einops import einsum, reduce
-from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from disa.data.images import Pixels
 from disa.errors import DisaError
@@ -24,7 +19,10 @@ from disa.running.files import prepare_folder, write_whole
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`: a pixel that a background policy gives to no label
-FOREGROUND_DENSITY = 1.5  # above it a pixel is foreground; the best value on picturebook
+NO_THINGS = (
+    "the foreground needs a model that was trained to tell things from stuff (things=True); this "
+    "one was not"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,6 @@ class Segmentation:
     # Per label the probability that it is in the picture at all (ITM).
     matched: dict[str, float] | None = None
     token_saliency: Array | None = None  # (t, h, w) >= 0, as the model gives it
-    token_density: Array | None = None  # (h, w) of `foreground_density`
     things: Array | None = None  # (h, w) in 0..1, of any size: is a thing here?
     source: str | None = None  # the file it came from
 
@@ -63,18 +60,11 @@ class Segmentation:
     def foreground(self) -> Array:
         """Return (H, W) bool: the things, whatever they are.
 
-        A model that was trained to tell things from stuff (`things`) knows them without any label.
-        One that has only the SDM points at what the matching labels attend to. Raises `DisaError`
-        for a model with neither.
+        Raises `DisaError` for a model that was not trained to tell things from stuff.
         """
-        if self.things is not None:
-            return _enlarged(self.things, self.labels.shape) > 0.5
-        if self.token_density is None:
-            raise DisaError(
-                "the foreground mask needs a model with the SDM; this one has none "
-                "(disentangle=False)"
-            )
-        return _enlarged(self.token_density, self.labels.shape) > FOREGROUND_DENSITY
+        if self.things is None:
+            raise DisaError(NO_THINGS)
+        return _enlarged(self.things, self.labels.shape) > 0.5
 
     @property
     def areas(self) -> dict[str, int]:
@@ -158,7 +148,8 @@ class Segmentation:
             ".json": lambda file: file.write(encoded),
         }
         if saliency:
-            sheet = saliency_sheet(self.image, self.saliency, self.matched, self.foreground)
+            foreground = None if self.things is None else self.foreground
+            sheet = saliency_sheet(self.image, self.saliency, self.matched, foreground)
             writers["_saliency.png"] = lambda file: sheet.save(file, "PNG")
         if self.scores is not None:
             scores = self.scores.astype(np.float16)
@@ -187,25 +178,6 @@ class Segmentation:
         axes.imshow(np.asarray(drawn))
         axes.set_axis_off()
         return figure
-
-
-def foreground_density(
-    saliency: Float[Tensor, "b t h w"], matched: Float[Tensor, "b t"]
-) -> Float[Tensor, "b h w"]:
-    """Return how much denser than average the attention of the matching labels is at each token.
-
-    `density = sum_t p_t^2 n s_t / sum(s_t)  /  sum_t p_t^2`, where `s` is the saliency smoothed
-    over 3 x 3 tokens, `n` the number of tokens and `p = sigmoid(matched)`; 1 is the average. Every
-    label spreads one unit of mass, so that compact things stand out from stuff; the square quiets
-    labels that the matching doubts. Being a mean, it needs one threshold for any number of labels,
-    present or not (decision D30).
-    """
-    smooth = F.avg_pool2d(saliency.float(), 3, stride=1, padding=1, count_include_pad=False)
-    mass = reduce(smooth, "b t h w -> b t 1 1", "sum")
-    share = smooth / mass.clamp_min(torch.finfo(smooth.dtype).tiny)
-    weight = matched.float().sigmoid().square().clamp_min(1e-12)
-    weight = weight / weight.sum(1, keepdim=True)
-    return share[0, 0].numel() * einsum(weight, share, "b t, b t h w -> b h w")
 
 
 class _SaliencyMaps(Mapping[str, Array]):

@@ -21,10 +21,10 @@ from torch.nn.functional import interpolate
 
 from disa.data.images import Pixels, read_image
 from disa.errors import DisaError
-from disa.inference.labels import SALIENCY
+from disa.inference.labels import FOREGROUND
 from disa.inference.protocol import Layout, Protocol
 from disa.inference.request import Query, parse_query
-from disa.inference.segmentation import BACKGROUND, Segmentation, foreground_density
+from disa.inference.segmentation import BACKGROUND, NO_THINGS, Segmentation
 from disa.inference.text import TextEncoder
 from disa.inference.windows import blend, stitch, strongest, views
 from disa.model.dense import DenseClip
@@ -103,11 +103,8 @@ class Segmenter:
         do, a label that is too long.
         """
         config = self.model.config
-        if query.background == SALIENCY and not (config.things or config.disentangle):
-            raise DisaError(
-                'background "saliency" needs a model with the SDM; this one has none '
-                "(disentangle=False)"
-            )
+        if query.background == FOREGROUND and not config.things:
+            raise DisaError(NO_THINGS)
         side = self.model.config.backbone_image_size
         query.protocol.layout(side, side, side, self.model.backbone.patch_size)
         labels = query.labels
@@ -281,13 +278,11 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
         things = blend(answer.layout, answer.things[:, None].float())[0].cpu().numpy()
 
     saliency = None
-    density = None
     matched = None
     if answer.saliency is not None and answer.matched is not None:
         tokens = stitch(answer.layout, answer.saliency)[:count]
         match = strongest(answer.layout, answer.matched)[:count]
         saliency = tokens.float().cpu().numpy()
-        density = foreground_density(tokens[None], match[None])[0].cpu().numpy()
         matched = dict(zip(query.labels, match.float().sigmoid().tolist(), strict=True))
 
     result = Segmentation(
@@ -298,11 +293,10 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
         background=query.background,
         scores=scores,
         token_saliency=saliency,
-        token_density=density,
         things=things,
         matched=matched,
     )
-    if query.background == SALIENCY:
+    if query.background == FOREGROUND:
         result.labels[~result.foreground] = BACKGROUND
     return result
 

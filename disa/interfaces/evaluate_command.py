@@ -69,12 +69,13 @@ class Evaluate:
     def run(self) -> int:
         """Measure. Raises `DisaError` for what cannot be read, written or measured."""
         from disa.data.drawn import SCENES, DrawnDataset
-        from disa.evaluation.evaluate import Evaluator, protocol_of
+        from disa.evaluation.evaluate import Evaluator, check_scene_size, protocol_of
         from disa.running.processes import join
         from disa.weights.fetching import model_folder
 
         # Everything that can be refused is refused before the model is looked for.
         protocol_of(self.dataset, self.settings)
+        check_scene_size(self.dataset, self.settings.scene_size)
         if self.json is not None:
             prepare_file(self.json)
         datasets, left_out = self._open()
@@ -87,7 +88,7 @@ class Evaluate:
             # Scenes are drawn at the model's own size, which is known only now.
             if isinstance(dataset, DrawnDataset):
                 scenes = self.settings.limit or SCENES
-                size = evaluator.config.backbone_image_size
+                size = self.settings.scene_size or evaluator.config.backbone_image_size
                 dataset = DrawnDataset(self.settings.split, scenes, size)
             self._run_one(evaluator, dataset)
         return 0

@@ -25,8 +25,8 @@ class Decoded(NamedTuple):
 class Decode(nn.Module):
     """From the cost volume to logits at four times the token grid, or for every pixel.
 
-    CLIP's first tapped map guides step 1, its second one step 2 [B]. The image's own edges may
-    guide step 2 as well, or its details both steps and the way to the pixels [D].
+    CLIP's first tapped map guides step 1, its second one step 2 [B]. The image's own details may
+    guide both steps as well, and the way to the pixels [D].
     """
 
     def __init__(self, config: ModelConfig, v: int) -> None:
@@ -34,19 +34,17 @@ class Decode(nn.Module):
         source1, source2 = config.decode_guidance_source
         guide1, guide2 = config.decode_guidance_channels
         out1, out2 = config.decode_channels
-        edges = config.decode_image_channels
         details = config.decode_detail_channels
         self.upsample1 = nn.ConvTranspose2d(v, source1, 2, stride=2)
         self.upsample2 = nn.ConvTranspose2d(v, source2, 4, stride=4)
         self.guidance1 = nn.Conv2d(source1, guide1, 3, padding=1)
         self.guidance2 = nn.Conv2d(source2, guide2, 3, padding=1)
-        self.image = _stem(edges, convolutions=2) if edges else None
-        self.detail = _stem(details, convolutions=3) if details else None
+        self.detail = _stem(details) if details else None
         # One channel for the saliency of a label, one for the things of the image.
         foreground = int(config.decode_foreground)
         incoming = config.cost_channels + foreground
         joined1 = guide1 + details + foreground
-        joined2 = guide2 + edges + details + foreground
+        joined2 = guide2 + details + foreground
         self.step1 = Step(incoming, config.cost_channels - guide1, joined1, out1)
         self.step2 = Step(out1, out1 - guide2, joined2, out2)
         self.head = nn.Conv2d(out2, 1, 3, padding=1)
@@ -70,7 +68,6 @@ class Decode(nn.Module):
         """Return logits at 4h x 4w, or at H x W. `image` is normalised as CLIP's input.
 
         `saliency`, at least 0, belongs to each label; with `things` it is for `decode_foreground`.
-
         `things` are enlarged alike, but only along the image's edges: CLIP's maps would tell what
         is there, and so let things be learned by heart (decision D105).
         """
@@ -79,12 +76,9 @@ class Decode(nn.Module):
         guidance2 = F.relu(self.guidance2(self.upsample2(second)))  # b g2 4h 4w
         size1 = (guidance1.shape[-2], guidance1.shape[-1])
         size2 = (guidance2.shape[-2], guidance2.shape[-1])
-        if self.image is not None:
-            # The image shrinks by averaging, so that thin lines leave a trace.
-            edges = self.image(F.adaptive_avg_pool2d(image, size2))
-            guidance2 = torch.cat([guidance2, edges], 1)
         detail = None
         if self.detail is not None:
+            # The details shrink by averaging, so that thin lines leave a trace.
             detail = self.detail(_on_whole_cells(image, size2))
             guidance1 = torch.cat([guidance1, F.adaptive_avg_pool2d(detail, size1)], 1)
             guidance2 = torch.cat([guidance2, F.adaptive_avg_pool2d(detail, size2)], 1)
@@ -173,10 +167,10 @@ class Step(nn.Module):
         return F.conv_transpose2d(self.up.weight, flipped)
 
 
-def _stem(channels: int, convolutions: int) -> nn.Sequential:
-    """Return small convolutions that see edges which no token holds (decision D18)."""
+def _stem(channels: int) -> nn.Sequential:
+    """Return small convolutions that see edges which no token holds (decision D104)."""
     layers: list[nn.Module] = []
-    for index in range(convolutions):
+    for index in range(3):
         layers.append(nn.Conv2d(channels if index else 3, channels, 3, padding=1))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)

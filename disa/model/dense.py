@@ -25,7 +25,8 @@ class DenseClip(nn.Module):
         """Use the backbone of a model with that configuration; neither is copied."""
         super().__init__()
         self.backbone = backbone
-        self.config = config.replace(disentangle=False)
+        # No part of the head is here.
+        self.config = config.replace(disentangle=False, things=False, decode_enlarge=False)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits at four times the token grid, as `Disa` does; the other fields are None."""

@@ -100,6 +100,7 @@ def parse_options() -> argparse.Namespace:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one seed has no spread")
     add("--only", nargs="*", default=[], help="variants whose name contains one of these")
     add("--set", nargs="*", default=[], metavar="NAME=VALUE", help="a setting of every run")
+    add("--device", default="cpu", help="cpu, or cuda for all runs")
     add("--jobs", type=int, default=1, help="runs at a time, each on one core")
     return parser.parse_args()
 
@@ -129,12 +130,13 @@ def finish(run: Run) -> Path | None:
     settings = SETTINGS | parse_settings(run.options.set) | run.variant.changes
     with BUILDING:
         start = save_start(run, settings)
+    device = f"--device={run.options.device}"
     try:
         given = [f"--set={name}={as_text(value)}" for name, value in settings.items()]
         budget = [f"--steps={run.options.steps}", f"--batch={run.options.batch}"]
-        out = [f"--init={start}", f"--out={run.folder}", f"--seed={run.seed}", "--device=cpu"]
+        out = [f"--init={start}", f"--out={run.folder}", f"--seed={run.seed}", device]
         disa(log, "train", run.variant.recipe, *out, *budget, *given)
-        measure = [f"--limit={run.options.scenes}", f"--json={run.result}", "--device=cpu"]
+        measure = [f"--limit={run.options.scenes}", f"--json={run.result}", device]
         disa(log, "evaluate", "picturebook", f"--model={run.folder / 'model'}", *measure)
     except subprocess.CalledProcessError:
         return log

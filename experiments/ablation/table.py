@@ -17,8 +17,13 @@ COLUMNS = {
     "seen stuff": ("groups.seen_stuff", ".1f"),
     "unseen stuff": ("groups.unseen_stuff", ".1f"),
     "boundary IoU": ("boundary_iou.all", ".1f"),
+    "of seen things": ("boundary_iou.seen_things", ".1f"),
+    "of unseen things": ("boundary_iou.unseen_things", ".1f"),
+    "of seen stuff": ("boundary_iou.seen_stuff", ".1f"),
+    "of unseen stuff": ("boundary_iou.unseen_stuff", ".1f"),
     "split IoU": ("split_iou.all", ".1f"),
     "foreground IoU": ("foreground_iou.all", ".1f"),
+    "of unseen things' scenes": ("foreground_iou.unseen_things", ".1f"),
     "background IoU": ("background_iou.all", ".1f"),
     "ITM AUC, unseen": ("itm_auc.unseen", ".3f"),
 }

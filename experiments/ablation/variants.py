@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 # The paper's settings; the recipe `mini` has others, which make better masks.
-PAPER = {"saliency_split": "top_k", "saliency_itm_head": "compare"}
+PAPER = {"saliency_split": "top_k", "saliency_itm_head": "compare", "saliency_trains": "all"}
+PUBLISHED_DECODER = {"decode_detail_channels": 0, "decode_enlarge": False}
+# The recipe's own settings of the SDM, which are not the paper's.
+MINI = {"saliency_split": "relative", "saliency_itm_head": "product", "saliency_trains": "scale"}
 NO_REWEIGHTING = {"refine_category_reweight": False, "refine_semantic": False}
 
 
@@ -24,12 +27,12 @@ class Variant:
 
 
 def disa(name: str, **changes: Any) -> Variant:
-    """Return DiSa as the paper states it, with these changes."""
+    """Return DiSa as the paper states it, with the decoder of `mini` and these changes."""
     return Variant(name, "mini", PAPER | changes)
 
 
 def baseline(name: str, **changes: Any) -> Variant:
-    """Return the baseline with these changes."""
+    """Return the baseline, with the decoder of `mini` and these changes."""
     return Variant(name, "mini-baseline", changes)
 
 
@@ -41,6 +44,17 @@ QUESTIONS: dict[str, tuple[Variant, ...]] = {
         baseline("baseline + SDM", disentangle=True, **PAPER),
         baseline("baseline + category reweighting", refine_category_reweight=True),
         baseline("baseline + semantic reweighting", refine_semantic=True),
+    ),
+    "What does the decoder bring?": (
+        baseline("baseline, published decoder", **PUBLISHED_DECODER),
+        disa("DiSa, published decoder", **PUBLISHED_DECODER),
+    ),
+    "What is the foreground good for?": (
+        disa("things as the split", saliency_source="things", saliency_split="relative"),
+        disa("the decoder reads the foreground", decode_foreground=True),
+        disa("DiSa, the settings of mini", **MINI),
+        disa("mini, aggregation: sum", disentangle_aggregation="sum", **MINI),
+        disa("mini, the decoder reads the foreground", decode_foreground=True, **MINI),
     ),
     "Which saliency?": (
         disa("saliency: plain attention", saliency_source="attention"),
@@ -83,6 +97,7 @@ QUESTIONS: dict[str, tuple[Variant, ...]] = {
             saliency_itm_head="product",
             saliency_split="relative",
         ),
+        disa("matching learns its scale alone", saliency_trains="scale"),
     ),
 }
 

@@ -65,11 +65,21 @@ def test_the_probe_takes_pictures_in_batches_without_changing_a_number(
     assert together.foreground_iou == apart.foreground_iou
 
 
-def test_a_model_without_the_sdm_has_no_probe_and_a_shorter_table(baseline_folder: Path) -> None:
-    baseline = disa.load(baseline_folder, device="cpu")
-    probed = probe(baseline, DrawnDataset("val", 2, SIZE), 2)
-    assert probed == ProbeScores()
-    assert group_table(group_numbers(scores_of(2), probed), "title").row_count == 2
+def test_what_a_model_lacks_is_not_measured_nor_shown(
+    baseline_folder: Path, paper_folder: Path
+) -> None:
+    dataset = DrawnDataset("val", 2, SIZE)
+    baseline = probe(disa.load(baseline_folder, device="cpu"), dataset, 2)
+    assert baseline.sdm is None
+    assert baseline.foreground_iou is not None
+    paper = probe(disa.load(paper_folder, device="cpu"), dataset, 2)
+    assert paper.sdm is not None
+    assert paper.foreground_iou is paper.background_iou is None
+    rows = [
+        group_table(group_numbers(scores_of(2), probed), "title").row_count
+        for probed in (ProbeScores(), baseline, paper)
+    ]
+    assert rows == [2, 3, 5]
 
 
 def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_path: Path) -> None:
@@ -89,6 +99,21 @@ def test_command_writes_all_keys_and_the_worst_scenes(model_folder: Path, tmp_pa
     assert origin | measured | {"foreground_iou"} <= numbers.keys()
     assert len(list(worst.glob("*_truth.png"))) == len(list(worst.glob("*_prediction.png"))) == 3
     assert Image.open(next(worst.glob("*.png"))).width > SIZE
+
+
+def test_scenes_of_another_size_are_measured_at_their_own(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "large.json"
+    model = ["--model", model_folder, "--limit", 1, "--device", "cpu", "--json", file]
+    result = invoke("evaluate", "picturebook", *model, "--out", tmp_path / "a", "--scene-size", 100)
+    assert result.exit_code == 0, result.output
+    assert json.loads(file.read_text())["scene_size"] == 100
+    assert Image.open(next(tmp_path.glob("a/predictions/*.png"))).size == (100, 100)
+    for arguments, named in ((["picturebook"], "5000"), (["folder", "--data", tmp_path], "drawn")):
+        refused = invoke("evaluate", *arguments, "--scene-size", 5000)
+        assert refused.exit_code == 2
+        assert named in refused.output
 
 
 def test_command_measures_clip_alone(model_folder: Path, tmp_path: Path) -> None:

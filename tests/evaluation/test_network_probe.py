@@ -76,20 +76,6 @@ def test_a_perfect_module_scores_full_marks() -> None:
     assert scores.itm_auc[0].isnan()  # present in every image
 
 
-def test_foreground_of_the_sdm_is_where_matching_labels_look() -> None:
-    true = torch.zeros(1, 64, 64, dtype=torch.bool)
-    true[0, 16:40, 16:40] = True
-    peak = torch.zeros(1, 2, 8, 8)
-    peak[0, 0] = 1  # stuff everywhere: never denser than the average
-    peak[0, 1, 3, 3] = 1  # smoothed over the thing's 3 x 3 tokens
-    logits = torch.zeros(1, 2, 32, 32)
-    certain = Prediction(logits, peak, torch.full((1, 2), 9.0), peak)
-    mask = foreground_mask(certain, (64, 64))
-    assert (mask & true).sum() / (mask | true).sum() > 0.6
-    doubtful = certain._replace(matched=torch.tensor([[9.0, -9.0]]))
-    assert not (foreground_mask(doubtful, (64, 64)) & true).any()
-
-
 def test_foreground_of_things_is_their_own_logit() -> None:
     things = torch.full((1, 4, 4), -1.0)
     things[0, 1:3, 1:3] = 1

@@ -121,13 +121,13 @@ def test_background_policies():
     assert parse_background("none", words) is None
     assert parse_background("0.3", words) == parse_background(0.3, words) == 0.3
     assert parse_background(1, words) == 1.0
-    assert parse_background("Saliency", words) == "saliency"
+    assert parse_background("Foreground", words) == "foreground"
     assert (
         parse_background("wall, floor", words)
         == parse_background(["wall", "floor"], words)
         == ("wall", "floor")
     )
-    assert parse_background(["saliency"], words) == ("saliency",)
+    assert parse_background(["foreground"], words) == ("foreground",)
 
 
 @pytest.mark.parametrize(

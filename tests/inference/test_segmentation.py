@@ -19,8 +19,8 @@ def result(**changes: object) -> Segmentation:
     confidence[:10] = 0.5
     saliency = np.zeros((3, 4, 6), np.float32)
     saliency[0, 3], saliency[1, 0, 0] = 2.0, 0.5
-    density = np.zeros((4, 6), np.float32)
-    density[:, :3] = 9.0
+    things = np.zeros((4, 6), np.float32)
+    things[:, :3] = 0.9
     defaults = {
         "image": np.full((40, 60, 3), 90, np.uint8),
         "words": WORDS,
@@ -29,7 +29,7 @@ def result(**changes: object) -> Segmentation:
         "background": 0.4,
         "matched": {"House": 0.9, "boat|ship": 0.6, "zebra": 0.1},
         "token_saliency": saliency,
-        "token_density": density,
+        "things": things,
         "source": "in/photo.jpg",
     }
     return Segmentation(**{**defaults, **changes})
@@ -70,7 +70,7 @@ def test_saliency_is_scaled_to_its_own_peak_and_the_pictures_size():
         saliency["ship"]
 
 
-def test_foreground_is_where_the_density_is_above_its_limit():
+def test_foreground_is_where_a_thing_is_likelier_than_none():
     foreground = result().foreground
     assert foreground.dtype == bool
     assert foreground[:, :26].all()

@@ -140,9 +140,9 @@ def test_background_words_compete(segmenter: Segmenter):
         segmenter(pixels, WORDS, background=["ocean"])
 
 
-def test_saliency_leaves_the_background_out(segmenter: Segmenter):
+def test_the_foreground_leaves_the_background_out(segmenter: Segmenter):
     pixels = picture(48, 48)
-    every, result = segmenter(pixels, WORDS), segmenter(pixels, WORDS, background="saliency")
+    every, result = segmenter(pixels, WORDS), segmenter(pixels, WORDS, background="foreground")
     np.testing.assert_array_equal(
         result.labels, np.where(every.foreground, every.labels, BACKGROUND)
     )
@@ -153,11 +153,16 @@ def test_without_the_sdm_saliency_is_refused_and_the_rest_works(baseline_folder:
     result = baseline(picture(48, 48), WORDS)
     assert result.matched is None
     assert result.to_json()["words"][0]["matched"] is None
-    for ask in (lambda: result.saliency, lambda: result.foreground):
-        with pytest.raises(DisaError, match="needs a model with the SDM"):
-            ask()
     with pytest.raises(DisaError, match="needs a model with the SDM"):
-        baseline(picture(48, 48), WORDS, background="saliency")
+        _ = result.saliency
+
+
+def test_without_things_the_foreground_is_refused(paper_folder: Path):
+    paper = disa.load(paper_folder, "cpu")
+    with pytest.raises(DisaError, match="things from stuff"):
+        _ = paper(picture(48, 48), WORDS).foreground
+    with pytest.raises(DisaError, match="things from stuff"):
+        paper(picture(48, 48), WORDS, background="foreground")
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,12 @@ def test_places_that_cannot_be_written_are_refused(pictures: Path, tmp_path: Pat
 
 
 def test_bad_models_are_refused(
-    pictures: Path, tmp_path: Path, segment, model_folder: Path, baseline_folder: Path
+    pictures: Path,
+    tmp_path: Path,
+    segment,
+    model_folder: Path,
+    baseline_folder: Path,
+    paper_folder: Path,
 ):
     out = ["--out", tmp_path / "out"]
     segment(pictures, *out, model=tmp_path / "none").fails("unknown model")
@@ -268,7 +273,7 @@ def test_bad_models_are_refused(
     )
     segment(pictures, *out, model=damaged).fails("another model")
     segment(pictures, *out, "--saliency", model=baseline_folder).fails("SDM")
-    segment(pictures, *out, "--background", "saliency", model=baseline_folder).fails("SDM")
+    segment(pictures, *out, "--background", "foreground", model=paper_folder).fails("stuff")
 
 
 @pytest.mark.slow

@@ -37,19 +37,22 @@ def test_step(grid, channels):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("image_channels", [0, 3])
-def test_decoder(small, image_channels):
+@pytest.mark.parametrize("details", [0, 3])
+def test_decoder(small, details):
     torch.manual_seed(0)
-    decode = Decode(small(decode_image_channels=image_channels), v=24)
+    decode = Decode(small(decode_detail_channels=details), v=24)
     cost, image = torch.randn(2, 3, 8, 3, 4), torch.randn(2, 3, 24, 32)
     first, second = torch.randn(2, 24, 3, 4), torch.randn(2, 24, 3, 4)
     logits = decode(cost, first, second, image).logits
     assert logits.shape == (2, 3, 12, 16)
     near = F.relu(decode.guidance1(decode.upsample1(first)))
     far = F.relu(decode.guidance2(decode.upsample2(second)))
-    if image_channels:
-        pooled = image.unflatten(3, (16, 2)).unflatten(2, (12, 2)).mean((3, 5))
-        far = torch.cat([far, decode.image(pooled)], 1)
+    if details:
+        detail = decode.detail(image)
+        quarter = detail.unflatten(3, (8, 4)).unflatten(2, (6, 4)).mean((3, 5))
+        half = detail.unflatten(3, (16, 2)).unflatten(2, (12, 2)).mean((3, 5))
+        near = torch.cat([near, quarter], 1)
+        far = torch.cat([far, half], 1)
     for b in range(2):
         for t in range(3):
             x = published(decode.step2, published(decode.step1, cost[b, t], near[b]), far[b])

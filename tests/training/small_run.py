@@ -42,7 +42,9 @@ def small_config(**changes: Any) -> ModelConfig:
         "backbone_templates": ("a {}",), "cost_channels": 8, "cost_kernel": 3, "saliency_heads": 2,
         "disentangle_heads": 2, "refine_levels": 1, "refine_heads": 2, "refine_window": 2,
         "refine_guidance_channels": 8, "decode_channels": (8, 8), "decode_guidance_source": (8, 8),
-        "decode_guidance_channels": (4, 4), "decode_image_channels": 2,
+        "decode_guidance_channels": (4, 4), "decode_detail_channels": 0,
+        "saliency_trains": "all",
+        "decode_enlarge": False, "things": False,
     }  # fmt: skip
     return mini(**fields | changes)
 
