@@ -4,7 +4,8 @@ Everything works on the meta device: nothing is computed and no memory is taken,
 largest recipe.
 """
 
-from typing import get_args
+from collections import Counter
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -121,12 +122,34 @@ def _image_operations(
     ):
         pixels = torch.empty(1, 3, rows * patch, columns * patch)
         text = torch.empty(labels, prompts, model.backbone.embedding_width)
+        guiding = {
+            name: _operations_of(module, "guide")
+            for name, module in model.named_children()
+            if hasattr(module, "guide")
+        }
         model(pixels, text)
 
-    # The counter names modules "Disa.refine"; each has its operations by kind.
+    # The counter names modules "Disa.refine"; each has its operations by kind. It sees a module
+    # only in its `forward`.
     root = f"{type(model).__name__}."
-    by_module = {
-        name.removeprefix(root): sum(kinds.values())
-        for name, kinds in counter.get_flop_counts().items()
-    }
+    by_module: Counter[str] = Counter()
+    for name, kinds in counter.get_flop_counts().items():
+        by_module[name.removeprefix(root)] += sum(kinds.values())
+    for name, calls in guiding.items():
+        by_module[name] += sum(calls)
     return by_module | {"total": counter.get_total_flops()}
+
+
+def _operations_of(module: nn.Module, method: str) -> list[int]:
+    """Return a list that takes the operations of every coming call of the module's method."""
+    calls: list[int] = []
+    original = getattr(module, method)
+
+    def counted(*arguments: Any) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            result = original(*arguments)
+        calls.append(counter.get_total_flops())
+        return result
+
+    setattr(module, method, counted)
+    return calls

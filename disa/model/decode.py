@@ -15,11 +15,13 @@ from disa.model.enlarge import Enlarge
 from disa.model.saliency import ratio
 
 
-class Decoded(NamedTuple):
-    """Maps at four times the token grid, or of the image's size."""
+class Guides(NamedTuple):
+    """What the decoder takes from an image, the same for all labels."""
 
-    logits: Float[Tensor, "b t h4 w4"]
-    things: Float[Tensor, "b h4 w4"] | None
+    first: Float[Tensor, "b g1 h2 w2"]  # of step 1, at twice the token grid
+    second: Float[Tensor, "b g2 h4 w4"]  # of step 2, at four times the token grid
+    detail: Float[Tensor, "b e H W"] | None  # of the way to the pixels, at the image's size
+    things: Float[Tensor, "b H W"] | None  # enlarged to the size of the logits
 
 
 class Decode(nn.Module):
@@ -56,22 +58,18 @@ class Decode(nn.Module):
         self.enlarge = Enlarge(config) if config.decode_enlarge else None
         self.reads_foreground = config.decode_foreground
 
-    def forward(
+    def guide(
         self,
-        cost: Float[Tensor, "b t c h w"],
         first: Float[Tensor, "b v h w"],
         second: Float[Tensor, "b v h w"],
         image: Float[Tensor, "b 3 H W"],
         things: Float[Tensor, "b h w"] | None = None,
-        saliency: Float[Tensor, "b t h w"] | None = None,
-    ) -> Decoded:
-        """Return logits at 4h x 4w, or at H x W. `image` is normalised as CLIP's input.
+    ) -> Guides:
+        """Return what guides every label. `image` is normalised as CLIP's input.
 
-        `saliency`, at least 0, belongs to each label; with `things` it is for `decode_foreground`.
-        `things` are enlarged alike, but only along the image's edges: CLIP's maps would tell what
-        is there, and so let things be learned by heart (decision D105).
+        `things` grow along the image's edges alone: CLIP's maps would tell what is there, and so
+        let things be learned by heart (decision D105).
         """
-        # Guidance is made once per image, at the sizes of the two steps.
         guidance1 = F.relu(self.guidance1(self.upsample1(first)))  # b g1 2h 2w
         guidance2 = F.relu(self.guidance2(self.upsample2(second)))  # b g2 4h 4w
         size1 = (guidance1.shape[-2], guidance1.shape[-1])
@@ -83,28 +81,43 @@ class Decode(nn.Module):
             guidance1 = torch.cat([guidance1, F.adaptive_avg_pool2d(detail, size1)], 1)
             guidance2 = torch.cat([guidance2, F.adaptive_avg_pool2d(detail, size2)], 1)
 
+        if things is not None:
+            if self.reads_foreground:
+                thing = things.detach().sigmoid()[:, None]
+                guidance1 = torch.cat([guidance1, _bilinear(thing, size1)], 1)
+                guidance2 = torch.cat([guidance2, _bilinear(thing, size2)], 1)
+            things = self._pixels(_bilinear(things[:, None], size2), detail)[:, 0]
+        return Guides(guidance1, guidance2, detail, things)
+
+    def forward(
+        self,
+        cost: Float[Tensor, "b t c h w"],
+        guides: Guides,
+        saliency: Float[Tensor, "b t h w"] | None = None,
+    ) -> Float[Tensor, "b t h4 w4"]:
+        """Return logits at 4h x 4w, or at H x W; each label is treated alone.
+
+        `saliency` of every label, at least 0, is for `decode_foreground`.
+        """
         if self.reads_foreground:
-            assert things is not None
             assert saliency is not None
-            thing = things.detach().sigmoid()[:, None]
-            guidance1 = torch.cat([guidance1, _bilinear(thing, size1)], 1)
-            guidance2 = torch.cat([guidance2, _bilinear(thing, size2)], 1)
             share = ratio(saliency, saliency.amax((-2, -1), keepdim=True))  # of the label's peak
             cost = torch.cat([cost, share[:, :, None].to(cost.dtype)], 2)
 
-        # Every label alone: b t c h w, then twice and four times as large.
-        features = self.step2(self.step1(cost, guidance1), guidance2)
+        # b t c h w, then twice and four times as large.
+        features = self.step2(self.step1(cost, guides.first), guides.second)
         logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
         logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
-        if things is not None:
-            things = _bilinear(things[:, None], size2)[:, 0]
+        return self._pixels(logits, guides.detail)
 
-        if self.enlarge is not None:
-            assert detail is not None
-            logits = self.enlarge(logits, detail)  # b t H W
-            if things is not None:
-                things = self.enlarge(things[:, None], detail)[:, 0]  # b H W
-        return Decoded(logits, things)
+    def _pixels(
+        self, maps: Float[Tensor, "b t h4 w4"], detail: Float[Tensor, "b e H W"] | None
+    ) -> Float[Tensor, "b t y x"]:
+        """Return the maps at the image's size, if the model goes that far."""
+        if self.enlarge is None:
+            return maps
+        assert detail is not None
+        return self.enlarge(maps, detail)
 
 
 class Step(nn.Module):

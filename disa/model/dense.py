@@ -30,8 +30,16 @@ class DenseClip(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits at four times the token grid, as `Disa` does; the other fields are None."""
+        return self.answer(self.look(pixels), text)
+
+    def look(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d h w"]:
+        """Return what no label changes: the dense tokens."""
+        tokens: Tensor = self.backbone(pixels).tokens
+        return tokens
+
+    def answer(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]) -> Prediction:
+        """Return what the images say to these labels."""
         # A label's cosine is the mean over its prompts.
-        tokens = self.backbone(pixels).tokens
         cosine = correlate(tokens, text).mean(2)  # b t h w
 
         # CLIP's temperature makes probabilities of cosines that differ by a few hundredths.

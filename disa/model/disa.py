@@ -11,11 +11,21 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.backbone import Backbone
 from disa.model.cost import Cost, correlate
-from disa.model.decode import Decode
+from disa.model.decode import Decode, Guides
 from disa.model.disentangle import Disentangle
 from disa.model.refine import Refine
 from disa.model.saliency import SaliencyModule
 from disa.model.things import Things
+
+
+class Look(NamedTuple):
+    """What the network sees in images, whatever the labels: computed once, asked often."""
+
+    tokens: Float[Tensor, "b d h w"]  # CLIP's dense features
+    things: Float[Tensor, "b h w"] | None  # logit per token: is a thing here?
+    sides: Float[Tensor, "b n g"] | None  # guides the branches of the SDM
+    alike: Float[Tensor, "b h w g"] | None  # guides the pixel-wise refinement
+    edges: Guides  # guide the decoder
 
 
 class Prediction(NamedTuple):
@@ -71,9 +81,35 @@ class Disa(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits, and what the SDM finds, for RGB in 0..255 and L2-normalised prompts.
 
+        Raises as `look` and `answer` do.
+        """
+        return self.answer(self.look(pixels), text)
+
+    def look(self, pixels: Float[Tensor, "b 3 H W"]) -> Look:
+        """Return what no label changes, which is most of the work for a few labels.
+
+        Raises `DisaError` if a side is not a multiple of the patch.
+        """
+        visual = self.backbone(pixels)
+        tokens = visual.tokens
+        things = None if self.things is None else self.things(visual)  # b h w
+
+        # Two tapped maps of CLIP, and perhaps the image itself, show the decoder where edges are.
+        image = self.backbone.normalise(pixels)
+        return Look(
+            tokens,
+            things,
+            sides=None if self.disentangle is None else self.disentangle.guide(tokens),
+            alike=self.refine.guide(tokens),
+            edges=self.decode.guide(visual.first, visual.second, image, things),
+        )
+
+    def answer(self, look: Look, text: Float[Tensor, "t p d"]) -> Prediction:
+        """Return what the images say to these labels.
+
         Beyond `max_categories` labels the head computes only the likeliest of each image; the
-        others get `dropped_logit` and no foreground. Raises `DisaError` if a side is not a multiple
-        of the patch, or if the number of prompts is not the one that the model was built for.
+        others get `dropped_logit` and no foreground. Raises `DisaError` if the number of prompts is
+        not the one that the model was built for.
         """
         if text.shape[1] != len(self.config.backbone_templates):
             raise DisaError(
@@ -84,8 +120,7 @@ class Disa(nn.Module):
         labels = len(text)
 
         # Every token and every prompt live in CLIP's common space: compare them all.
-        visual = self.backbone(pixels)
-        correlation = correlate(visual.tokens, text)  # b t p h w
+        correlation = correlate(look.tokens, text)  # b t p h w
         mean_text = F.normalize(text.mean(1), dim=-1)  # t d
 
         # m labels of each image go through the head: all of them, or the likeliest. Every step
@@ -94,35 +129,30 @@ class Disa(nn.Module):
         cost = self.cost(_gather(correlation, chosen))  # b m c h w
         text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
 
-        # What is a thing is asked of the image alone.
-        things = None if self.things is None else self.things(visual)  # b h w
-
         # SDM: the saliency of all labels, which is cheap, then foreground and background of the m.
         saliency = None
         matched = None
         foreground = None
         salience = None
         if self.saliency is not None and self.disentangle is not None:
-            evidence = self.saliency(visual.tokens, mean_text)
+            assert look.sides is not None
+            evidence = self.saliency(look.tokens, mean_text)
             matched = evidence.matched  # b t
             saliency = rearrange(evidence.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
             salience = _gather(saliency, chosen)  # b m h w
             splitting = salience
             if self.config.saliency_source == "things":
-                assert things is not None
-                splitting = things.detach().sigmoid()[:, None].expand_as(salience)
-            cost, split = self.disentangle(cost, splitting, visual.tokens)
+                assert look.things is not None
+                splitting = look.things.detach().sigmoid()[:, None].expand_as(salience)
+            cost, split = self.disentangle(cost, splitting, look.sides)
             foreground = _scatter(split, chosen, labels, fill=0.0)
 
-        # HRM: pixels, labels and channels look at each other.
-        cost = self.refine(cost, visual.tokens, text_guidance)
-
-        # Decoder: two tapped maps of CLIP, and perhaps the image itself, show where edges are.
-        image = self.backbone.normalise(pixels)
-        decoded = self.decode(cost, visual.first, visual.second, image, things, salience)
+        # HRM: pixels, labels and channels look at each other. Then the decoder.
+        cost = self.refine(cost, look.alike, text_guidance)
+        logits = self.decode(cost, look.edges, salience)
         fill = self.config.dropped_logit
-        logits = _scatter(decoded.logits, chosen, labels, fill=fill)  # b t 4h 4w
-        return Prediction(logits, saliency, matched, foreground, decoded.things)
+        logits = _scatter(logits, chosen, labels, fill=fill)  # b t 4h 4w
+        return Prediction(logits, saliency, matched, foreground, look.edges.things)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""

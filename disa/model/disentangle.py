@@ -126,15 +126,20 @@ class Disentangle(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
+    def guide(self, tokens: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n g"]:
+        """Return what CLIP's tokens tell both branches, the same for all labels."""
+        guidance = rearrange(self.guidance(tokens), "b g h w -> b (h w) g")
+        return self.guidance_norm(guidance)
+
     def forward(
         self,
         cost: Float[Tensor, "b t c h w"],
         saliency: Float[Tensor, "b t h w"],
-        tokens: Float[Tensor, "b d h w"],
+        guidance: Float[Tensor, "b n g"],
     ) -> tuple[Float[Tensor, "b t c h w"], Float[Tensor, "b t h w"]]:
         """Return the refined cost volume and each token's foreground weight.
 
-        `saliency` is at least 0 and in any unit; `tokens` are CLIP's, as they come. Labels do not
+        `saliency` is at least 0 and in any unit; `guidance` is what `guide` returns. Labels do not
         influence each other.
         """
         images, labels, _, height, width = cost.shape
@@ -142,10 +147,6 @@ class Disentangle(nn.Module):
         # Which side a token is on, and how strongly: saliency over its label's peak, in 0 .. 1.
         foreground = split_tokens(saliency, self.config)
         strength = ratio(saliency, saliency.amax((-2, -1), keepdim=True))
-
-        # Guidance is made once per image and the same for all labels: b n g.
-        guidance = rearrange(self.guidance(tokens), "b g h w -> b (h w) g")
-        guidance = self.guidance_norm(guidance)
 
         # Under top_k all foregrounds have the same size, so tokens can be sorted by side.
         if self.config.saliency_split == "top_k":

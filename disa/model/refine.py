@@ -23,20 +23,24 @@ class Refine(nn.Module):
         self.text = nn.Linear(d, guidance) if config.refine_category else None
         self.levels = nn.ModuleList(Level(config) for _ in range(config.refine_levels))
 
+    def guide(self, tokens: Float[Tensor, "b d h w"]) -> Float[Tensor, "b h w g"] | None:
+        """Return what CLIP's tokens tell the pixel-wise refinement of every label."""
+        if self.visual is None:
+            return None
+        return rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
+
     def forward(
         self,
         cost: Float[Tensor, "b t c h w"],
-        tokens: Float[Tensor, "b d h w"],
+        visual: Float[Tensor, "b h w g"] | None,
         text: Float[Tensor, "#b t d"],
     ) -> Float[Tensor, "b t c h w"]:
         """Return the refined cost volume.
 
-        `text` is L2-normalised: one embedding per label, for each image or for all of them.
+        CLIP's own features guide: `visual`, of `guide`, says which tokens look alike, and `text`
+        which labels mean alike [B]. `text` is L2-normalised: one embedding per label, for each
+        image or for all of them.
         """
-        # CLIP's own features guide: they say which tokens look alike, which labels mean alike [B].
-        visual_guidance = None
-        if self.visual is not None:
-            visual_guidance = rearrange(F.relu(self.visual(tokens)), "b g h w -> b h w g")
         text_guidance = None
         if self.text is not None:
             text_guidance = F.relu(self.text(text))  # b t g
@@ -44,7 +48,7 @@ class Refine(nn.Module):
         # Channels go last: every product below is then one matrix product.
         x = rearrange(cost, "b t c h w -> b t h w c")
         for level in self.levels:
-            x = level(x, visual_guidance, text_guidance)
+            x = level(x, visual, text_guidance)
         return rearrange(x, "b t h w c -> b t c h w")
 
 

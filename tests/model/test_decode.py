@@ -43,7 +43,7 @@ def test_decoder(small, details):
     decode = Decode(small(decode_detail_channels=details), v=24)
     cost, image = torch.randn(2, 3, 8, 3, 4), torch.randn(2, 3, 24, 32)
     first, second = torch.randn(2, 24, 3, 4), torch.randn(2, 24, 3, 4)
-    logits = decode(cost, first, second, image).logits
+    logits = decode(cost, decode.guide(first, second, image))
     assert logits.shape == (2, 3, 12, 16)
     near = F.relu(decode.guidance1(decode.upsample1(first)))
     far = F.relu(decode.guidance2(decode.upsample2(second)))

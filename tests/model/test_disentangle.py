@@ -107,7 +107,7 @@ def test_equals_a_naive_loop(split, aggregation):
     fields = {"saliency_top_share": 0.3, "saliency_relative_threshold": 0.7}
     module = build(saliency_split=split, disentangle_aggregation=aggregation, **fields)
     cost, saliency, tokens = inputs()
-    result, foreground = module(cost, saliency, tokens)
+    result, foreground = module(cost, saliency, module.guide(tokens))
     torch.testing.assert_close(foreground, split_tokens(saliency, module.config))
     assert ((foreground.flatten(2) > 0).any(-1) & (foreground.flatten(2) < 1).any(-1)).all()
     guidance = module.guidance_norm(module.guidance(tokens).flatten(2).transpose(1, 2))
@@ -139,11 +139,11 @@ def test_a_fresh_module_changes_nothing_and_then_everything_learns(split, aggreg
     target = torch.randn(
         cost.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
-    assert torch.equal(module(cost, saliency, tokens)[0], cost)
+    assert torch.equal(module(cost, saliency, module.guide(tokens))[0], cost)
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        F.mse_loss(module(cost, saliency, tokens)[0], target).backward()
+        F.mse_loss(module(cost, saliency, module.guide(tokens))[0], target).backward()
         optimizer.step()
     still = [
         name for name, parameter in module.named_parameters() if not parameter.grad.abs().sum() > 0
@@ -166,14 +166,14 @@ def test_a_token_starts_near_its_own_side(aggregation):
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_label_does_not_depend_on_the_others_nor_an_image_on_its_batch(split):
     module, (cost, saliency, tokens) = build(saliency_split=split), inputs()
-    whole = module(cost, saliency, tokens)
+    whole = module(cost, saliency, module.guide(tokens))
     order = torch.tensor([2, 0, 1])
     for all_, permuted in zip(
-        whole, module(cost[:, order], saliency[:, order], tokens), strict=True
+        whole, module(cost[:, order], saliency[:, order], module.guide(tokens)), strict=True
     ):
         torch.testing.assert_close(all_[:, order], permuted)
     for all_, alone in zip(
-        whole, module(cost[1:, 1:2], saliency[1:, 1:2], tokens[1:]), strict=True
+        whole, module(cost[1:, 1:2], saliency[1:, 1:2], module.guide(tokens[1:])), strict=True
     ):
         torch.testing.assert_close(all_[1:, 1:2], alone)
 
@@ -185,7 +185,7 @@ def test_any_grid_and_labels_without_saliency(split, size):
     saliency[:, 0] = 0
     cost.requires_grad_()
     tokens.requires_grad_()
-    result, foreground = module(cost, saliency, tokens)
+    result, foreground = module(cost, saliency, module.guide(tokens))
     assert result.shape == cost.shape
     assert result.isfinite().all()
     assert foreground.shape == saliency.shape
@@ -202,7 +202,7 @@ def test_a_label_without_any_saliency_leaves_gradients_finite(split):
     saliency = saliency.clone()
     saliency[:, 0] = 0
     saliency.requires_grad_(split == "soft")
-    refined, foreground = module(cost, saliency, tokens)
+    refined, foreground = module(cost, saliency, module.guide(tokens))
     (1e3 * refined.square().sum() + foreground.sum()).backward()
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
@@ -215,7 +215,9 @@ def test_soft_split_is_learnt_through():
     module, (cost, saliency, tokens) = build(saliency_split="soft"), inputs()
     saliency[:, 0] = 0
     saliency.requires_grad_()
-    (gradient,) = torch.autograd.grad(module(cost, saliency, tokens)[0].square().sum(), saliency)
+    (gradient,) = torch.autograd.grad(
+        module(cost, saliency, module.guide(tokens))[0].square().sum(), saliency
+    )
     assert gradient.isfinite().all()
     assert gradient[:, 1:].abs().sum() > 0
 
@@ -223,5 +225,6 @@ def test_soft_split_is_learnt_through():
 def test_the_unit_of_the_saliency_does_not_matter():
     module, (cost, saliency, tokens) = build(), inputs()
     torch.testing.assert_close(
-        module(cost, saliency, tokens)[0], module(cost, saliency * 1e-6, tokens)[0]
+        module(cost, saliency, module.guide(tokens))[0],
+        module(cost, saliency * 1e-6, module.guide(tokens))[0],
     )

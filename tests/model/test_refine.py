@@ -70,8 +70,9 @@ def test_text_of_each_image_or_of_all(small, text):
     """Where an image keeps its own categories, its text is its own."""
     refine = Refine(small(), 16).eval()
     cost, tokens, guidance = torch.randn(2, 3, 8, 6, 6), torch.randn(2, 16, 6, 6), text(3)[:, 0]
-    shared = refine(cost, tokens, guidance[None])
-    torch.testing.assert_close(refine(cost, tokens, guidance.expand(2, -1, -1)), shared)
-    other = refine(cost, tokens, torch.stack([guidance, guidance.flip(0)]))
+    visual = refine.guide(tokens)
+    shared = refine(cost, visual, guidance[None])
+    torch.testing.assert_close(refine(cost, visual, guidance.expand(2, -1, -1)), shared)
+    other = refine(cost, visual, torch.stack([guidance, guidance.flip(0)]))
     torch.testing.assert_close(other[0], shared[0])
     assert not torch.allclose(other[1], shared[1], atol=1e-4)

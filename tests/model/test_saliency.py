@@ -333,7 +333,7 @@ class Sdm(torch.nn.Module):
     def forward(self, cost, tokens, text):
         saliency, matched, _ = self.saliency(tokens, text)
         maps = saliency.unflatten(-1, tokens.shape[-2:])
-        return *self.disentangle(cost, maps, tokens), saliency, matched
+        return *self.disentangle(cost, maps, self.disentangle.guide(tokens)), saliency, matched
 
 def inputs(t):
     return torch.randn(2, t, 8, 4, 4), torch.randn(2, 16, 4, 4), torch.randn(t, 16)
