@@ -4,7 +4,7 @@ The model sees views of one size per batch and no labels; what belongs to a call
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -30,6 +30,7 @@ from disa.inference.windows import blend, stitch, strongest, views
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
 from disa.running.devices import choose_device
+from disa.running.files import MAX_PIXELS
 from disa.weights.load import load as load_weights
 from disa.weights.model_folder import save
 
@@ -77,7 +78,8 @@ class Segmenter:
         default the model's own with "whole", the picture's with "windows".
         overlap: share of a window's side that it shares with the next one, with "windows".
         options: `scores`, `background`, `templates`, `max_pixels` (`request.parse_query`).
-        Raises `DisaError` for input that is none of these.
+        Raises `DisaError` for input that is none of these. To ask one picture for several sets of
+        labels, `open` it.
         """
         query = labels
         if not isinstance(query, Query):
@@ -95,6 +97,28 @@ class Segmenter:
                 results[index] = replace(result, source=_file_name(sources[index]))
         ordered = [results[index] for index in range(len(pictures))]
         return ordered if several else ordered[0]
+
+    def open(
+        self,
+        image: Any,
+        *,
+        protocol: str = "whole",
+        size: int | None = None,
+        overlap: int | float = 1 / 3,
+        max_pixels: int = MAX_PIXELS,
+    ) -> "Session":
+        """Look at one image, to be asked for labels as often as one likes.
+
+        All that no label changes is computed here and kept. The arguments are those of a call.
+        Raises `DisaError` for an image that cannot be read, and for a size that the model cannot
+        do.
+        """
+        shown = Protocol(protocol, size, overlap)
+        picture = read_image(image, max_pixels)
+        layout = self._layout(shown, picture)
+        with torch.inference_mode():
+            looks = list(self._looks([picture], layout, shown))
+        return Session(self, picture, _file_name(image), shown, layout, looks)
 
     def embed(self, query: Query) -> Float[Tensor, "t p d"]:
         """Embed the labels of a query and those of its background, kept for the next call.
@@ -145,44 +169,97 @@ class Segmenter:
         self, pictures: Sequence[Pixels], text: Float[Tensor, "t p d"], protocol: Protocol
     ) -> Iterator[tuple[int, "Answer"]]:
         """Yield each picture's index and answer; pictures of one view go through together."""
-        side = self.model.config.backbone_image_size
-        patch = self.model.backbone.patch_size
-        batch = max(1, min(BATCH, BATCH_LABELS // len(text)))
-
         by_layout: dict[Layout, list[int]] = defaultdict(list)
         for index, picture in enumerate(pictures):
-            height, width, _ = picture.shape
-            by_layout[protocol.layout(height, width, side, patch)].append(index)
+            by_layout[self._layout(protocol, picture)].append(index)
 
         for layout, indices in by_layout.items():
-            # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels.
-            cell = 1.0 if self.model.config.decode_enlarge else patch / 4
-            _check_memory(layout, len(text), cell)
-            together = batch if layout.views == 1 else 1
+            together = BATCH if layout.views == 1 else 1
             for start in range(0, len(indices), together):
                 group = indices[start : start + together]
                 # Views are made when the model asks for them: not all are held at once.
-                parts: Iterator[Tensor] = (
-                    part
-                    for index in group
-                    for part in views(protocol, pictures[index], layout, batch)
-                )
-                if layout.views == 1:
-                    parts = iter([torch.cat(list(parts))])
-                prediction = self._predict(parts, text)
+                looks = self._looks([pictures[index] for index in group], layout, protocol)
+                prediction = self._predict(layout, looks, text)
                 for row, index in enumerate(group):
                     own = slice(row * layout.views, (row + 1) * layout.views)
                     yield index, Answer.of(layout, prediction, own)
 
-    def _predict(self, parts: Iterator[Tensor], text: Float[Tensor, "t p d"]) -> Prediction:
-        """Return the predictions for all views, which go through the model part by part."""
-        predictions = [self.model(part.to(self.device, self.dtype), text) for part in parts]
+    def _layout(self, protocol: Protocol, picture: Pixels) -> Layout:
+        """Return how a picture is shown."""
+        height, width, _ = picture.shape
+        config = self.model.config
+        return protocol.layout(
+            height, width, config.backbone_image_size, self.model.backbone.patch_size
+        )
+
+    def _looks(
+        self, pictures: Sequence[Pixels], layout: Layout, protocol: Protocol
+    ) -> Iterator[Any]:
+        """Yield what the model sees in all views, which go through it a batch at a time."""
+        parts: Iterator[Tensor] = (
+            part for picture in pictures for part in views(protocol, picture, layout, BATCH)
+        )
+        if layout.views == 1:
+            parts = iter([torch.cat(list(parts))])
+        for part in parts:
+            yield self.model.look(part.to(self.device, self.dtype))
+
+    def _predict(
+        self, layout: Layout, looks: Iterable[Any], text: Float[Tensor, "t p d"]
+    ) -> Prediction:
+        """Return the predictions for all views; fewer go together where the labels are many."""
+        # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels.
+        patch = self.model.backbone.patch_size
+        cell = 1.0 if self.model.config.decode_enlarge else patch / 4
+        _check_memory(layout, len(text), cell)
+
+        rows = max(1, min(BATCH, BATCH_LABELS // len(text)))
+        starts = range(0, BATCH, rows)
+        predictions = [
+            self.model.answer(part, text)
+            for look in looks
+            for part in (_rows(look, slice(start, start + rows)) for start in starts)
+            if part is not None
+        ]
         logits = torch.cat([prediction.logits.float() for prediction in predictions])
         joined = [
             None if values[0] is None else torch.cat(list(values))
             for values in zip(*(prediction[1:] for prediction in predictions), strict=True)
         ]
         return Prediction(logits, *joined)
+
+
+class Session:
+    """One picture that a model has looked at. Made by `Segmenter.open`."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        picture: Pixels,
+        source: str | None,
+        protocol: Protocol,
+        layout: Layout,
+        looks: list[Any],
+    ) -> None:
+        self.segmenter = segmenter
+        self.picture = picture
+        self.source = source
+        self.protocol = protocol
+        self.layout = layout
+        self.looks = looks
+
+    def __call__(self, labels: str | Sequence[str], **options: Any) -> Segmentation:
+        """Segment the picture by these labels, as a call of the segmenter does.
+
+        options: `scores`, `background`, `templates` (`request.parse_query`). Raises `DisaError` for
+        labels and options that make no sense.
+        """
+        query = parse_query(labels, protocol=self.protocol, **options)
+        text = self.segmenter.embed(query)
+        with torch.inference_mode():
+            prediction = self.segmenter._predict(self.layout, self.looks, text)
+            answer = Answer.of(self.layout, prediction, slice(None))
+            return replace(_segmentation(answer, self.picture, query), source=self.source)
 
 
 class Answer(NamedTuple):
@@ -299,6 +376,16 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
     if query.background == FOREGROUND:
         result.labels[~result.foreground] = BACKGROUND
     return result
+
+
+def _rows(look: Any, part: slice) -> Any:
+    """Return some views of what a model sees; None where there are none."""
+    if isinstance(look, Tensor):
+        return look[part] if len(look[part]) else None
+    if look is None:
+        return None
+    rows = [_rows(value, part) for value in look]
+    return None if rows[0] is None else type(look)._make(rows)
 
 
 def _file_name(source: object) -> str | None:

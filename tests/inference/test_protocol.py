@@ -35,6 +35,19 @@ def test_every_protocol_gives_a_whole_result(segmenter: Segmenter, protocol: str
         assert set(result.matched) == set(WORDS)
 
 
+@pytest.mark.parametrize("protocol", ["whole", "windows", "cat-seg"])
+def test_an_open_picture_answers_as_a_call_does(segmenter: Segmenter, protocol: str):
+    pixels = picture(96, 144)
+    session = segmenter.open(pixels, protocol=protocol)
+    for words in (WORDS, ("zebra", "House"), WORDS):
+        asked = session(words, scores=True, background="foreground")
+        called = segmenter(pixels, words, protocol=protocol, scores=True, background="foreground")
+        np.testing.assert_array_equal(asked.scores, called.scores)
+        np.testing.assert_array_equal(asked.labels, called.labels)
+        np.testing.assert_array_equal(asked.token_saliency, called.token_saliency)
+        assert asked.matched == called.matched
+
+
 def test_windows_of_one_window_are_the_whole_picture(segmenter: Segmenter):
     square = picture(48, 48)
     one, other = (
