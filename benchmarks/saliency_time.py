@@ -11,7 +11,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,14 +29,15 @@ REPEATS = 7
 
 def by_backward(module: SaliencyModule, tokens: Tensor, text: Tensor, each: bool) -> Tensor:
     """Return the saliency `b t n` by autograd, as other implementations of Grad-CAM compute it."""
-    keys = F.normalize(rearrange(tokens, "b d h w -> b (h w) d"), dim=-1)
     own = F.normalize(text, dim=-1)
     x = own.expand(tokens.shape[0], -1, -1)
     layers = [layer for layer in module.layers if isinstance(layer, CrossAttention)]
     with torch.no_grad():
-        for layer in layers[:-1]:
-            x = layer.carry(x, layer.attend(x, keys), layer.values(keys)).out
-        attention, values = layers[-1].attend(x, keys), layers[-1].values(keys)
+        heads = module.guide(tokens)
+        for layer, (key, value) in zip(layers[:-1], heads[:-1], strict=True):
+            x = layer.carry(x, layer.attend(x, key), value).out
+        key, values = heads[-1]
+        attention = layers[-1].attend(x, key)
     attention.requires_grad_(True)
     with torch.enable_grad():
         matched = module.head(layers[-1].carry(x, attention, values).out, own)
@@ -77,9 +78,9 @@ def measure(
     )
     plain.load_state_dict(module.state_dict())
     with torch.inference_mode():
-        closed = seconds(lambda: module(tokens, text))
+        closed = seconds(lambda: module(module.guide(tokens), text))
         attention = seconds(lambda: plain(tokens, text))
-        expected = module(tokens, text).saliency.clone()
+        expected = module(module.guide(tokens), text).saliency.clone()
     found = by_backward(module, tokens, text, each=False)
     apart = float((found - expected).abs().max() / expected.abs().max())
     return {

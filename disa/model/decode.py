@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.enlarge import Enlarge
+from disa.model.few import a_few_at_a_time
 from disa.model.saliency import ratio
 
 
@@ -104,11 +105,15 @@ class Decode(nn.Module):
             share = ratio(saliency, saliency.amax((-2, -1), keepdim=True))  # of the label's peak
             cost = torch.cat([cost, share[:, :, None].to(cost.dtype)], 2)
 
-        # b t c h w, then twice and four times as large.
-        features = self.step2(self.step1(cost, guides.first), guides.second)
-        logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
-        logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
-        return self._pixels(logits, guides.detail)
+        def decode_labels(cost: Tensor) -> Tensor:
+            # b t c h w, then twice and four times as large.
+            features = self.step2(self.step1(cost, guides.first), guides.second)
+            logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
+            logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
+            return self._pixels(logits, guides.detail)
+
+        widest = self.head.in_channels * 16 * cost[0, 0, 0].numel()
+        return a_few_at_a_time(decode_labels, cost, widest=widest)
 
     def _pixels(
         self, maps: Float[Tensor, "b t h4 w4"], detail: Float[Tensor, "b e H W"] | None

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -13,8 +14,9 @@ from disa.model.backbone import Backbone
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode, Guides
 from disa.model.disentangle import Disentangle
+from disa.model.few import a_few_at_a_time
 from disa.model.refine import Refine
-from disa.model.saliency import SaliencyModule
+from disa.model.saliency import SaliencyModule, TokenHeads
 from disa.model.things import Things
 
 
@@ -23,6 +25,7 @@ class Look(NamedTuple):
 
     tokens: Float[Tensor, "b d h w"]  # CLIP's dense features
     things: Float[Tensor, "b h w"] | None  # logit per token: is a thing here?
+    heads: tuple[TokenHeads, ...] | None  # of the saliency, layer by layer
     sides: Float[Tensor, "b n g"] | None  # guides the branches of the SDM
     alike: Float[Tensor, "b h w g"] | None  # guides the pixel-wise refinement
     edges: Guides  # guide the decoder
@@ -99,6 +102,7 @@ class Disa(nn.Module):
         return Look(
             tokens,
             things,
+            heads=None if self.saliency is None else self.saliency.guide(tokens),
             sides=None if self.disentangle is None else self.disentangle.guide(tokens),
             alike=self.refine.guide(tokens),
             edges=self.decode.guide(visual.first, visual.second, image, things),
@@ -126,7 +130,9 @@ class Disa(nn.Module):
         # m labels of each image go through the head: all of them, or the likeliest. Every step
         # below takes memory for each label and image.
         chosen = self._likeliest(correlation)
-        cost = self.cost(_gather(correlation, chosen))  # b m c h w
+        cosines = _gather(correlation, chosen)
+        channels = self.config.cost_channels * cosines[0, 0, 0].numel()
+        cost = a_few_at_a_time(self.cost, cosines, widest=channels)  # b m c h w
         text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
 
         # SDM: the saliency of all labels, which is cheap, then foreground and background of the m.
@@ -135,10 +141,10 @@ class Disa(nn.Module):
         foreground = None
         salience = None
         if self.saliency is not None and self.disentangle is not None:
+            assert look.heads is not None
             assert look.sides is not None
-            evidence = self.saliency(look.tokens, mean_text)
-            matched = evidence.matched  # b t
-            saliency = rearrange(evidence.saliency, "b t (h w) -> b t h w", h=cost.shape[-2])
+            evidence, matched = self._evidence(self.saliency, look.heads, mean_text)
+            saliency = rearrange(evidence, "b t (h w) -> b t h w", h=cost.shape[-2])
             salience = _gather(saliency, chosen)  # b m h w
             splitting = salience
             if self.config.saliency_source == "things":
@@ -164,6 +170,20 @@ class Disa(nn.Module):
         clip = [name for name in names if name.startswith("backbone.")]
         head = [name for name in names if not name.startswith("backbone.")]
         return {"head": head, "clip": clip}
+
+    def _evidence(
+        self, saliency: SaliencyModule, heads: tuple[TokenHeads, ...], text: Float[Tensor, "t d"]
+    ) -> tuple[Float[Tensor, "b t n"], Float[Tensor, "b t"]]:
+        """Return the saliency and the matched logit of every label."""
+
+        def both(text: Float[Tensor, "1 t d"]) -> Float[Tensor, "b t m"]:
+            found = saliency(heads, text[0])
+            return torch.cat([found.matched[..., None], found.saliency], -1)
+
+        images, tokens, heads_count, _ = heads[0].key.shape
+        widest = images * tokens * heads_count
+        joined = a_few_at_a_time(both, text[None], widest=widest)
+        return joined[..., 1:], joined[..., 0]
 
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
         """Return the labels of each image that the head computes, in their own order; None: all.

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from disa.config import ModelConfig
 from disa.model.attention import attend
+from disa.model.few import a_few_at_a_time
 from disa.model.saliency import foreground_count, ratio, split_tokens, tiny
 
 _OWN_SIDE = 3.0  # start of the aggregation's logits: a token keeps 95 % of its own side
@@ -142,7 +143,7 @@ class Disentangle(nn.Module):
         `saliency` is at least 0 and in any unit; `guidance` is what `guide` returns. Labels do not
         influence each other.
         """
-        images, labels, _, height, width = cost.shape
+        images, _, channels, height, width = cost.shape
 
         # Which side a token is on, and how strongly: saliency over its label's peak, in 0 .. 1.
         foreground = split_tokens(saliency, self.config)
@@ -155,18 +156,22 @@ class Disentangle(nn.Module):
             refine = self.refine_masked
 
         # Labels join the batch, m = b t: each is refined alone.
-        refined = refine(
-            rearrange(cost, "b t c h w -> (b t) (h w) c"),
-            guidance[:, None].expand(-1, labels, -1, -1).flatten(0, 1),
-            rearrange(foreground, "b t h w -> (b t) (h w)"),
-            rearrange(strength, "b t h w -> (b t) (h w)"),
-        )
+        def refine_labels(cost: Tensor, foreground: Tensor, strength: Tensor) -> Tensor:
+            refined = refine(
+                rearrange(cost, "b t c h w -> (b t) (h w) c"),
+                guidance[:, None].expand(-1, cost.shape[1], -1, -1).flatten(0, 1),
+                rearrange(foreground, "b t h w -> (b t) (h w)"),
+                rearrange(strength, "b t h w -> (b t) (h w)"),
+            )
+            # The projection starts at zero, and so does the change.
+            change = rearrange(
+                self.project(refined), "(b t) (h w) c -> b t c h w", b=images, h=height, w=width
+            )
+            return cost + change
 
-        # The projection starts at zero, and so does the change.
-        change = rearrange(
-            self.project(refined), "(b t) (h w) c -> b t c h w", b=images, h=height, w=width
-        )
-        return cost + change, foreground
+        widest = 4 * channels * height * width  # between the two layers of an MLP
+        refined = a_few_at_a_time(refine_labels, cost, foreground, strength, widest=widest)
+        return refined, foreground
 
     def refine_gathered(
         self,

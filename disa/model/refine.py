@@ -3,6 +3,8 @@
 With `refine_category_reweight` and `refine_semantic` off this is the baseline's aggregator.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.model.attention import CategoryAttention
+from disa.model.few import a_few_at_a_time
 from disa.model.window import WindowBlock
 
 
@@ -95,10 +98,13 @@ class PixelRefine(nn.Module):
         self, x: Float[Tensor, "b t h w c"], visual: Float[Tensor, "b h w g"]
     ) -> Float[Tensor, "b t h w c"]:
         """Return the maps refined over space, each label alone."""
-        # Windows separate neighbours at their borders; the shifted block joins these.
         guidance = self.guidance_norm(visual)
-        x = self.plain(x, guidance)
-        return self.shifted(x, guidance)
+
+        # Windows separate neighbours at their borders; the shifted block joins these.
+        def refine_labels(x: Tensor) -> Tensor:
+            return self.shifted(self.plain(x, guidance), guidance)
+
+        return a_few_at_a_time(refine_labels, x, widest=4 * x[0, 0].numel())
 
 
 class CategoryRefine(nn.Module):
@@ -125,9 +131,13 @@ class CategoryRefine(nn.Module):
         images, _, height, width, _ = x.shape
         pool = self.pool_train if self.training else self.pool_test
 
-        # Every position is a set of labels: b n t c.
+        # Every position is a set of labels, b n t c, and alone.
+        def attend(positions: Float[Tensor, "b n t c"]) -> Float[Tensor, "b n t c"]:
+            widest = 4 * positions[0, 0].numel()
+            return a_few_at_a_time(partial(self.attention, guidance=text), positions, widest=widest)
+
         if pool == 1:
-            refined = self.attention(rearrange(x, "b t h w c -> b (h w) t c"), text)
+            refined = attend(rearrange(x, "b t h w c -> b (h w) t c"))
             return x + rearrange(refined, "b (h w) t c -> b t h w c", h=height)
 
         # Pooled positions are fewer. `ceil_mode` keeps the last row and column of odd grids.
@@ -136,7 +146,7 @@ class CategoryRefine(nn.Module):
         rows = pooled.shape[2]
 
         # Their result is enlarged to the full grid, corners on corners [B].
-        refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images), text)
+        refined = attend(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images))
         refined = rearrange(refined, "b (h w) t c -> (b t) c h w", h=rows)
         refined = F.interpolate(refined, (height, width), mode="bilinear", align_corners=True)
         return x + rearrange(refined, "(b t) c h w -> b t h w c", b=images)

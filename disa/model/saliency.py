@@ -56,6 +56,13 @@ class Norm(nn.RMSNorm):
         return inverse * (gradient - x * inverse.square() * along)
 
 
+class TokenHeads(NamedTuple):
+    """What the heads of a layer see of an image's tokens, the same for all labels."""
+
+    key: Float[Tensor, "b n a e"]  # what decides how much a token is attended to
+    value: Float[Tensor, "b n a e"]  # what is read from it
+
+
 class _States(NamedTuple):
     """States of one layer behind its attention, which the gradient needs."""
 
@@ -96,22 +103,23 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.contract.weight)
         nn.init.zeros_(self.contract.bias)
 
+    def read(self, tokens: Float[Tensor, "b n d"]) -> TokenHeads:
+        """Return the tokens as every label sees them."""
+        key = rearrange(self.key(tokens), "b n (a e) -> b n a e", a=self.heads)
+        value = rearrange(self.value(tokens), "b n (a e) -> b n a e", a=self.heads)
+        return TokenHeads(key, value)
+
     def attend(
-        self, x: Float[Tensor, "b t d"], tokens: Float[Tensor, "b n d"]
+        self, x: Float[Tensor, "b t d"], key: Float[Tensor, "b n a e"]
     ) -> Float[Tensor, "b t a n"]:
         """Return the attention of every label and head over the tokens."""
         query = rearrange(self.query(self.query_norm(x)), "b t (a e) -> b t a e", a=self.heads)
-        key = rearrange(self.key(tokens), "b n (a e) -> b n a e", a=self.heads)
 
         # The normed query has length sqrt(d), and a head sees one part in `a` of the product: the
         # factor a / sqrt(d) makes a cosine of it, which the learned sharpness then scales.
         scale = self.log_sharpness.exp() * (self.heads / math.sqrt(x.shape[-1]))
         scores = einsum(query * scale[:, None], key, "b t a e, b n a e -> b t a n")
         return scores.softmax(-1)
-
-    def values(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n a e"]:
-        """Return what each head reads from each token."""
-        return rearrange(self.value(tokens), "b n (a e) -> b n a e", a=self.heads)
 
     def carry(
         self,
@@ -255,28 +263,35 @@ class SaliencyModule(nn.Module):
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(name in ("head.log_scale", "head.bias"))
 
-    def forward(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t d"]) -> Saliency:
-        """Return saliency, matched logit and attention of every label.
+    def guide(self, tokens: Float[Tensor, "b d h w"]) -> tuple[TokenHeads, ...]:
+        """Return what each layer sees of the tokens, whose lengths do not matter.
 
-        Lengths of tokens and text do not matter, only directions. No gradient reaches CLIP, and
-        only the soft split lets the saliency carry gradients to this module.
+        No gradient reaches CLIP.
         """
         # Unit length, so that products are CLIP's cosines.
         tokens = rearrange(tokens.detach(), "b d h w -> b (h w) d")
         tokens = F.normalize(tokens, dim=-1)
+        return tuple(layer.read(tokens) for layer in self._layers())
+
+    def forward(self, heads: tuple[TokenHeads, ...], text: Float[Tensor, "t d"]) -> Saliency:
+        """Return saliency, matched logit and attention of every label.
+
+        `heads` is what `guide` returns; the length of a text does not matter. No gradient reaches
+        CLIP, and only the soft split lets the saliency carry gradients to this module.
+        """
         own = F.normalize(text.detach(), dim=-1)
 
         # Every label starts as its own embedding and adds what it attends to.
-        x = own.expand(tokens.shape[0], -1, -1)  # b t d
-        layers = cast(list[CrossAttention], list(self.layers))
-        for layer in layers[:-1]:
-            attention = layer.attend(x, tokens)
-            x = layer.carry(x, attention, layer.values(tokens)).out
+        x = own.expand(len(heads[0].key), -1, -1)  # b t d
+        layers = self._layers()
+        for layer, (key, value) in zip(layers[:-1], heads[:-1], strict=True):
+            attention = layer.attend(x, key)
+            x = layer.carry(x, attention, value).out
 
         # The last layer by its parts, which the gradient needs.
         last = layers[-1]
-        attention = last.attend(x, tokens)  # b t a n
-        values = last.values(tokens)  # b n a e
+        key, values = heads[-1]
+        attention = last.attend(x, key)  # b t a n
         states = last.carry(x, attention, values)
         matched = self.head(states.out, own)  # b t
 
@@ -294,6 +309,9 @@ class SaliencyModule(nn.Module):
         if not self.differentiable:
             saliency = saliency.detach()
         return Saliency(saliency, matched, attention)
+
+    def _layers(self) -> list[CrossAttention]:
+        return cast(list[CrossAttention], list(self.layers))
 
     def attention_gradient(
         self,

@@ -41,11 +41,9 @@ def with_attention(module, tokens, text):
     """The module's result and its last attention map as a leaf, to differentiate by."""
     last, seen = module.layers[-1], []
     attend = last.attend
-    last.attend = lambda x, tokens: (
-        seen.append(attend(x, tokens).detach().requires_grad_()) or seen[0]
-    )
+    last.attend = lambda x, key: seen.append(attend(x, key).detach().requires_grad_()) or seen[0]
     try:
-        return module(tokens, text), seen[0]
+        return module(module.guide(tokens), text), seen[0]
     finally:
         del last.attend
 
@@ -101,7 +99,8 @@ def test_loss_gradient_is_that_of_the_cross_entropy():
 
 def test_attention_source():
     tokens, text = inputs()
-    result = build(saliency_source="attention")(tokens, text)
+    module = build(saliency_source="attention")
+    result = module(module.guide(tokens), text)
     torch.testing.assert_close(result.saliency, result.attention.mean(2))
     torch.testing.assert_close(result.attention.sum(-1), torch.ones_like(result.attention[..., 0]))
 
@@ -145,25 +144,29 @@ def naive_matched(module, tokens, text, kind):
 @pytest.mark.parametrize("random", [True, False])
 def test_matched_logit_equals_a_naive_loop(kind, random):
     module, (tokens, text) = build(head=kind, random=random), inputs()
-    matched = module(tokens, text).matched
+    matched = module(module.guide(tokens), text).matched
     for b, t in itertools.product(range(2), range(5)):
         torch.testing.assert_close(matched[b, t], naive_matched(module, tokens[b], text[t], kind))
 
 
 def test_lengths_do_not_matter():
     module, (tokens, text) = build(), inputs()
-    for one, other in zip(module(tokens, text), module(tokens * 7, text * 0.1), strict=True):
+    for one, other in zip(
+        module(module.guide(tokens), text),
+        module(module.guide(tokens * 7), text * 0.1),
+        strict=True,
+    ):
         torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("source", ["gradcam", "attention", "loss_gradient"])
 def test_a_label_does_not_depend_on_the_others_nor_an_image_on_its_batch(source):
     module, (tokens, text) = build(saliency_source=source), inputs()
-    whole = module(tokens, text)
+    whole = module(module.guide(tokens), text)
     order = torch.tensor([3, 0, 4, 1, 2])
-    for all_, permuted in zip(whole, module(tokens, text[order]), strict=True):
+    for all_, permuted in zip(whole, module(module.guide(tokens), text[order]), strict=True):
         torch.testing.assert_close(all_[:, order], permuted)
-    for all_, alone in zip(whole, module(tokens[1:], text[2:3]), strict=True):
+    for all_, alone in zip(whole, module(module.guide(tokens[1:]), text[2:3]), strict=True):
         torch.testing.assert_close(all_[1:, 2:3], alone)
 
 
@@ -178,7 +181,7 @@ def test_untrained_comparing_head_ranks_a_planted_label_first(heads, layers, kin
         planted = text[image] / text[image].norm() * 16
         tokens[image].flatten(1)[:, 10:15] += planted[:, None]
     tokens += 1  # CLIP's tokens share a direction
-    result = module(tokens, text)
+    result = module(module.guide(tokens), text)
     assert result.matched.argmax(1).tolist() == [0, 1, 2, 3]
     for image in range(4):
         found = [
@@ -203,7 +206,7 @@ def test_the_gradient_of_the_loss_keeps_the_wrong_tokens():
         torch.nn.init.zeros_(
             module.layers[0].log_sharpness
         )  # look about evenly, so that both halves are attended
-        saliency = module(tokens, own[None]).saliency.reshape(1, 1, 4, 4)
+        saliency = module(module.guide(tokens), own[None]).saliency.reshape(1, 1, 4, 4)
         config = ModelConfig({}, saliency_top_share=0.5)
         torch.testing.assert_close(split_tokens(saliency, config).flatten(), expected)
 
@@ -213,7 +216,7 @@ def test_where_gradients_go(split):
     module, (tokens, text) = build(saliency_split=split), inputs()
     tokens.requires_grad_()
     text.requires_grad_()
-    result = module(tokens, text)
+    result = module(module.guide(tokens), text)
     assert result.saliency.requires_grad == (split == "soft")
     result.matched.sum().backward()
     assert tokens.grad is None
@@ -227,7 +230,9 @@ def test_every_parameter_learns_after_one_step(kind):
     present = (torch.arange(10).reshape(2, 5) % 2).double()
     for _ in range(2):
         optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(module(tokens, text).matched, present).backward()
+        F.binary_cross_entropy_with_logits(
+            module(module.guide(tokens), text).matched, present
+        ).backward()
         optimizer.step()
     still = [
         name for name, parameter in module.named_parameters() if not parameter.grad.abs().sum() > 0
@@ -331,7 +336,7 @@ class Sdm(torch.nn.Module):
         self.saliency, self.disentangle = SaliencyModule(config, 16), Disentangle(config, 16)
 
     def forward(self, cost, tokens, text):
-        saliency, matched, _ = self.saliency(tokens, text)
+        saliency, matched, _ = self.saliency(self.saliency.guide(tokens), text)
         maps = saliency.unflatten(-1, tokens.shape[-2:])
         return *self.disentangle(cost, maps, self.disentangle.guide(tokens)), saliency, matched
 
