@@ -28,7 +28,11 @@ def a_few_at_a_time(function: Callable[..., Tensor], *values: Tensor, widest: in
         return function(*values)
 
     first = function(*(value[:, :step] for value in values))
-    whole = first.new_empty(first.shape[0], rows, *first.shape[2:])
+    if first.shape[2:] == values[0].shape[2:] and len(first) == len(values[0]):
+        # Laid out in memory as the values are, so that a transposed view is no copy.
+        whole = torch.empty_like(values[0], dtype=first.dtype)
+    else:
+        whole = first.new_empty(first.shape[0], rows, *first.shape[2:])
     whole[:, :step] = first
     for start in range(step, rows, step):
         part = slice(start, start + step)

@@ -3,8 +3,6 @@
 With `refine_category_reweight` and `refine_semantic` off this is the baseline's aggregator.
 """
 
-from functools import partial
-
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -132,13 +130,14 @@ class CategoryRefine(nn.Module):
         pool = self.pool_train if self.training else self.pool_test
 
         # Every position is a set of labels, b n t c, and alone.
-        def attend(positions: Float[Tensor, "b n t c"]) -> Float[Tensor, "b n t c"]:
-            widest = 4 * positions[0, 0].numel()
-            return a_few_at_a_time(partial(self.attention, guidance=text), positions, widest=widest)
-
         if pool == 1:
-            refined = attend(rearrange(x, "b t h w c -> b (h w) t c"))
-            return x + rearrange(refined, "b (h w) t c -> b t h w c", h=height)
+            positions = rearrange(x, "b t h w c -> b (h w) t c")
+            added = a_few_at_a_time(
+                lambda part: part + self.attention(part, text),
+                positions,
+                widest=4 * positions[0, 0].numel(),
+            )
+            return rearrange(added, "b (h w) t c -> b t h w c", h=height)
 
         # Pooled positions are fewer. `ceil_mode` keeps the last row and column of odd grids.
         pooled = rearrange(x, "b t h w c -> (b t) c h w")
@@ -146,7 +145,7 @@ class CategoryRefine(nn.Module):
         rows = pooled.shape[2]
 
         # Their result is enlarged to the full grid, corners on corners [B].
-        refined = attend(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images))
+        refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images), text)
         refined = rearrange(refined, "b (h w) t c -> (b t) c h w", h=rows)
         refined = F.interpolate(refined, (height, width), mode="bilinear", align_corners=True)
         return x + rearrange(refined, "(b t) c h w -> b t h w c", b=images)
