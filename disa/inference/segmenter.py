@@ -385,7 +385,9 @@ def _rows(look: Any, part: slice) -> Any:
     if look is None:
         return None
     rows = [_rows(value, part) for value in look]
-    return None if rows[0] is None else type(look)._make(rows)
+    if rows[0] is None:
+        return None
+    return look._make(rows) if hasattr(look, "_make") else tuple(rows)
 
 
 def _file_name(source: object) -> str | None:

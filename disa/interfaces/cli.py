@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "pretrain-clip": "disa.interfaces.train_command:PretrainClip",
     "models": "disa.interfaces.models_command:Models",
     "info": "disa.interfaces.models_command:Info",
+    "bench": "disa.interfaces.bench_command:Bench",
     "convert": "disa.interfaces.models_command:Convert",
     "vocabulary": "disa.interfaces.vocabulary_command:PrintVocabulary",
     "picturebook": "disa.interfaces.vocabulary_command:DrawPicturebook",

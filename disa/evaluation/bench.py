@@ -1,0 +1,206 @@
+"""Where the time of a picture goes, in multiples of what CLIP's image encoder takes for it.
+
+Ratios of one run can be compared between machines and days; seconds cannot (decision D108).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from disa.data.images import Pixels
+from disa.inference.protocol import Layout, Protocol
+from disa.inference.request import parse_query
+from disa.inference.segmenter import BATCH, Segmenter
+from disa.inference.windows import views
+from disa.model.dense import DenseClip
+from disa.model.disa import Disa
+from disa.model.refine import Level
+from disa.picturebook import TEST_SEED, render
+
+STATUS = Path("/proc/self/status")
+RESET = Path("/proc/self/clear_refs")
+
+
+class Timing(NamedTuple):
+    """One call's medians; `parts` are seconds inside the call, by name."""
+
+    labels: int
+    clip: float  # seconds of CLIP's image encoder alone, for the same views
+    call: float  # seconds of the call, its text embedded before
+    parts: dict[str, float]
+    text: float  # seconds to embed the labels
+    saving: float  # seconds to draw and to write the result
+    peak: int | None  # bytes above the loaded model; None where the system does not tell
+
+    @property
+    def multiple(self) -> float:
+        """The call in CLIP's passes."""
+        return self.call / self.clip
+
+
+def bench_picture(height: int, width: int) -> Pixels:
+    """Return a drawn scene of that size."""
+    return render(TEST_SEED, 0, max(height, width)).image[:height, :width]
+
+
+def measure(
+    segmenter: Segmenter, picture: Pixels, labels: int, protocol: Protocol, repeats: int
+) -> Timing:
+    """Time a picture with so many labels; the first round is not counted."""
+    words = tuple(f"thing number {index}" for index in range(labels))
+    query = parse_query(words, protocol=protocol)
+    shown = list(_views(segmenter, picture, protocol))
+
+    rounds: list[dict[str, float]] = []
+    parts: list[dict[str, float]] = []
+    peak = None
+    for _ in range(1 + repeats):
+        segmenter.text.clear()
+        seconds = {"text": _seconds(lambda: segmenter.embed(query), segmenter.device)}
+        seconds["clip"] = _seconds(lambda: _encode(segmenter, shown), segmenter.device)
+        with timed_parts(segmenter) as inside, peak_memory(segmenter.device) as bytes_taken:
+            results: list[Any] = []
+            seconds["call"] = _seconds(
+                lambda: results.append(segmenter(picture, query)),  # noqa: B023
+                segmenter.device,
+            )
+        with TemporaryDirectory() as folder:
+            seconds["saving"] = _seconds(
+                lambda: results[0].save(folder, "picture"),  # noqa: B023
+                torch.device("cpu"),
+            )
+        rounds.append(seconds)
+        parts.append(inside)
+        peak = bytes_taken() if peak is None else max(peak, bytes_taken() or 0)
+
+    middle = {name: median(each[name] for each in rounds[1:]) for name in rounds[0]}
+    inside_call = {name: median(each[name] for each in parts[1:]) for name in parts[0]}
+    return Timing(
+        labels=labels,
+        clip=middle["clip"],
+        call=middle["call"],
+        parts=inside_call,
+        text=middle["text"],
+        saving=middle["saving"],
+        peak=peak,
+    )
+
+
+@contextmanager
+def timed_parts(segmenter: Segmenter) -> Iterator[dict[str, float]]:
+    """Add up the seconds that each part takes while the block runs."""
+    spent: dict[str, float] = {}
+    replaced = []
+    for name, owner, methods in _parts(segmenter):
+        spent.setdefault(name, 0.0)
+        for method in methods:
+            replaced.append((owner, method))
+            setattr(owner, method, _timed(getattr(owner, method), name, spent, segmenter.device))
+    try:
+        yield spent
+    finally:
+        for owner, method in replaced:
+            delattr(owner, method)
+
+
+def _parts(segmenter: Segmenter) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    """Yield a part's name, the object that computes it, and the methods that do."""
+    model = segmenter.model
+    yield "CLIP", model.backbone, ("forward",)
+    if isinstance(model, DenseClip):
+        return
+    yield from _head_parts(model)
+
+
+def _head_parts(model: Disa) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
+    yield "cost", model.cost, ("forward",)
+    if model.things is not None:
+        yield "things", model.things, ("forward",)
+    if model.saliency is not None and model.disentangle is not None:
+        yield "saliency", model.saliency, ("guide", "forward")
+        yield "split", model.disentangle, ("guide", "forward")
+    yield "pixel-wise", model.refine, ("guide",)
+    for level in cast(Sequence[Level], model.refine.levels):
+        for name, part in (
+            ("pixel-wise", level.pixel),
+            ("category-wise", level.category),
+            ("reweighting", level.reweight),
+            ("reweighting", level.semantic),
+        ):
+            if part is not None:
+                yield name, part, ("forward",)
+    yield "decoder", model.decode, ("guide", "forward")
+
+
+def _timed(
+    method: Callable[..., Any], name: str, spent: dict[str, float], device: torch.device
+) -> Callable[..., Any]:
+    @wraps(method)
+    def timed(*arguments: Any, **options: Any) -> Any:
+        results: list[Any] = []
+        call = lambda: results.append(method(*arguments, **options))  # noqa: E731
+        spent[name] += _seconds(call, device)
+        return results[0]
+
+    return timed
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return how long it takes until the device has done the work."""
+    _finish(device)
+    begun = time.perf_counter()
+    work()
+    _finish(device)
+    return time.perf_counter() - begun
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _views(segmenter: Segmenter, picture: Pixels, protocol: Protocol) -> Iterator[torch.Tensor]:
+    height, width, _ = picture.shape
+    side = segmenter.model.config.backbone_image_size
+    layout: Layout = protocol.layout(height, width, side, segmenter.model.backbone.patch_size)
+    for part in views(protocol, picture, layout, BATCH):
+        yield part.to(segmenter.device, segmenter.dtype)
+
+
+def _encode(segmenter: Segmenter, shown: Sequence[torch.Tensor]) -> None:
+    with torch.inference_mode():
+        for part in shown:
+            segmenter.model.backbone(part)
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Callable[[], int | None]]:
+    """Yield a function that returns the most bytes taken above those at the beginning.
+
+    None where the system does not tell: without CUDA this needs Linux.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) - before
+        return
+    try:
+        RESET.write_text("5")  # the peak is then what is taken now
+        resident = _status("VmRSS")
+    except OSError:
+        yield lambda: None
+        return
+    yield lambda: _status("VmHWM") - resident
+
+
+def _status(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,187 @@
+"""`disa bench`: what a picture costs, part by part, in multiples of CLIP's image encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from disa.errors import DisaError
+from disa.recipes import BASELINE, RECIPES
+from disa.running.files import prepare_file, read_json, write_json
+from disa.running.terminal import counted, say
+
+if TYPE_CHECKING:
+    from disa.evaluation.bench import Timing
+    from disa.inference.segmenter import Segmenter
+
+BOTH = ("model", "baseline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure where the time of a picture goes: CLIP, saliency, split, refinement, decoder.
+
+    Everything is given in multiples of what CLIP's image encoder alone takes for the same views in
+    the same run, as medians after a warm-up. A model with the SDM is measured beside its baseline,
+    the same network without what DiSa adds.
+
+    Examples:
+
+      disa bench vit-b-16 --labels 20 150
+
+      disa bench mini --protocol whole --json now.json --against before.json
+    """
+
+    # A name of `disa models`, a model folder, or a recipe, whose weights are then random.
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    # Numbers of labels; each is measured.
+    labels: tuple[int, ...] = (1, 20, 59, 150, 459, 847, 10_000)
+    # `cat-seg`: five views of a picture; `whole`: one; `windows`: sliding.
+    protocol: str = "cat-seg"
+    # Height and width of the picture in pixels.
+    picture: tuple[int, int] = (480, 640)
+    # Calls whose median counts.
+    repeats: int = 3
+    # Threads of a CPU. Default: torch's own choice.
+    threads: int | None = None
+    # Numbers inside the model.
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
+    device: str = "auto"
+    # Write all numbers to this file.
+    json: Path | None = None
+    # Numbers of an earlier run (`--json`), to be compared with.
+    against: Path | None = None
+
+    def run(self) -> int:
+        """Measure and print. Raises `DisaError` for an unknown model and numbers out of range."""
+        import torch
+
+        self._check()
+        earlier = None
+        if self.against is not None:
+            earlier = read_json(self.against, "give a file that disa bench --json wrote")
+        if self.json is not None:
+            prepare_file(self.json)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+        result: dict[str, Any] = self._facts()
+        for name, segmenter in _segmenters(self.model, self.device, self.dtype).items():
+            result[name] = self._measure(name, segmenter)
+            say(_table(f"{self.model}: {name}", result[name]))
+        if self.json is not None:
+            write_json(self.json, result, indent=2)
+        if earlier is not None:
+            say(_comparison(earlier, result))
+        return 0
+
+    def _check(self) -> None:
+        if min(*self.labels, 1) < 1 or max(*self.labels, 1) > 10**6:
+            raise DisaError(f"--labels {' '.join(map(str, self.labels))}: choose 1 to 1,000,000")
+        if not all(32 <= side <= 4096 for side in self.picture):
+            raise DisaError(f"--picture {self.picture}: sides are 32 to 4096 pixels")
+        for name in ("repeats", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DisaError(f"--{name} {value}: choose 1 or more")
+
+    def _facts(self) -> dict[str, Any]:
+        import torch
+
+        from disa.running.provenance import code_and_machine
+
+        settings = {"protocol": self.protocol, "picture": self.picture, "dtype": self.dtype}
+        return settings | code_and_machine() | {"threads": torch.get_num_threads()}
+
+    def _measure(self, name: str, segmenter: "Segmenter") -> list[dict[str, Any]]:
+        from disa.evaluation.bench import bench_picture, measure
+        from disa.inference.protocol import Protocol
+
+        picture = bench_picture(*self.picture)
+        protocol = Protocol(self.protocol)
+        rows = []
+        with counted(f"measuring {name}") as report:
+            for done, labels in enumerate(self.labels):
+                report(done, len(self.labels), f"{labels} labels")
+                rows.append(_row(measure(segmenter, picture, labels, protocol, self.repeats)))
+        return rows
+
+
+def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
+    """Return the model, and its baseline if it is no baseline itself."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from disa.inference.segmenter import Segmenter
+    from disa.model.disa import Disa
+    from disa.running.devices import choose_device
+    from disa.training.engine import DTYPES
+    from disa.training.initial_weights import tokenizer_for
+    from disa.weights.load import Loaded, load
+
+    if model in RECIPES:
+        torch.manual_seed(0)
+        config = RECIPES[model]()
+        tokenizer = Tokenizer.from_file(str(tokenizer_for(config)))
+        loaded = Loaded(Disa(config).eval(), tokenizer)
+    else:
+        loaded = load(model)
+    networks = {"model": loaded.model}
+    if loaded.model.config.disentangle:
+        base = Disa(loaded.model.config.replace(**BASELINE))
+        base.load_state_dict(loaded.model.state_dict(), strict=False)
+        networks["baseline"] = base.eval()
+    chosen = choose_device(device)
+    return {
+        name: Segmenter(network, loaded.tokenizer, chosen, DTYPES[dtype])
+        for name, network in networks.items()
+    }
+
+
+def _row(timing: "Timing") -> dict[str, Any]:
+    """Return plain data: seconds, and everything in multiples of CLIP's passes."""
+    seconds = {"call": timing.call, **timing.parts, "text": timing.text, "saving": timing.saving}
+    seconds["blending and the rest"] = timing.call - sum(timing.parts.values())
+    return {
+        "labels": timing.labels,
+        "clip_seconds": timing.clip,
+        "multiples": {name: value / timing.clip for name, value in seconds.items()},
+        "peak_bytes": timing.peak,
+    }
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Return the multiples, a row for each number of labels."""
+    columns = list(rows[0]["multiples"])
+    shown = Table("labels", *columns, "peak MB", title=title, title_justify="left")
+    for column in shown.columns:
+        column.justify = "right"
+    for row in rows:
+        peak = row["peak_bytes"]
+        multiples = (f"{row['multiples'][name]:.2f}" for name in columns)
+        shown.add_row(
+            f"{row['labels']:,}", *multiples, "-" if peak is None else f"{peak / 1e6:.0f}"
+        )
+    clip = rows[0]["clip_seconds"]
+    shown.caption = f"in passes of CLIP's image encoder, {clip:.3g} s in all views of the picture"
+    return shown
+
+
+def _comparison(earlier: Any, now: dict[str, Any]) -> Table:
+    """Return how the multiples of two runs differ, where both have the same labels."""
+    shown = Table("network", "labels", "before", "now", "before / now")
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for name in BOTH:
+        before = {row["labels"]: row["multiples"]["call"] for row in earlier.get(name, ())}
+        for row in now.get(name, ()):
+            old = before.get(row["labels"])
+            if old is not None:
+                new = row["multiples"]["call"]
+                numbers = (f"{old:.2f}", f"{new:.2f}", f"{old / new:.2f}")
+                shown.add_row(name, f"{row['labels']:,}", *numbers)
+    return shown
