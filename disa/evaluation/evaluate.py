@@ -77,7 +77,11 @@ class Evaluator:
         self.processes.gathered(None)
 
         predictor = Predictor(
-            lambda: self.segmenter, dataset.vocabulary, protocol, self.settings.synonyms
+            lambda: self.segmenter,
+            dataset.vocabulary,
+            protocol,
+            self.settings.synonyms,
+            self.settings.gate,
         )
         with counted(f"{dataset.name}: predicting", is_first) as bar:
             predict(folder, predictor, processes=self.processes, report=bar)

@@ -42,6 +42,7 @@ class Predictor:
     vocabulary: Vocabulary
     protocol: Protocol
     synonyms: bool = False
+    gate: int | None = None  # labels that go through the head; None: all
 
     @cached_property
     def segmenter(self) -> Segmenter:
@@ -55,7 +56,7 @@ class Predictor:
 
     def __call__(self, picture: Pixels) -> Int[Tensor, "H W"]:
         """Return the index of the category that each pixel's best prompt counts as."""
-        best = self.segmenter.best_labels(picture, self.text, self.protocol)
+        best = self.segmenter.best_labels(picture, self.text, self.protocol, self.gate)
         # From prompts to categories: a category may have several prompts.
         scored = torch.tensor(self.vocabulary.scored, device=best.device)
         return scored[best.long()]

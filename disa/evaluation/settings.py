@@ -19,6 +19,9 @@ class EvaluationSettings:
     size: int | None = None
     # Pixels of the side of picturebook's scenes. Default: the model's own.
     scene_size: int | None = None
+    # Of many labels, compute only so many: those that some token of the picture resembles most.
+    # Default: all.
+    gate: int | None = None
     # Prompt all names of a category, averaged; published results use the first name only.
     synonyms: bool = False
     # Measure the model's CLIP alone, without the head.

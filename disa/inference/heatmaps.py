@@ -18,7 +18,7 @@ Array = NDArray[Any]
 def saliency_sheet(
     image: Array,
     saliency: Mapping[str, Array],
-    matched: Mapping[str, float] | None,
+    matched: Mapping[str, float | None] | None,
     foreground: Array | None,
 ) -> Image.Image:
     """Return picture, foreground if known, and a heat map per label: at most 64, likeliest first.
@@ -28,7 +28,7 @@ def saliency_sheet(
     """
     labels = list(saliency)
     if matched is not None:
-        labels.sort(key=lambda label: -matched[label])
+        labels.sort(key=lambda label: -(matched[label] or 0))
 
     scale = TILE / max(image.shape[:2])
     width = max(1, round(image.shape[1] * scale))
@@ -47,8 +47,9 @@ def saliency_sheet(
         map_image = Image.fromarray(saliency[label])
         heat = map_image.resize((width, height), Image.Resampling.BILINEAR)
         caption = " ".join(label.split())
-        if matched is not None:
-            caption += f" {matched[label]:.0%}"
+        match = None if matched is None else matched[label]
+        if match is not None:
+            caption += f" {match:.0%}"
         tiles.append((caption, _heat(grey, np.clip(np.asarray(heat), 0, 1))))
     return _sheet(tiles, (width, height))
 

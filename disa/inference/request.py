@@ -38,6 +38,9 @@ class Request:
     size: int | None = None
     # Share of a window that the next one shows, too, with `--protocol windows`.
     overlap: float = 1 / 3
+    # Of many labels, compute only so many: those that some token of the picture resembles most. The
+    # others get no pixel. Default: all.
+    gate: int | None = None
     # Write every label's score per pixel (.npz), too.
     scores: bool = False
     # Refuse files with more pixels than this: they would fill the memory.
@@ -53,6 +56,7 @@ class Request:
             background=self.background,
             templates=self.templates or None,
             protocol=Protocol(self.protocol, self.size, self.overlap),
+            gate=self.gate,
             scores=self.scores,
             max_pixels=self.max_pixels,
         )
@@ -80,6 +84,7 @@ class Query(NamedTuple):
     background: Background
     templates: tuple[str, ...] | None  # None: the model's own
     protocol: Protocol
+    gate: int | None  # None: all labels
     scores: bool
     max_pixels: int
 
@@ -90,6 +95,7 @@ def parse_query(
     background: int | float | str | Sequence[str] | None = None,
     templates: str | Sequence[str] | None = None,
     protocol: Protocol = WHOLE,
+    gate: int | None = None,
     scores: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Query:
@@ -98,15 +104,24 @@ def parse_query(
     labels: "house, boat|ship, sea" or a list; `|` separates synonyms of one label.
     background: None, a threshold in 0..1, "foreground", or competing labels (`parse_background`).
     templates: prompts such as "a picture of a {}", or the name of a published set.
+    gate: compute only so many labels, the likeliest of the picture (decision D110).
     scores: keep every label's probability per pixel.
     Raises `DisaError` for input that is none of these.
     """
     names = parse_labels(labels)
+    check_gate(gate)
     return Query(
         labels=names,
         background=parse_background(background, names),
         templates=None if templates is None else check_templates(templates),
         protocol=protocol,
+        gate=gate,
         scores=scores,
         max_pixels=max_pixels,
     )
+
+
+def check_gate(gate: int | None) -> None:
+    """Raise `DisaError` for a gate that lets no label through."""
+    if gate is not None and gate < 1:
+        raise DisaError(f"gate {gate}: let at least 1 label through, or leave it out")

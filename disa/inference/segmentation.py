@@ -38,8 +38,8 @@ class Segmentation:
     confidence: Array  # (H, W) float32 in 0..1: the best score, labels of the background included
     background: Background = None  # the policy of the call
     scores: Array | None = None  # (t, H, W) float32 in 0..1 per label, not competing; if asked for
-    # Per label the probability that it is in the picture at all (ITM).
-    matched: dict[str, float] | None = None
+    # Per label the probability that it is in the picture at all (ITM); None: behind the gate.
+    matched: dict[str, float | None] | None = None
     token_saliency: Array | None = None  # (t, h, w) >= 0, as the model gives it
     things: Array | None = None  # (h, w) in 0..1, of any size: is a thing here?
     source: str | None = None  # the file it came from

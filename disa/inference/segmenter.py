@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 
 from disa.data.images import Pixels, read_image
 from disa.errors import DisaError
+from disa.inference.gate import Gate, gate_of
 from disa.inference.labels import FOREGROUND
 from disa.inference.protocol import Layout, Protocol
 from disa.inference.request import Query, parse_query
@@ -92,7 +93,7 @@ class Segmenter:
         pictures = [read_image(source, query.max_pixels) for source in sources]
         results: dict[int, Segmentation] = {}
         with torch.inference_mode():
-            for index, answer in self._answers(pictures, text, query.protocol):
+            for index, answer in self._answers(pictures, text, query.protocol, gate_of(query)):
                 result = _segmentation(answer, pictures[index], query)
                 results[index] = replace(result, source=_file_name(sources[index]))
         ordered = [results[index] for index in range(len(pictures))]
@@ -137,11 +138,16 @@ class Segmenter:
         return self.text(labels, query.templates)
 
     def best_labels(
-        self, picture: Pixels, text: Float[Tensor, "t p d"], protocol: Protocol
+        self,
+        picture: Pixels,
+        text: Float[Tensor, "t p d"],
+        protocol: Protocol,
+        gate: int | None = None,
     ) -> Int[Tensor, "H W"]:
-        """Return the index of the likeliest embedding at every pixel."""
+        """Return the index of the likeliest embedding at every pixel, among the gate's."""
+        gated = Gate(gate, len(text))
         with torch.inference_mode():
-            _, answer = next(self._answers([picture], text, protocol))
+            _, answer = next(self._answers([picture], text, protocol, gated))
             return answer.best_label(picture.shape[:2])[0]
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
@@ -166,7 +172,11 @@ class Segmenter:
             return str(commit)
 
     def _answers(
-        self, pictures: Sequence[Pixels], text: Float[Tensor, "t p d"], protocol: Protocol
+        self,
+        pictures: Sequence[Pixels],
+        text: Float[Tensor, "t p d"],
+        protocol: Protocol,
+        gate: Gate,
     ) -> Iterator[tuple[int, "Answer"]]:
         """Yield each picture's index and answer; pictures of one view go through together."""
         by_layout: dict[Layout, list[int]] = defaultdict(list)
@@ -174,15 +184,16 @@ class Segmenter:
             by_layout[self._layout(protocol, picture)].append(index)
 
         for layout, indices in by_layout.items():
-            together = BATCH if layout.views == 1 else 1
+            # Every picture behind a gate has labels of its own.
+            together = BATCH if layout.views == 1 and not gate.closes else 1
             for start in range(0, len(indices), together):
                 group = indices[start : start + together]
                 # Views are made when the model asks for them: not all are held at once.
                 looks = self._looks([pictures[index] for index in group], layout, protocol)
-                prediction = self._predict(layout, looks, text)
+                prediction, chosen = self._predict(layout, looks, text, gate)
                 for row, index in enumerate(group):
                     own = slice(row * layout.views, (row + 1) * layout.views)
-                    yield index, Answer.of(layout, prediction, own)
+                    yield index, Answer.of(layout, prediction, own, chosen)
 
     def _layout(self, protocol: Protocol, picture: Pixels) -> Layout:
         """Return how a picture is shown."""
@@ -205,9 +216,19 @@ class Segmenter:
             yield self.model.look(part.to(self.device, self.dtype))
 
     def _predict(
-        self, layout: Layout, looks: Iterable[Any], text: Float[Tensor, "t p d"]
-    ) -> Prediction:
-        """Return the predictions for all views; fewer go together where the labels are many."""
+        self, layout: Layout, looks: Iterable[Any], text: Float[Tensor, "t p d"], gate: Gate
+    ) -> tuple[Prediction, Int[Tensor, " m"] | None]:
+        """Return the predictions for all views, and which labels they are of; None: of all.
+
+        Fewer views go together where the labels are many.
+        """
+        chosen = None
+        if gate.closes:
+            looks = list(looks)
+            best = torch.stack([self.model.presence(look, text).amax(0) for look in looks]).amax(0)
+            chosen = gate.choose(best)
+            text = text[chosen]
+
         # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels.
         patch = self.model.backbone.patch_size
         cell = 1.0 if self.model.config.decode_enlarge else patch / 4
@@ -226,7 +247,7 @@ class Segmenter:
             None if values[0] is None else torch.cat(list(values))
             for values in zip(*(prediction[1:] for prediction in predictions), strict=True)
         ]
-        return Prediction(logits, *joined)
+        return Prediction(logits, *joined), chosen
 
 
 class Session:
@@ -257,8 +278,10 @@ class Session:
         query = parse_query(labels, protocol=self.protocol, **options)
         text = self.segmenter.embed(query)
         with torch.inference_mode():
-            prediction = self.segmenter._predict(self.layout, self.looks, text)
-            answer = Answer.of(self.layout, prediction, slice(None))
+            predicted, chosen = self.segmenter._predict(
+                self.layout, self.looks, text, gate_of(query)
+            )
+            answer = Answer.of(self.layout, predicted, slice(None), chosen)
             return replace(_segmentation(answer, self.picture, query), source=self.source)
 
 
@@ -273,14 +296,17 @@ class Answer(NamedTuple):
     saliency: Float[Tensor, "v t h w"] | None = None
     matched: Float[Tensor, "v t"] | None = None
     things: Float[Tensor, "v h4 w4"] | None = None
+    chosen: Int[Tensor, " t"] | None = None  # the labels behind a gate, in their order; None: all
 
     @classmethod
-    def of(cls, layout: Layout, prediction: Prediction, own: slice) -> "Answer":
-        """Return the answer for the views `own` of a batch."""
+    def of(
+        cls, layout: Layout, prediction: Prediction, own: slice, chosen: Int[Tensor, " t"] | None
+    ) -> "Answer":
+        """Return the answer for the views `own` of a batch, whose labels are `chosen`."""
         saliency = None if prediction.saliency is None else prediction.saliency[own]
         matched = None if prediction.matched is None else prediction.matched[own]
         things = None if prediction.things is None else prediction.things[own]
-        return cls(layout, prediction.logits[own], saliency, matched, things)
+        return cls(layout, prediction.logits[own], saliency, matched, things, chosen)
 
     def best_label(self, shape: Sequence[int]) -> tuple[Int[Tensor, "H W"], Float[Tensor, "H W"]]:
         """Return the best label's index, the first of equals, and its probability at each pixel."""
@@ -291,6 +317,8 @@ class Answer(NamedTuple):
             is_better = score > best
             labels = torch.where(is_better, index.int() + first, labels)
             best = torch.where(is_better, score, best)
+        if self.chosen is not None:
+            labels = self.chosen.int()[labels]
         return labels, best
 
     def probabilities(
@@ -344,11 +372,16 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
     if isinstance(query.background, float):
         labels[best < query.background] = BACKGROUND
 
+    # Of the user's labels, those that went through the head.
+    computed = list(range(count))
+    if answer.chosen is not None:
+        computed = [index for index in answer.chosen.tolist() if index < count]
+
     scores = None
     if query.scores:
-        scores = np.empty((count, *shape), np.float32)
-        for first, maps in answer.probabilities(count, shape):
-            scores[first : first + len(maps)] = maps.cpu().numpy()
+        scores = np.zeros((count, *shape), np.float32)
+        for first, maps in answer.probabilities(len(computed), shape):
+            scores[computed[first : first + len(maps)]] = maps.cpu().numpy()
 
     things = None
     if answer.things is not None:
@@ -357,10 +390,13 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
     saliency = None
     matched = None
     if answer.saliency is not None and answer.matched is not None:
-        tokens = stitch(answer.layout, answer.saliency)[:count]
-        match = strongest(answer.layout, answer.matched)[:count]
-        saliency = tokens.float().cpu().numpy()
-        matched = dict(zip(query.labels, match.float().sigmoid().tolist(), strict=True))
+        tokens = stitch(answer.layout, answer.saliency)[: len(computed)].float().cpu().numpy()
+        saliency = np.zeros((count, *tokens.shape[1:]), np.float32)
+        saliency[computed] = tokens
+        match = strongest(answer.layout, answer.matched)[: len(computed)].float().sigmoid()
+        matched = dict.fromkeys(query.labels)
+        for index, probability in zip(computed, match.tolist(), strict=True):
+            matched[query.labels[index]] = probability
 
     result = Segmentation(
         image=picture,

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from disa.errors import DisaError
 from disa.evaluation.settings import EvaluationSettings
+from disa.inference.request import check_gate
 from disa.running.files import prepare_file, prepare_folder, text_sha256, write_json, write_whole
 from disa.running.records import save_config
 from disa.running.terminal import counted, say, warn
@@ -76,6 +77,7 @@ class Evaluate:
         # Everything that can be refused is refused before the model is looked for.
         protocol_of(self.dataset, self.settings)
         check_scene_size(self.dataset, self.settings.scene_size)
+        check_gate(self.settings.gate)
         if self.json is not None:
             prepare_file(self.json)
         datasets, left_out = self._open()

@@ -37,6 +37,12 @@ class DenseClip(nn.Module):
         tokens: Tensor = self.backbone(pixels).tokens
         return tokens
 
+    def presence(
+        self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
+    ) -> Float[Tensor, "b t"]:
+        """Return the cosine of each label's best token, as `Disa` does."""
+        return correlate(tokens, text).mean(2).flatten(2).amax(-1)
+
     def answer(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return what the images say to these labels."""
         # A label's cosine is the mean over its prompts.

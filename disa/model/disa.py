@@ -160,6 +160,13 @@ class Disa(nn.Module):
         logits = _scatter(logits, chosen, labels, fill=fill)  # b t 4h 4w
         return Prediction(logits, saliency, matched, foreground, look.edges.things)
 
+    def presence(self, look: Look, text: Float[Tensor, "t p d"]) -> Float[Tensor, "b t"]:
+        """Return how much each label resembles the token that resembles it most: a cosine.
+
+        It takes one matrix product, so it can choose among thousands of labels (decision D110).
+        """
+        return _best_token(correlate(look.tokens, text))
+
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""
         return self.backbone.encode_text(ids)
@@ -192,8 +199,12 @@ class Disa(nn.Module):
         """
         if correlation.shape[1] <= self.config.max_categories:
             return None
-        score = correlation.mean(2).flatten(2).amax(-1)  # b t
+        score = _best_token(correlation)
         return score.topk(self.config.max_categories).indices.sort().values
+
+
+def _best_token(correlation: Float[Tensor, "b t p h w"]) -> Float[Tensor, "b t"]:
+    return correlation.mean(2).flatten(2).amax(-1)
 
 
 def _gather(
