@@ -27,11 +27,12 @@ from disa.inference.protocol import Layout, Protocol
 from disa.inference.request import Query, parse_query
 from disa.inference.segmentation import BACKGROUND, NO_THINGS, Segmentation
 from disa.inference.text import TextEncoder
+from disa.inference.text_store import TextStore
 from disa.inference.windows import blend, stitch, strongest, views
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
 from disa.running.devices import choose_device
-from disa.running.files import MAX_PIXELS
+from disa.running.files import MAX_PIXELS, cache_folder
 from disa.weights.load import load as load_weights
 from disa.weights.model_folder import save
 
@@ -349,7 +350,9 @@ def load(
     """
     chosen = choose_device(device)
     model, tokenizer = load_weights(name_or_folder)
-    return Segmenter(model, tokenizer, chosen, dtype)
+    segmenter = Segmenter(model, tokenizer, chosen, dtype)
+    segmenter.text.store = TextStore(cache_folder() / "text", segmenter.model, tokenizer)
+    return segmenter
 
 
 def _check_memory(layout: Layout, labels: int, cell: float) -> None:

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from disa.errors import DisaError
 from disa.inference.labels import check_templates, synonyms
+from disa.inference.text_store import LEAST, TextStore
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 
@@ -29,8 +30,13 @@ class TextEncoder:
     """
 
     def __init__(
-        self, model: Disa | DenseClip, tokenizer: Tokenizer, cache_size: int = 10_000
+        self,
+        model: Disa | DenseClip,
+        tokenizer: Tokenizer,
+        cache_size: int = 10_000,
+        store: TextStore | None = None,
     ) -> None:
+        self.store = store
         self.model = model
         self.tokenizer = tokenizer
         text_config = model.config.backbone_clip.get("text_config", {})
@@ -55,7 +61,7 @@ class TextEncoder:
         embeddings = {key: self._cache[key] for key in keys if key in self._cache}
         fresh = list(dict.fromkeys(key for key in keys if key not in embeddings))
         if fresh:
-            computed = self._embed([label for label, _ in fresh], prompts)
+            computed = self._stored([label for label, _ in fresh], prompts)
             embeddings |= dict(zip(fresh, computed, strict=True))
 
         # The labels of the last calls stay, the oldest go.
@@ -69,11 +75,14 @@ class TextEncoder:
     def clear(self) -> None:
         """Forget every embedding, as is needed after the model's weights have changed."""
         self._cache.clear()
+        if self.store is not None:
+            self.store.forget()
 
     def tokenize(self, names: Sequence[str], templates: Sequence[str]) -> Int[Tensor, "m p l"]:
-        """Return the ids of each name in each template, padded with 0.
+        """Return the ids of each name in each template, padded with 0 to the length of the longest.
 
-        Raises `DisaError` for one that is too long.
+        The text tower is causal: more padding would change nothing. Raises `DisaError` for one that
+        is too long.
         """
         texts = [template.replace("{}", name) for name in names for template in templates]
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
@@ -85,13 +94,26 @@ class TextEncoder:
                     f'the label "{shown}" is too long: {len(row)} tokens with its prompt '
                     f'"{templates[index % len(templates)]}", the model reads {self.context_length}'
                 )
-            row += [0] * (self.context_length - len(row))
-        return rearrange(torch.tensor(rows), "(m p) l -> m p l", p=len(templates))
+        longest = max(map(len, rows))
+        padded = [row + [0] * (longest - len(row)) for row in rows]
+        return rearrange(torch.tensor(padded), "(m p) l -> m p l", p=len(templates))
+
+    def _stored(self, labels: Sequence[str], templates: tuple[str, ...]) -> Float[Tensor, "t p d"]:
+        """Return the embeddings, from the disk or kept on it where the labels are many."""
+        if self.store is None or len(labels) < LEAST:
+            return self._embed(labels, templates)
+        weight = self.model.backbone.clip.text_projection.weight
+        places = len(self.model.config.backbone_templates)
+        like = torch.empty(len(labels), places, len(weight), device="meta")
+        known = self.store.load(labels, templates, like)
+        if known is not None:
+            return known.to(weight)
+        embeddings = self._embed(labels, templates)
+        self.store.save(labels, templates, embeddings)
+        return embeddings
 
     @torch.no_grad()
-    def _embed(
-        self, labels: Sequence[str], templates: tuple[str, ...]
-    ) -> list[Float[Tensor, "p d"]]:
+    def _embed(self, labels: Sequence[str], templates: tuple[str, ...]) -> Float[Tensor, "t p d"]:
         # Every synonym in every template, m p l, in batches that any memory holds.
         groups = [synonyms(label) for label in labels]
         ids = self.tokenize([name for group in groups for name in group], templates)
@@ -106,4 +128,4 @@ class TextEncoder:
 
         # A label is the mean of its synonyms.
         by_label = embedded.split([len(group) for group in groups])
-        return [normalize(names.mean(0), dim=-1) for names in by_label]
+        return torch.stack([normalize(names.mean(0), dim=-1) for names in by_label])

@@ -32,6 +32,13 @@ def prepare_folder(folder: Path) -> None:
         ) from None
 
 
+def cache_folder() -> Path:
+    """Return where disa keeps what can be made again: $DISA_CACHE, else the user's cache folder."""
+    if own := os.environ.get("DISA_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "disa"
+
+
 def prepare_file(path: Path) -> None:
     """Make the folder of a file to be written. Raises `DisaError` if the file cannot be written."""
     if path.is_dir():

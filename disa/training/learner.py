@@ -51,10 +51,7 @@ class Prompts:
     def __init__(self, model: Disa, encoder: TextEncoder, labels: tuple[str, ...]) -> None:
         ids = encoder.tokenize(labels, model.config.backbone_templates)  # t, p, l
 
-        # The text tower is causal: the padding behind the longest text changes nothing.
-        longest = int(ids.flatten(0, 1).any(0).nonzero().max()) + 1
-        device = next(model.parameters()).device
-        self.ids = ids[..., :longest].to(device)
+        self.ids = ids.to(next(model.parameters()).device)
         self.embeddings: Float[Tensor, "t p d"] | None = None
         trained = model.parameter_groups()["clip"]
         if not any(name.startswith("backbone.clip.text") for name in trained):

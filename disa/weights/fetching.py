@@ -6,7 +6,6 @@ checkpoints are converted into model folders of ours.
 
 import errno
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from huggingface_hub import constants, errors, hf_hub_download
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
-from disa.running.files import file_sha256, prepare_folder, read_json, write_json
+from disa.running.files import cache_folder, file_sha256, prepare_folder, read_json, write_json
 from disa.weights.catseg import convert_catseg
 from disa.weights.clip_files import read_clip_config, weight_parts
 from disa.weights.model_card import Source
@@ -144,7 +143,7 @@ def _fetch_folder(repository: str) -> Path:
 
 def _converted(name: str, published: Published) -> Path:
     """Return the folder of a checkpoint of CAT-Seg, converted on first use."""
-    folder = _cache_folder() / "models" / name
+    folder = cache_folder() / "models" / name
     # This file is written last, so it tells that the others are there.
     if (folder / CONFIG).is_file():
         return folder
@@ -170,7 +169,7 @@ def _converted(name: str, published: Published) -> Path:
 def _remember(file: str, sha256: str) -> None:
     """Record a file's sha256 on first use. Raises `DisaError` if it was another one before."""
     # The authors publish no checksums, so the first download is the one that counts.
-    path = _cache_folder() / "sha256.json"
+    path = cache_folder() / "sha256.json"
     known = {}
     if path.is_file():
         known = read_json(path, "delete it, and the files will be trusted anew")
@@ -180,13 +179,6 @@ def _remember(file: str, sha256: str) -> None:
             f"authors replaced it, delete its line in {path}"
         )
     write_json(path, known)
-
-
-def _cache_folder() -> Path:
-    """Return where converted models are kept: $DISA_CACHE, else the user's cache folder."""
-    if own := os.environ.get("DISA_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "disa"
 
 
 @contextmanager

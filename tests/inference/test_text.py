@@ -32,7 +32,16 @@ def test_a_word_is_embedded_as_the_model_does_it(encoder: TextEncoder):
     expected = encoder.model.encode_text(ids).detach()
     torch.testing.assert_close(encoder(["house"])[0], expected)
     row = encoder.tokenizer.encode("a picture of a house").ids
-    assert ids.tolist() == [row + [0] * (encoder.context_length - len(row))]
+    assert ids.tolist() == [row]
+
+
+def test_texts_are_padded_to_the_longest_which_changes_none(encoder: TextEncoder):
+    short, long = encoder.tokenize(["sea", "a house by the sea"], ["{}"])[:, 0]
+    assert len(short) == len(long) == len(encoder.tokenizer.encode("a house by the sea").ids)
+    padded = torch.nn.functional.pad(short, (0, encoder.context_length - len(short)))
+    torch.testing.assert_close(
+        encoder.model.encode_text(padded[None]), encoder.model.encode_text(short[None])
+    )
 
 
 def test_synonyms_are_averaged_and_normalised(encoder: TextEncoder):
