@@ -4,8 +4,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from disa.config import ModelConfig
 from disa.data.benchmarks import BENCHMARKS
 from disa.data.dataset import FOLDER, Dataset
@@ -21,6 +19,7 @@ from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter, load
 from disa.model.dense import DenseClip
 from disa.picturebook import LARGEST, SMALLEST
+from disa.running.devices import DTYPES
 from disa.running.files import text_sha256, write_json, write_whole
 from disa.running.processes import Processes
 from disa.running.provenance import code_and_machine, weights_sha256
@@ -29,7 +28,6 @@ from disa.weights.clip_files import dense_config, read_clip_config
 from disa.weights.model_folder import read_config
 from disa.weights.names import is_clip
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PUBLISHED_PROTOCOL = "cat-seg"  # of published results (decision D72)
 
 

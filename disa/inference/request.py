@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from tyro.conf import UseAppendAction, arg
@@ -18,8 +19,9 @@ WHOLE = Protocol()
 class Request:
     """What to look for, and how pictures are shown to the model."""
 
-    # What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship".
-    labels: Annotated[str | None, arg(aliases=["-l"])] = None
+    # What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship". Given
+    # several times, each picture is segmented by each set, into OUT/labels-1, OUT/labels-2 ...
+    labels: Annotated[UseAppendAction[tuple[str, ...]], arg(aliases=["-l"])] = ()
     # Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON).
     vocabulary: str | None = None
     # With --vocabulary: average the synonyms of each label, too.
@@ -46,13 +48,20 @@ class Request:
     # Refuse files with more pixels than this: they would fill the memory.
     max_pixels: int = MAX_PIXELS
 
-    def parse(self) -> "Query":
-        """Return what this asks for.
+    def parse(self) -> "dict[str, Query]":
+        """Return what this asks for: a query for each set of labels, by the folder of its results.
 
-        Raises `DisaError` for labels or options that make no sense.
+        A single set needs no folder of its own: "". Raises `DisaError` for labels or options that
+        make no sense.
         """
+        sets = self._label_sets()
+        if len(sets) == 1:
+            return {"": self._query(sets[0])}
+        return {f"labels-{number}": self._query(each) for number, each in enumerate(sets, 1)}
+
+    def _query(self, labels: Sequence[str] | str) -> "Query":
         return parse_query(
-            self._labels(),
+            labels,
             background=self.background,
             templates=self.templates or None,
             protocol=Protocol(self.protocol, self.size, self.overlap),
@@ -61,20 +70,30 @@ class Request:
             max_pixels=self.max_pixels,
         )
 
-    def _labels(self) -> Sequence[str] | str:
+    def _label_sets(self) -> Sequence[Sequence[str] | str]:
         from disa.data.vocabulary import load_vocabulary
 
-        if (self.labels is None) == (self.vocabulary is None):
+        # A file of options may hold a single text.
+        labels: object = self.labels
+        sets = (labels,) if isinstance(labels, str) else self.labels
+        if (not sets) == (self.vocabulary is None):
             raise DisaError(
                 'give either --labels "house, sea" or --vocabulary a150 (or a file of classes)'
             )
         if self.vocabulary is not None:
-            return load_vocabulary(self.vocabulary).labels(self.synonyms)
+            return (load_vocabulary(self.vocabulary).labels(self.synonyms),)
         if self.synonyms:
             raise DisaError(
                 '--synonyms belongs to --vocabulary; among --labels write them as "boat|ship"'
             )
-        return self.labels or ""
+        return sets
+
+
+class Job(NamedTuple):
+    """A picture, and the name of its results."""
+
+    file: Path
+    name: str
 
 
 class Query(NamedTuple):

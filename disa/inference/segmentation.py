@@ -14,7 +14,8 @@ from disa.data.images import Pixels
 from disa.errors import DisaError
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.labels import Background
-from disa.inference.overlay import overlay, palette_image
+from disa.inference.overlay import overlay as draw_overlay
+from disa.inference.overlay import palette_image
 from disa.running.files import prepare_folder, write_whole
 
 Array = NDArray[Any]
@@ -114,19 +115,21 @@ class Segmentation:
         folder: str | Path,
         stem: str | None = None,
         *,
+        overlay: bool = True,
         saliency: bool = False,
         beside: bool = False,
     ) -> list[Path]:
         """Write STEM_overlay.png, STEM_labels.png, STEM.json and what else there is.
 
-        Scores go to STEM_scores.npz, where they were asked for; `saliency` adds STEM_saliency.png.
+        Scores go to STEM_scores.npz, where they were asked for; `saliency` adds STEM_saliency.png,
+        and without `overlay` there is none.
         `stem` is the source file's unless given. Each file appears whole or not at all. Return the
         paths. Raises `DisaError` if the folder cannot be written.
         """
         folder = Path(folder)
         prepare_folder(folder)
         written = []
-        for ending, write in self._writers(saliency, beside).items():
+        for ending, write in self._writers(overlay, saliency, beside).items():
             path = folder / f"{stem or self._stem()}{ending}"
             write_whole(path, write)
             written.append(path)
@@ -135,18 +138,19 @@ class Segmentation:
     def _stem(self) -> str:
         return Path(self.source).stem if self.source else "image"
 
-    def _writers(self, saliency: bool, beside: bool) -> dict[str, Callable[[IO[bytes]], Any]]:
+    def _writers(
+        self, overlay: bool, saliency: bool, beside: bool
+    ) -> dict[str, Callable[[IO[bytes]], Any]]:
         """Return what fills each file, by the ending of its name."""
-        drawn = overlay(self.image, self.labels, self.words, beside=beside)
         indexed = palette_image(self.labels, self.words)
         # The name of the source may be bytes that are no text.
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         encoded = text.encode(errors="backslashreplace")
-        writers: dict[str, Callable[[IO[bytes]], Any]] = {
-            "_overlay.png": lambda file: drawn.save(file, "PNG"),
-            "_labels.png": lambda file: indexed.save(file, "PNG"),
-            ".json": lambda file: file.write(encoded),
-        }
+        writers: dict[str, Callable[[IO[bytes]], Any]] = {}
+        if overlay:
+            drawn = draw_overlay(self.image, self.labels, self.words, beside=beside)
+            writers["_overlay.png"] = lambda file: drawn.save(file, "PNG")
+        writers["_labels.png"] = lambda file: indexed.save(file, "PNG")
         if saliency:
             foreground = None if self.things is None else self.foreground
             sheet = saliency_sheet(self.image, self.saliency, self.matched, foreground)
@@ -157,6 +161,8 @@ class Segmentation:
             writers["_scores.npz"] = lambda file: np.savez_compressed(
                 file, scores=scores, words=words
             )
+        # It comes last: where it is, the others are.
+        writers[".json"] = lambda file: file.write(encoded)
         return writers
 
     def plot(self) -> Any:
@@ -170,7 +176,7 @@ class Segmentation:
             raise DisaError(
                 "plot() needs matplotlib (pip install matplotlib); save() works without it"
             ) from None
-        drawn = overlay(self.image, self.labels, self.words, beside=True)
+        drawn = draw_overlay(self.image, self.labels, self.words, beside=True)
         figure = Figure(
             figsize=(drawn.width / 100, drawn.height / 100), dpi=100, layout="constrained"
         )
@@ -178,6 +184,26 @@ class Segmentation:
         axes.imshow(np.asarray(drawn))
         axes.set_axis_off()
         return figure
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where results go, and which files there are of each. Processes that draw get it, too."""
+
+    out: Path
+    overlay: bool = True
+    saliency: bool = False
+    beside: bool = False
+
+    def __call__(self, folder: str, name: str, result: Segmentation) -> None:
+        """Write one result into a folder of `out`. Raises `DisaError` if the disk refuses."""
+        result.save(
+            self.out / folder,
+            name,
+            overlay=self.overlay,
+            saliency=self.saliency,
+            beside=self.beside,
+        )
 
 
 class _SaliencyMaps(Mapping[str, Array]):

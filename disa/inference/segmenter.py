@@ -104,7 +104,7 @@ class Segmenter:
         self,
         image: Any,
         *,
-        protocol: str = "whole",
+        protocol: str | Protocol = "whole",
         size: int | None = None,
         overlap: int | float = 1 / 3,
         max_pixels: int = MAX_PIXELS,
@@ -115,7 +115,9 @@ class Segmenter:
         Raises `DisaError` for an image that cannot be read, and for a size that the model cannot
         do.
         """
-        shown = Protocol(protocol, size, overlap)
+        shown = protocol
+        if not isinstance(shown, Protocol):
+            shown = Protocol(shown, size, overlap)
         picture = read_image(image, max_pixels)
         layout = self._layout(shown, picture)
         with torch.inference_mode():
@@ -270,13 +272,18 @@ class Session:
         self.layout = layout
         self.looks = looks
 
-    def __call__(self, labels: str | Sequence[str], **options: Any) -> Segmentation:
+    def __call__(self, labels: str | Sequence[str] | Query, **options: Any) -> Segmentation:
         """Segment the picture by these labels, as a call of the segmenter does.
 
-        options: `scores`, `background`, `templates` (`request.parse_query`). Raises `DisaError` for
+        labels: as there, or a parsed `Query`, whose protocol must be the session's. options:
+        `scores`, `background`, `templates`, `gate` (`request.parse_query`). Raises `DisaError` for
         labels and options that make no sense.
         """
-        query = parse_query(labels, protocol=self.protocol, **options)
+        query = labels
+        if not isinstance(query, Query):
+            query = parse_query(query, protocol=self.protocol, **options)
+        if query.protocol != self.protocol:
+            raise DisaError(f"the picture was opened for {self.protocol}, not {query.protocol}")
         text = self.segmenter.embed(query)
         with torch.inference_mode():
             predicted, chosen = self.segmenter._predict(

@@ -118,8 +118,7 @@ def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
 
     from disa.inference.segmenter import Segmenter
     from disa.model.disa import Disa
-    from disa.running.devices import choose_device
-    from disa.training.engine import DTYPES
+    from disa.running.devices import DTYPES, choose_device
     from disa.training.initial_weights import tokenizer_for
     from disa.weights.load import Loaded, load
 

@@ -1,23 +1,20 @@
 """`disa segment`: pictures and labels in; overlay, palette PNG and JSON per picture out."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from disa.errors import DisaError, memory_errors_as
-from disa.inference.request import Query, Request
+from disa.errors import DisaError
+from disa.inference.request import Job, Query, Request
 from disa.running.files import prepare_folder
 from disa.running.records import save_config
 from disa.running.terminal import counted, say, warn
 
-if TYPE_CHECKING:
-    from disa.inference.segmentation import Segmentation
-    from disa.inference.segmenter import Segmenter
-
+PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to start
 SOME_FAILED = 1
 ALL_FAILED = 2
 LONGEST_STEM = 200  # bytes; file systems take names of 255
@@ -42,6 +39,8 @@ class Segment:
       disa segment "scans/*.tif" --labels "cup, apple" --background "table, wall" --out results
 
       disa segment rooms/ --vocabulary a150 --out results
+
+      disa segment trip/ -l "sea, sky, sand" -l "person, dog" --out results --skip-existing
     """
 
     # Pictures, folders of pictures, or globs such as "trip/**/*.jpg".
@@ -55,6 +54,14 @@ class Segment:
     saliency: bool = False
     # Put the original beside the overlay.
     beside: bool = False
+    # Draw the overlay, which takes longer than the model of a small picture.
+    overlay: bool = True
+    # Leave out pictures that have results in OUT, whatever options these were made with.
+    skip_existing: bool = False
+    # Processes that draw and write results while the model computes the next; 0: none.
+    workers: int = 2
+    # Numbers inside the model.
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
     device: str = "auto"
     # Read options from this YAML or TOML file; those on the command line win.
@@ -69,52 +76,64 @@ class Segment:
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
-        query = self.request.parse()
+        queries = self.request.parse()
         files = expand(self.images)
         _keep_apart(files, self.out)
         prepare_folder(self.out)
+        jobs = [Job(*pair) for pair in zip(files, _result_names(files), strict=True)]
 
         # Only now, because this import takes seconds.
+        from disa.inference.folder import segment_files
+        from disa.inference.segmentation import Saving
         from disa.inference.segmenter import load
+        from disa.running.devices import DTYPES
+        from disa.running.processes import join
 
-        segmenter = load(self.model, self.device)
-        # Prompts that this model cannot read are no picture's fault, so they are refused here.
-        segmenter.embed(query)
-        save_config(self.out / RECORD, self)
-        failed = 0
-        with counted("segmenting") as report:
-            for number, (file, name) in enumerate(zip(files, _result_names(files), strict=True)):
-                report(number, len(files), file.name)
-                try:
-                    result = _segmented(segmenter, file, query)
-                except DisaError as error:
+        with join() as processes:
+            segmenter = load(self.model, processes.device(self.device), DTYPES[self.dtype])
+            # Prompts that this model cannot read are no picture's fault, so they are refused here.
+            for query in queries.values():
+                segmenter.embed(query)
+            if processes.rank == 0:
+                save_config(self.out / RECORD, self)
+
+            own = jobs[processes.rank :: processes.count]
+            if self.skip_existing:
+                own = [job for job in own if not _is_done(self.out, queries, job)]
+            saving = Saving(self.out, self.overlay, self.saliency, self.beside)
+            workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
+            failed = 0
+            with counted("segmenting", processes.rank == 0) as report:
+                report(0, len(own))
+                done = segment_files(segmenter, own, queries, saving, workers)
+                for number, (job, error) in enumerate(done, 1):
+                    report(number, len(own), job.file.name)
+                    if error is None:
+                        continue
                     # Of several pictures, the others are worth segmenting all the same.
-                    if len(files) == 1:
-                        raise
+                    if len(jobs) == 1:
+                        raise error
                     warn(f"error: {' '.join(str(error).split())}")
                     failed += 1
-                else:
-                    result.save(self.out, name, saliency=self.saliency, beside=self.beside)
-        done = len(files) - failed
-        if not failed:
-            say(f"{done} picture{'s' if done > 1 else ''} segmented, in {self.out}")
+            counts = processes.gathered((len(own), failed))
+            return self._said(len(jobs), counts) if processes.rank == 0 else int(failed > 0)
+
+    def _said(self, pictures: int, counts: Sequence[tuple[int, int]]) -> int:
+        """Say how many pictures of all processes were segmented; return the exit code."""
+        asked = sum(own for own, _ in counts)
+        done = asked - sum(failed for _, failed in counts)
+        skipped = f"; {pictures - asked} were there" if asked < pictures else ""
+        if done == asked:
+            plural = "" if done == 1 else "s"
+            say(f"{done} picture{plural} segmented, in {self.out}{skipped}")
             return 0
-        say(f"{done} of {len(files)} pictures segmented, in {self.out}")
+        say(f"{done} of {asked} pictures segmented, in {self.out}{skipped}")
         return SOME_FAILED if done else ALL_FAILED
 
 
-def _segmented(segmenter: "Segmenter", file: Path, query: Query) -> "Segmentation":
-    """Segment one file. Raises `DisaError` that names it."""
-    from disa.data.images import read_file
-
-    picture = read_file(file, query.max_pixels)
-    less_memory = "out of memory; choose a smaller --size, fewer labels or --device cpu"
-    try:
-        with memory_errors_as(less_memory):
-            result: Segmentation = segmenter(picture, query)
-    except DisaError as error:
-        raise DisaError(f"{file}: {error}") from None
-    return replace(result, source=str(file))
+def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
+    """Whether a picture has results for every set of labels; the JSON file is written last."""
+    return all((out / folder / f"{job.name}.json").exists() for folder in queries)
 
 
 def _keep_apart(files: Sequence[Path], out: Path) -> None:

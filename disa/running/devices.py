@@ -4,6 +4,8 @@ import torch
 
 from disa.errors import DisaError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
     """Return the device of that name; "auto" takes the fastest there is.

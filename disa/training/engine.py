@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from disa.errors import DisaError
-from disa.running.devices import choose_device
+from disa.running.devices import DTYPES, choose_device
 from disa.running.processes import Processes, join
 from disa.running.terminal import warn
 from disa.training.settings import TrainConfig
@@ -23,7 +23,6 @@ MOST_SKIPPED = 20  # fp16 steps in a row without a finite gradient; each halves 
 
 # Names of `torch.cpu.get_capabilities` on x86 and ARM.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine:

@@ -83,9 +83,9 @@ def test_saved_files_hold_the_result(tmp_path: Path):
     names = [
         "photo_overlay.png",
         "photo_labels.png",
-        "photo.json",
         "photo_saliency.png",
         "photo_scores.npz",
+        "photo.json",
     ]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)

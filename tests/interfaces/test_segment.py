@@ -135,10 +135,11 @@ def test_a_picture_that_cannot_be_segmented_is_reported_and_the_others_are_done(
 ):
     whole = Segmenter.__call__
 
-    def sometimes(self: Segmenter, picture, *arguments, **options):
-        if picture.shape[:2] == (60, 60):
+    def sometimes(self: Segmenter, image, *arguments, **options):
+        pictures = image if isinstance(image, list) else [image]
+        if any(picture.shape[:2] == (60, 60) for picture in pictures):
             raise error
-        return whole(self, picture, *arguments, **options)
+        return whole(self, image, *arguments, **options)
 
     monkeypatch.setattr(Segmenter, "__call__", sometimes)
     result = segment(pictures, "--out", tmp_path / "out")
@@ -358,3 +359,81 @@ def test_labels_or_a_vocabulary_but_not_both(pictures: Path, tmp_path: Path):
     ):
         invoke([*arguments, *options]).fails(part)
     assert not (tmp_path / "out").exists()
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every result and its content, without the record of the options."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yaml")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def many(pictures: Path, count: int) -> None:
+    """Add copies of the pictures under other names."""
+    for number in range(count):
+        original = pictures / f"p{number % 3}.png"
+        (pictures / f"q{number:02}.png").write_bytes(original.read_bytes())
+
+
+def test_processes_that_draw_change_no_file(pictures: Path, tmp_path: Path, segment):
+    many(pictures, 17)
+    (pictures / "q03.png").write_bytes(b"no picture")
+    for workers in (0, 2):
+        out = tmp_path / f"out{workers}"
+        result = segment(pictures, "--out", out, "--workers", workers, "--saliency")
+        assert result.exit_code == 1
+        assert "19 of 20 pictures segmented" in result.stdout
+    assert len(files_in(tmp_path / "out0")) == 19 * 4
+    assert files_in(tmp_path / "out0") == files_in(tmp_path / "out2")
+
+
+def test_a_full_disk_ends_the_run_in_one_line(pictures: Path, tmp_path: Path, segment):
+    many(pictures, 9)
+    out = tmp_path / "out"
+    (out / "q05.json").mkdir(parents=True)
+    segment(pictures, "--out", out, "--workers", 2).fails("q05.json")
+
+
+def test_several_sets_of_labels_in_one_run(pictures: Path, tmp_path: Path, segment):
+    more = ["--labels", "zebra, sky", "--workers", "0"]
+    result = segment(pictures, *more, "--out", tmp_path / "both")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("3 pictures segmented")
+    for number, labels in enumerate(("zebra, sky", LABELS), 1):
+        alone = tmp_path / f"alone{number}"
+        assert segment(pictures, "--out", alone, labels=labels).exit_code == 0
+        folder = tmp_path / "both" / f"labels-{number}"
+        assert files_in(folder).keys() == files_in(alone).keys()
+        for file in alone.glob("*.json"):
+            if file.name != "segment.yaml":
+                assert_same(
+                    json.loads((folder / file.name).read_text()), json.loads(file.read_text())
+                )
+
+
+def test_existing_results_are_left_and_overlays_are_left_out(
+    pictures: Path, tmp_path: Path, segment
+):
+    out = tmp_path / "out"
+    assert segment(pictures / "p1.png", "--out", out).exit_code == 0
+    before = files_in(out)
+    result = segment(pictures, "--out", out, "--skip-existing", "--no-overlay")
+    assert result.stdout == f"2 pictures segmented, in {out}; 1 were there\n"
+    after = files_in(out)
+    assert {name: after[name] for name in before} == before
+    new = {f"p{number}{end}" for number in (0, 2) for end in ("_labels.png", ".json")}
+    assert after.keys() - before.keys() == new
+    result = segment(pictures, "--out", out, "--skip-existing")
+    assert result.exit_code == 0
+    assert files_in(out) == after
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_pictures(pictures: Path, tmp_path: Path, segment, model_folder):
+    launch = "-m torch.distributed.run --standalone --nproc-per-node 2 -m disa segment"
+    options = ["--labels", LABELS, "--model", model_folder, "--device", "cpu", "--workers", "0"]
+    command = [sys.executable, *launch.split(), pictures, *options, "--out", tmp_path / "two"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"3 pictures segmented, in {tmp_path / 'two'}\n"
+    assert segment(pictures, "--out", tmp_path / "one", "--workers", "0").exit_code == 0
+    assert files_in(tmp_path / "two").keys() == files_in(tmp_path / "one").keys()
