@@ -1,11 +1,13 @@
 """What people see while a command works: lines on stdout and stderr, and one progress bar."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+SECONDS_PER_LINE = 30  # of progress, where stderr is a file
 Report = Callable[..., None]  # (done, total, remark="")
 
 
@@ -28,10 +30,11 @@ def warn(text: object) -> None:
 
 @contextmanager
 def counted(description: str, visible: bool = True) -> Iterator[Report]:
-    """Show a bar on stderr while the block runs, on a terminal only; it disappears at the end.
+    """Show a bar on stderr while the block runs; it disappears at the end.
 
-    The block gets a function that takes (done, total) and a remark such as the mIoU so far.
-    With `visible` False nothing is shown: of several processes only the first has a bar.
+    Where stderr is no terminal, a line every half minute takes its place. The block gets a function
+    that takes (done, total) and a remark such as the mIoU so far. With `visible` False nothing is
+    shown: of several processes only the first has a bar.
     """
     console = _console(stderr=True)
     columns = (
@@ -41,12 +44,17 @@ def counted(description: str, visible: bool = True) -> Iterator[Report]:
         TextColumn("{task.fields[remark]}", markup=False),
         TimeRemainingColumn(),
     )
-    # In a log file every step of a bar is a line of its own.
+    # In a log file every step of a bar would be a line of its own.
     hidden = not visible or not console.is_terminal
+    line_due = time.monotonic() + SECONDS_PER_LINE
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(description, total=None, remark="")
 
         def report(done: int, total: int, remark: str = "") -> None:
+            nonlocal line_due
             bar.update(task, completed=done, total=total, remark=remark)
+            if hidden and visible and time.monotonic() >= line_due:
+                line_due = time.monotonic() + SECONDS_PER_LINE
+                warn(f"{description}: {done} of {total} {remark}".rstrip())
 
         yield report
