@@ -193,10 +193,9 @@ class Segmenter:
                 group = indices[start : start + together]
                 # Views are made when the model asks for them: not all are held at once.
                 looks = self._looks([pictures[index] for index in group], layout, protocol)
-                prediction, chosen = self._predict(layout, looks, text, gate)
+                answer = self._answer(layout, looks, text, gate)
                 for row, index in enumerate(group):
-                    own = slice(row * layout.views, (row + 1) * layout.views)
-                    yield index, Answer.of(layout, prediction, own, chosen)
+                    yield index, answer.of(slice(row * layout.views, (row + 1) * layout.views))
 
     def _layout(self, protocol: Protocol, picture: Pixels) -> Layout:
         """Return how a picture is shown."""
@@ -218,24 +217,22 @@ class Segmenter:
         for part in parts:
             yield self.model.look(part.to(self.device, self.dtype))
 
-    def _predict(
+    def _answer(
         self, layout: Layout, looks: Iterable[Any], text: Float[Tensor, "t p d"], gate: Gate
-    ) -> tuple[Prediction, Int[Tensor, " m"] | None]:
-        """Return the predictions for all views, and which labels they are of; None: of all.
-
-        Fewer views go together where the labels are many.
-        """
-        chosen = None
+    ) -> "Answer":
+        """Return what all views say; fewer go together where the labels are many."""
+        asked = torch.arange(len(text), device=text.device)
         if gate.closes:
             looks = list(looks)
             best = torch.stack([self.model.presence(look, text).amax(0) for look in looks]).amax(0)
-            chosen = gate.choose(best)
-            text = text[chosen]
+            asked = gate.choose(best)
+            text = text[asked]
 
-        # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels.
-        patch = self.model.backbone.patch_size
-        cell = 1.0 if self.model.config.decode_enlarge else patch / 4
-        _check_memory(layout, len(text), cell)
+        # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels. Each view may
+        # have other likeliest labels.
+        config = self.model.config
+        cell = 1.0 if config.decode_enlarge else self.model.backbone.patch_size / 4
+        _check_memory(layout, min(len(text), layout.views * config.max_categories), cell)
 
         rows = max(1, min(BATCH, BATCH_LABELS // len(text)))
         starts = range(0, BATCH, rows)
@@ -245,12 +242,13 @@ class Segmenter:
             for part in (_rows(look, slice(start, start + rows)) for start in starts)
             if part is not None
         ]
+        predictions, computed = _same_labels(predictions, len(text), config.dropped_logit)
         logits = torch.cat([prediction.logits.float() for prediction in predictions])
-        joined = [
+        saliency, matched, _, things, _ = (
             None if values[0] is None else torch.cat(list(values))
             for values in zip(*(prediction[1:] for prediction in predictions), strict=True)
-        ]
-        return Prediction(logits, *joined), chosen
+        )
+        return Answer(layout, logits, asked[computed], asked, saliency, matched, things)
 
 
 class Session:
@@ -286,10 +284,7 @@ class Session:
             raise DisaError(f"the picture was opened for {self.protocol}, not {query.protocol}")
         text = self.segmenter.embed(query)
         with torch.inference_mode():
-            predicted, chosen = self.segmenter._predict(
-                self.layout, self.looks, text, gate_of(query)
-            )
-            answer = Answer.of(self.layout, predicted, slice(None), chosen)
+            answer = self.segmenter._answer(self.layout, self.looks, text, gate_of(query))
             return replace(_segmentation(answer, self.picture, query), source=self.source)
 
 
@@ -300,21 +295,21 @@ class Answer(NamedTuple):
     """
 
     layout: Layout
-    logits: Float[Tensor, "v t h4 w4"]
+    logits: Float[Tensor, "v m h4 w4"]
+    labels: Int[Tensor, " m"]  # of the logits, in the caller's order; the others were left out
+    asked: Int[Tensor, " t"]  # the labels of saliency and match
     saliency: Float[Tensor, "v t h w"] | None = None
     matched: Float[Tensor, "v t"] | None = None
     things: Float[Tensor, "v h4 w4"] | None = None
-    chosen: Int[Tensor, " t"] | None = None  # the labels behind a gate, in their order; None: all
 
-    @classmethod
-    def of(
-        cls, layout: Layout, prediction: Prediction, own: slice, chosen: Int[Tensor, " t"] | None
-    ) -> "Answer":
-        """Return the answer for the views `own` of a batch, whose labels are `chosen`."""
-        saliency = None if prediction.saliency is None else prediction.saliency[own]
-        matched = None if prediction.matched is None else prediction.matched[own]
-        things = None if prediction.things is None else prediction.things[own]
-        return cls(layout, prediction.logits[own], saliency, matched, things, chosen)
+    def of(self, own: slice) -> "Answer":
+        """Return the answer of some of the views."""
+        return self._replace(
+            logits=self.logits[own],
+            saliency=None if self.saliency is None else self.saliency[own],
+            matched=None if self.matched is None else self.matched[own],
+            things=None if self.things is None else self.things[own],
+        )
 
     def best_label(self, shape: Sequence[int]) -> tuple[Int[Tensor, "H W"], Float[Tensor, "H W"]]:
         """Return the best label's index, the first of equals, and its probability at each pixel."""
@@ -325,9 +320,7 @@ class Answer(NamedTuple):
             is_better = score > best
             labels = torch.where(is_better, index.int() + first, labels)
             best = torch.where(is_better, score, best)
-        if self.chosen is not None:
-            labels = self.chosen.int()[labels]
-        return labels, best
+        return self.labels.int()[labels], best
 
     def probabilities(
         self, count: int, shape: Sequence[int]
@@ -382,14 +375,11 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
     if isinstance(query.background, float):
         labels[best < query.background] = BACKGROUND
 
-    # Of the user's labels, those that went through the head.
-    computed = list(range(count))
-    if answer.chosen is not None:
-        computed = [index for index in answer.chosen.tolist() if index < count]
-
     scores = None
     if query.scores:
+        # Labels that were left out have none.
         scores = np.zeros((count, *shape), np.float32)
+        computed = _users(answer.labels, count)
         for first, maps in answer.probabilities(len(computed), shape):
             scores[computed[first : first + len(maps)]] = maps.cpu().numpy()
 
@@ -400,12 +390,13 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
     saliency = None
     matched = None
     if answer.saliency is not None and answer.matched is not None:
-        tokens = stitch(answer.layout, answer.saliency)[: len(computed)].float().cpu().numpy()
+        asked = _users(answer.asked, count)
+        tokens = stitch(answer.layout, answer.saliency)[: len(asked)].float().cpu().numpy()
         saliency = np.zeros((count, *tokens.shape[1:]), np.float32)
-        saliency[computed] = tokens
-        match = strongest(answer.layout, answer.matched)[: len(computed)].float().sigmoid()
+        saliency[asked] = tokens
+        match = strongest(answer.layout, answer.matched)[: len(asked)].float().sigmoid()
         matched = dict.fromkeys(query.labels)
-        for index, probability in zip(computed, match.tolist(), strict=True):
+        for index, probability in zip(asked, match.tolist(), strict=True):
             matched[query.labels[index]] = probability
 
     result = Segmentation(
@@ -422,6 +413,31 @@ def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation
     if query.background == FOREGROUND:
         result.labels[~result.foreground] = BACKGROUND
     return result
+
+
+def _users(labels: Int[Tensor, " m"], count: int) -> list[int]:
+    """Return those of the labels that are the user's own, and none of the background."""
+    return [index for index in labels.tolist() if index < count]
+
+
+def _same_labels(
+    predictions: Sequence[Prediction], labels: int, fill: float
+) -> tuple[list[Prediction], Int[Tensor, " m"]]:
+    """Return predictions of the same labels, and these: all that some view found likely.
+
+    A view gives `fill` to the labels that only others chose. Memory so does not grow with labels
+    that no view chose (decision D32).
+    """
+    chosen = [prediction.chosen for prediction in predictions if prediction.chosen is not None]
+    if not chosen:
+        device = predictions[0].logits.device
+        return list(predictions), torch.arange(labels, device=device)
+    union = torch.cat([each.flatten() for each in chosen]).unique()
+    placed = [
+        prediction._replace(chosen=torch.searchsorted(union, own))
+        for prediction, own in zip(predictions, chosen, strict=True)
+    ]
+    return [prediction.whole(len(union), fill) for prediction in placed], union
 
 
 def _rows(look: Any, part: slice) -> Any:

@@ -35,13 +35,26 @@ class Prediction(NamedTuple):
     """What the network says of each image and label.
 
     Saliency, match and split are None without the SDM; `things` is None in a model without them.
+    The head computes logits and split for `m` labels, which may be fewer than all `t`.
     """
 
-    logits: Float[Tensor, "b t h4 w4"]  # 4h x 4w, or the pixels H x W
+    logits: Float[Tensor, "b m h4 w4"]  # 4h x 4w, or the pixels H x W
     saliency: Float[Tensor, "b t h w"] | None  # Grad-CAM saliency, at least 0, not normalised
     matched: Float[Tensor, "b t"] | None  # logit: does the image show the label?
-    foreground: Float[Tensor, "b t h w"] | None  # the split: 1 foreground, 0 background
+    foreground: Float[Tensor, "b m h w"] | None  # the split: 1 foreground, 0 background
     things: Float[Tensor, "b h4 w4"] | None = None  # logit: is a thing here, whatever the labels?
+    # Which labels the logits and the split are of, if they are not of all.
+    chosen: Int[Tensor, "b m"] | None = None
+
+    def whole(self, labels: int, fill: float) -> "Prediction":
+        """Return it for all labels: those that were not chosen get `fill` and no foreground."""
+        if self.chosen is None:
+            return self
+        foreground = self.foreground
+        if foreground is not None:
+            foreground = _scatter(foreground, self.chosen, labels, fill=0.0)
+        logits = _scatter(self.logits, self.chosen, labels, fill=fill)
+        return self._replace(logits=logits, foreground=foreground, chosen=None)
 
     def float(self) -> "Prediction":
         """Return it in 32 bit, whatever it was computed in."""
@@ -84,9 +97,11 @@ class Disa(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits, and what the SDM finds, for RGB in 0..255 and L2-normalised prompts.
 
-        Raises as `look` and `answer` do.
+        Labels that the head did not compute get `dropped_logit` and no foreground. Raises as `look`
+        and `answer` do.
         """
-        return self.answer(self.look(pixels), text)
+        found = self.answer(self.look(pixels), text)
+        return found.whole(len(text), self.config.dropped_logit)
 
     def look(self, pixels: Float[Tensor, "b 3 H W"]) -> Look:
         """Return what no label changes, which is most of the work for a few labels.
@@ -111,9 +126,9 @@ class Disa(nn.Module):
     def answer(self, look: Look, text: Float[Tensor, "t p d"]) -> Prediction:
         """Return what the images say to these labels.
 
-        Beyond `max_categories` labels the head computes only the likeliest of each image; the
-        others get `dropped_logit` and no foreground. Raises `DisaError` if the number of prompts is
-        not the one that the model was built for.
+        Beyond `max_categories` labels the head computes only the likeliest of each image, `chosen`;
+        saliency and match are of all labels. Raises `DisaError` if the number of prompts is not the
+        one that the model was built for.
         """
         if text.shape[1] != len(self.config.backbone_templates):
             raise DisaError(
@@ -121,7 +136,6 @@ class Disa(nn.Module):
                 f"{len(self.config.backbone_templates)} (backbone_templates); average them or pass "
                 "as many"
             )
-        labels = len(text)
 
         # Every token and every prompt live in CLIP's common space: compare them all.
         correlation = correlate(look.tokens, text)  # b t p h w
@@ -150,15 +164,12 @@ class Disa(nn.Module):
             if self.config.saliency_source == "things":
                 assert look.things is not None
                 splitting = look.things.detach().sigmoid()[:, None].expand_as(salience)
-            cost, split = self.disentangle(cost, splitting, look.sides)
-            foreground = _scatter(split, chosen, labels, fill=0.0)
+            cost, foreground = self.disentangle(cost, splitting, look.sides)
 
         # HRM: pixels, labels and channels look at each other. Then the decoder.
         cost = self.refine(cost, look.alike, text_guidance)
-        logits = self.decode(cost, look.edges, salience)
-        fill = self.config.dropped_logit
-        logits = _scatter(logits, chosen, labels, fill=fill)  # b t 4h 4w
-        return Prediction(logits, saliency, matched, foreground, look.edges.things)
+        logits = self.decode(cost, look.edges, salience)  # b m 4h 4w
+        return Prediction(logits, saliency, matched, foreground, look.edges.things, chosen)
 
     def presence(self, look: Look, text: Float[Tensor, "t p d"]) -> Float[Tensor, "b t"]:
         """Return how much each label resembles the token that resembles it most: a cosine.
@@ -221,10 +232,8 @@ def _gather(
 
 
 def _scatter(
-    values: Float[Tensor, "b m h w"], chosen: Int[Tensor, "b m"] | None, labels: int, fill: float
+    values: Float[Tensor, "b m h w"], chosen: Int[Tensor, "b m"], labels: int, fill: float
 ) -> Float[Tensor, "b t h w"]:
     """Undo `_gather`; labels that were not chosen get `fill`."""
-    if chosen is None:
-        return values
     whole = values.new_full((len(values), labels, *values.shape[2:]), fill)
     return whole.scatter(1, chosen[:, :, None, None].expand_as(values), values)

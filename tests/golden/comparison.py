@@ -169,7 +169,9 @@ class GoldenSet:
 
         # the golden set holds the maps of some labels only, but the best label of all
         shown = logits[:, self.meta.get("slide.class_ids", list(range(len(self.ids))))]
-        answer = Answer(layout, shown)
+        labels = torch.arange(shown.shape[1])
+        answer = Answer(layout, shown, labels, labels)
+        every = torch.arange(logits.shape[1])
         stages = {
             "clip_input": model.backbone.normalise(views),
             "vis.dense_features": torch.stack(features),
@@ -178,7 +180,7 @@ class GoldenSet:
             "logits": shown,
             "prob640": join(answer.probabilities(shown.shape[1], layout.canvas)),
             "prob": join(answer.probabilities(shown.shape[1], self.out)),
-            "argmax": Answer(layout, logits).best_label(self.out)[0],
+            "argmax": Answer(layout, logits, every, every).best_label(self.out)[0],
         }
         return {f"slide.{name}": value for name, value in stages.items()}
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from disa.model import few
 from disa.model.backbone import Backbone, resize_positions, value_path
 from disa.model.disa import Disa
 
@@ -79,12 +80,15 @@ def head_stages(
     modules = {name: (model.get_submodule(place), form) for name, (place, form) in places.items()}
     levels: Any = model.refine.levels
     usual = [level.category.pool_test for level in levels]
+    cache = few.CACHE
     try:
+        few.CACHE = 10**12  # all labels together: a stage is one tensor
         for level in levels:
             level.category.pool_test = pool
         with record(stages, modules):
             stages["logits"] = model(pixels, text).logits[0]
     finally:
+        few.CACHE = cache
         for level, own in zip(levels, usual, strict=True):
             level.category.pool_test = own
     return stages

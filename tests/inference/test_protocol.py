@@ -10,6 +10,7 @@ from disa.errors import DisaError
 from disa.inference import segmenter as module
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
+from disa.inference.windows import blend, views
 
 WORDS = ("house", "sea", "grass")
 
@@ -103,3 +104,25 @@ def test_the_best_label_is_the_calls(segmenter: Segmenter):
     for name in ("whole", "windows", "cat-seg"):
         labels = segmenter.best_labels(pixels, text, Protocol(name)).numpy()
         np.testing.assert_array_equal(labels, segmenter(pixels, WORDS, protocol=name).labels)
+
+
+@pytest.mark.parametrize("protocol", ["whole", "windows", "cat-seg"])
+def test_labels_beyond_the_most_are_those_of_the_whole_network(model_folder: Path, protocol: str):
+    """Each view has its own likeliest labels; here all logits of all views are blended."""
+    segmenter = disa.load(model_folder, "cpu")
+    segmenter.model.config = segmenter.model.config.replace(max_categories=2)
+    words = ("House", "sea", "grass", "boat", "zebra", "sky")
+    pixels = picture(96, 144)
+    layout = segmenter._layout(Protocol(protocol), pixels)
+    with torch.no_grad():
+        shown = torch.cat(list(views(Protocol(protocol), pixels, layout, 8)))
+        logits = segmenter.model(shown, segmenter.text(words)).logits
+    assert len((logits > -100).any(0).any(-1).any(-1).nonzero()) >= 2
+    maps = torch.nn.functional.interpolate(
+        blend(layout, logits)[None], (96, 144), mode="bilinear", align_corners=False
+    )[0]
+    result = segmenter(pixels, words, protocol=protocol, scores=True)
+    np.testing.assert_allclose(result.scores, maps.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(result.labels, maps.argmax(0).numpy())
+    assert set(result.matched) == set(words)
+    assert None not in result.matched.values()
