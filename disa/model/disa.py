@@ -14,7 +14,7 @@ from disa.model.backbone import Backbone
 from disa.model.cost import Cost, correlate
 from disa.model.decode import Decode, Guides
 from disa.model.disentangle import Disentangle
-from disa.model.few import a_few_at_a_time
+from disa.model.few import a_few_at_a_time, rows_that_fit
 from disa.model.refine import Refine
 from disa.model.saliency import SaliencyModule, TokenHeads
 from disa.model.things import Things
@@ -192,16 +192,17 @@ class Disa(nn.Module):
     def _evidence(
         self, saliency: SaliencyModule, heads: tuple[TokenHeads, ...], text: Float[Tensor, "t d"]
     ) -> tuple[Float[Tensor, "b t n"], Float[Tensor, "b t"]]:
-        """Return the saliency and the matched logit of every label."""
-
-        def both(text: Float[Tensor, "1 t d"]) -> Float[Tensor, "b t m"]:
-            found = saliency(heads, text[0])
-            return torch.cat([found.matched[..., None], found.saliency], -1)
-
-        images, tokens, heads_count, _ = heads[0].key.shape
-        widest = images * tokens * heads_count
-        joined = a_few_at_a_time(both, text[None], widest=widest)
-        return joined[..., 1:], joined[..., 0]
+        """Return the saliency and the matched logit of every label, a few labels at a time."""
+        images, tokens, count, _ = heads[0].key.shape
+        step = rows_that_fit(text, images * tokens * count)
+        if step is None:
+            found = saliency(heads, text)
+            return found.saliency, found.matched
+        parts = [saliency(heads, part) for part in text.split(step)]
+        return (
+            torch.cat([part.saliency for part in parts], 1),
+            torch.cat([part.matched for part in parts], 1),
+        )
 
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
         """Return the labels of each image that the head computes, in their own order; None: all.

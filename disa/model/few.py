@@ -21,10 +21,8 @@ def a_few_at_a_time(function: Callable[..., Tensor], *values: Tensor, widest: in
     holds per row at once. With gradients everything is computed together.
     """
     rows = values[0].shape[1]
-    budget = CACHE if values[0].device.type == "cpu" else MEMORY
-    row_bytes = len(values[0]) * widest * values[0].element_size()
-    step = max(1, budget // row_bytes)
-    if rows <= step or torch.is_grad_enabled():
+    step = rows_that_fit(values[0], len(values[0]) * widest)
+    if step is None or rows <= step:
         return function(*values)
 
     first = function(*(value[:, :step] for value in values))
@@ -38,3 +36,15 @@ def a_few_at_a_time(function: Callable[..., Tensor], *values: Tensor, widest: in
         part = slice(start, start + step)
         whole[:, part] = function(*(value[:, part] for value in values))
     return whole
+
+
+def rows_that_fit(like: Tensor, numbers: int) -> int | None:
+    """Return how many rows of so many numbers fit, of the type and on the device of `like`.
+
+    None if all go together: with gradients, and while the network is compiled or exported, since
+    the number of labels shall then stay free.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    budget = CACHE if like.device.type == "cpu" else MEMORY
+    return max(1, budget // (numbers * like.element_size()))

@@ -10,6 +10,8 @@ PUBLISHED_DECODER = {"decode_detail_channels": 0, "decode_enlarge": False}
 MINI = {"saliency_split": "relative", "saliency_itm_head": "product", "saliency_trains": "scale"}
 NO_REWEIGHTING = {"refine_category_reweight": False, "refine_semantic": False}
 
+THINGS = {"things": True}  # as in the recipe; these variants cannot do without
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -50,11 +52,11 @@ QUESTIONS: dict[str, tuple[Variant, ...]] = {
         disa("DiSa, published decoder", **PUBLISHED_DECODER),
     ),
     "What is the foreground good for?": (
-        disa("things as the split", saliency_source="things", saliency_split="relative"),
-        disa("the decoder reads the foreground", decode_foreground=True),
+        disa("things as the split", saliency_source="things", saliency_split="relative", **THINGS),
+        disa("the decoder reads the foreground", decode_foreground=True, **THINGS),
         disa("DiSa, the settings of mini", **MINI),
         disa("mini, aggregation: sum", disentangle_aggregation="sum", **MINI),
-        disa("mini, the decoder reads the foreground", decode_foreground=True, **MINI),
+        disa("mini, the decoder reads the foreground", decode_foreground=True, **MINI, **THINGS),
     ),
     "Which saliency?": (
         disa("saliency: plain attention", saliency_source="attention"),

@@ -94,8 +94,8 @@ def test_saved_files_hold_the_result(tmp_path: Path):
     np.testing.assert_array_equal(
         np.asarray(indexed), np.where(result().labels < 0, 255, result().labels)
     )
-    assert json.loads(paths[2].read_text()) == result().to_json()
-    with np.load(paths[4]) as stored:
+    assert json.loads(paths[-1].read_text()) == result().to_json()
+    with np.load(paths[3]) as stored:
         np.testing.assert_allclose(stored["scores"], scores, atol=1e-3)
         assert tuple(stored["words"]) == WORDS
     assert [path.name for path in result(source=None).save(tmp_path)][2] == "image.json"
