@@ -16,12 +16,11 @@ import torch
 from torch import nn
 
 from disa.data.images import Pixels
-from disa.inference.protocol import Layout, Protocol
+from disa.inference.protocol import Protocol
 from disa.inference.request import parse_query
 from disa.inference.segmenter import BATCH, Segmenter
 from disa.inference.windows import views
 from disa.model.dense import DenseClip
-from disa.model.disa import Disa
 from disa.model.refine import Level
 from disa.picturebook import TEST_SEED, render
 
@@ -40,11 +39,6 @@ class Timing(NamedTuple):
     saving: float  # seconds to draw and to write the result
     peak: int | None  # bytes above the loaded model; None where the system does not tell
 
-    @property
-    def multiple(self) -> float:
-        """The call in CLIP's passes."""
-        return self.call / self.clip
-
 
 def bench_picture(height: int, width: int) -> Pixels:
     """Return a drawn scene of that size."""
@@ -57,11 +51,15 @@ def measure(
     """Time a picture with so many labels; the first round is not counted."""
     words = tuple(f"thing number {index}" for index in range(labels))
     query = parse_query(words, protocol=protocol)
-    shown = list(_views(segmenter, picture, protocol))
+    layout = segmenter.layout(protocol, picture)
+    shown = [
+        part.to(segmenter.device, segmenter.dtype)
+        for part in views(protocol, picture, layout, BATCH)
+    ]
 
     rounds: list[dict[str, float]] = []
     parts: list[dict[str, float]] = []
-    peak = None
+    peaks: list[int | None] = []
     for _ in range(1 + repeats):
         segmenter.text.clear()
         seconds = {"text": _seconds(lambda: segmenter.embed(query), segmenter.device)}
@@ -72,6 +70,7 @@ def measure(
                 lambda: results.append(segmenter(picture, query)),  # noqa: B023
                 segmenter.device,
             )
+            taken = bytes_taken()
         with TemporaryDirectory() as folder:
             seconds["saving"] = _seconds(
                 lambda: results[0].save(folder, "picture"),  # noqa: B023
@@ -79,7 +78,7 @@ def measure(
             )
         rounds.append(seconds)
         parts.append(inside)
-        peak = bytes_taken() if peak is None else max(peak, bytes_taken() or 0)
+        peaks.append(taken)
 
     middle = {name: median(each[name] for each in rounds[1:]) for name in rounds[0]}
     inside_call = {name: median(each[name] for each in parts[1:]) for name in parts[0]}
@@ -90,7 +89,7 @@ def measure(
         parts=inside_call,
         text=middle["text"],
         saving=middle["saving"],
-        peak=peak,
+        peak=None if None in peaks else max(peak for peak in peaks if peak is not None),
     )
 
 
@@ -111,16 +110,12 @@ def timed_parts(segmenter: Segmenter) -> Iterator[dict[str, float]]:
             delattr(owner, method)
 
 
-def _parts(segmenter: Segmenter) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+def _parts(segmenter: Segmenter) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
     """Yield a part's name, the object that computes it, and the methods that do."""
     model = segmenter.model
     yield "CLIP", model.backbone, ("forward",)
     if isinstance(model, DenseClip):
         return
-    yield from _head_parts(model)
-
-
-def _head_parts(model: Disa) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
     yield "cost", model.cost, ("forward",)
     if model.things is not None:
         yield "things", model.things, ("forward",)
@@ -165,14 +160,6 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 def _finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _views(segmenter: Segmenter, picture: Pixels, protocol: Protocol) -> Iterator[torch.Tensor]:
-    height, width, _ = picture.shape
-    side = segmenter.model.config.backbone_image_size
-    layout: Layout = protocol.layout(height, width, side, segmenter.model.backbone.patch_size)
-    for part in views(protocol, picture, layout, BATCH):
-        yield part.to(segmenter.device, segmenter.dtype)
 
 
 def _encode(segmenter: Segmenter, shown: Sequence[torch.Tensor]) -> None:

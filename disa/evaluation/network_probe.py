@@ -38,11 +38,8 @@ class ProbeScores(NamedTuple):
 
 
 def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> ProbeScores:
-    """Measure the network on the first scenes of picturebook, each in one view of its own size."""
+    """Measure the network on the first scenes of picturebook, each in one view."""
     config = segmenter.model.config
-    side = config.backbone_image_size
-    whole = Protocol()
-    layout = whole.layout(side, side, side, segmenter.model.backbone.patch_size)
     if not (config.disentangle or config.things):
         return ProbeScores()
     # Every noun is asked for in every scene, present or not: (t, p, d).
@@ -52,11 +49,14 @@ def probe(segmenter: Segmenter, dataset: Dataset, images: int) -> ProbeScores:
     things = torch.tensor([category.kind == "thing" for category in categories])
     unseen = torch.tensor([category.name in UNSEEN for category in categories])
     foreground = ForegroundOverlap(things, unseen) if config.things else None
+    whole = Protocol()
 
     # Scenes are drawn anew for every look at them, so each goes through here once.
     for first in range(0, images, BATCH):
         indices = range(first, min(first + BATCH, images))
-        seen = [next(views(whole, dataset.image(index), layout, 1)) for index in indices]
+        pictures = [dataset.image(index) for index in indices]
+        layout = segmenter.layout(whole, pictures[0])
+        seen = [next(views(whole, picture, layout, 1)) for picture in pictures]
         labels = torch.stack([torch.from_numpy(dataset.labels(index)) for index in indices]).long()
         pixels = torch.cat(seen).to(text.device, text.dtype)
         with torch.inference_mode():

@@ -15,7 +15,10 @@ from disa.inference.segmentation import Saving, Segmentation
 from disa.inference.segmenter import BATCH, Segmenter
 
 LESS_MEMORY = "out of memory; choose a smaller --size, fewer labels or --device cpu"
-WAITING = 4  # results per process that may wait to be drawn: each holds a picture
+# Pixels of the pictures that are segmented together, and of the results that wait to be drawn: a
+# folder of photographs shall not fill the memory.
+TOGETHER = 20_000_000
+WAITING = 40_000_000
 
 
 class Read(NamedTuple):
@@ -44,7 +47,7 @@ def segment_files(
     if workers:
         drawing = process_pool(workers, "try fewer with --workers")
     with drawing as pool, ThreadPoolExecutor(1) as reader:
-        writer = Writer(saving, pool, workers)
+        writer = Writer(saving, pool)
         for group in _read_ahead(reader, jobs, next(iter(queries.values())).max_pixels):
             for read, outcome in zip(group, _segmented(segmenter, group, queries), strict=True):
                 if isinstance(outcome, DisaError):
@@ -60,43 +63,55 @@ def segment_files(
 class Writer:
     """Hands results to processes, as many as memory should hold."""
 
-    def __init__(self, saving: Saving, pool: Executor | None, workers: int) -> None:
+    def __init__(self, saving: Saving, pool: Executor | None) -> None:
         self.saving = saving
         self.pool = pool
-        self.most = WAITING * workers
-        self.pending: deque[Future[None]] = deque()
+        self.pending: deque[tuple[Future[None], int]] = deque()  # with the pixels of each
 
     def write(self, folder: str, name: str, result: Segmentation) -> None:
         """Write a result, now or soon. Raises `DisaError` if this or an earlier one fails."""
         if self.pool is None:
             self.saving(folder, name, result)
             return
-        while len(self.pending) >= self.most:
-            self.pending.popleft().result()
-        self.pending.append(self.pool.submit(self.saving, folder, name, result))
+        self._wait(WAITING - result.labels.size)
+        written = self.pool.submit(self.saving, folder, name, result)
+        self.pending.append((written, result.labels.size))
 
     def finish(self) -> None:
-        """Wait until all are written."""
-        while self.pending:
-            self.pending.popleft().result()
+        """Wait until all are written. Raises `DisaError` if one fails."""
+        self._wait(0)
+
+    def _wait(self, pixels: int) -> None:
+        """Wait until no more than so many pixels are pending, the oldest first."""
+        while self.pending and sum(size for _, size in self.pending) > pixels:
+            written, _ = self.pending.popleft()
+            written.result()
 
 
 def _read_ahead(
     reader: Executor, jobs: Sequence[Job], max_pixels: int
 ) -> Iterator[tuple[Read, ...]]:
     """Yield groups of pictures; the next one is read meanwhile."""
+    done = 0
+    coming = reader.submit(_read_group, jobs[:BATCH], max_pixels)
+    while done < len(jobs):
+        group = coming.result()
+        done += len(group)
+        coming = reader.submit(_read_group, jobs[done : done + BATCH], max_pixels)
+        yield group
 
-    def read_group(first: int) -> tuple[Read, ...]:
-        return tuple(_read(job, max_pixels) for job in jobs[first : first + BATCH])
 
-    coming: Future[tuple[Read, ...]] | None = None
-    for first in range(0, len(jobs), BATCH):
-        begun = reader.submit(read_group, first)
-        if coming is not None:
-            yield coming.result()
-        coming = begun
-    if coming is not None:
-        yield coming.result()
+def _read_group(jobs: Sequence[Job], max_pixels: int) -> tuple[Read, ...]:
+    """Return the first pictures, up to the one that makes them large enough together."""
+    group = []
+    pixels = 0
+    for job in jobs:
+        group.append(_read(job, max_pixels))
+        picture = group[-1].picture
+        pixels += 0 if picture is None else picture.shape[0] * picture.shape[1]
+        if pixels >= TOGETHER:
+            break
+    return tuple(group)
 
 
 def _read(job: Job, max_pixels: int) -> Read:

@@ -9,28 +9,27 @@ from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from disa.data.images import Pixels, read_image
 from disa.errors import DisaError
+from disa.inference.answer import Answer, same_labels, segmentation
 from disa.inference.gate import Gate, gate_of
 from disa.inference.labels import FOREGROUND
 from disa.inference.protocol import Layout, Protocol
 from disa.inference.request import Query, parse_query
-from disa.inference.segmentation import BACKGROUND, NO_THINGS, Segmentation
+from disa.inference.segmentation import NO_THINGS, Segmentation
 from disa.inference.text import TextEncoder
 from disa.inference.text_store import TextStore
-from disa.inference.windows import blend, stitch, strongest, views
+from disa.inference.windows import views
 from disa.model.dense import DenseClip
-from disa.model.disa import Disa, Prediction
+from disa.model.disa import Disa
 from disa.running.devices import choose_device
 from disa.running.files import MAX_PIXELS, cache_folder
 from disa.weights.load import load as load_weights
@@ -38,7 +37,6 @@ from disa.weights.model_folder import save
 
 BATCH = 8  # views that go through the model together, fewer where the labels are many
 BATCH_LABELS = 256  # labels times views of a batch, about: its memory grows with both
-CHUNK = 2**22  # pixels times labels that are resized and compared at once
 # Bytes of one picture's logits: one call shall not fill a laptop's memory.
 MAX_LOGITS = 4_000_000_000
 
@@ -95,7 +93,7 @@ class Segmenter:
         results: dict[int, Segmentation] = {}
         with torch.inference_mode():
             for index, answer in self._answers(pictures, text, query.protocol, gate_of(query)):
-                result = _segmentation(answer, pictures[index], query)
+                result = segmentation(answer, pictures[index], query)
                 results[index] = replace(result, source=_file_name(sources[index]))
         ordered = [results[index] for index in range(len(pictures))]
         return ordered if several else ordered[0]
@@ -119,7 +117,7 @@ class Segmenter:
         if not isinstance(shown, Protocol):
             shown = Protocol(shown, size, overlap)
         picture = read_image(image, max_pixels)
-        layout = self._layout(shown, picture)
+        layout = self.layout(shown, picture)
         with torch.inference_mode():
             looks = list(self._looks([picture], layout, shown))
         return Session(self, picture, _file_name(image), shown, layout, looks)
@@ -180,11 +178,11 @@ class Segmenter:
         text: Float[Tensor, "t p d"],
         protocol: Protocol,
         gate: Gate,
-    ) -> Iterator[tuple[int, "Answer"]]:
+    ) -> Iterator[tuple[int, Answer]]:
         """Yield each picture's index and answer; pictures of one view go through together."""
         by_layout: dict[Layout, list[int]] = defaultdict(list)
         for index, picture in enumerate(pictures):
-            by_layout[self._layout(protocol, picture)].append(index)
+            by_layout[self.layout(protocol, picture)].append(index)
 
         for layout, indices in by_layout.items():
             # Every picture behind a gate has labels of its own.
@@ -197,7 +195,7 @@ class Segmenter:
                 for row, index in enumerate(group):
                     yield index, answer.of(slice(row * layout.views, (row + 1) * layout.views))
 
-    def _layout(self, protocol: Protocol, picture: Pixels) -> Layout:
+    def layout(self, protocol: Protocol, picture: Pixels) -> Layout:
         """Return how a picture is shown."""
         height, width, _ = picture.shape
         config = self.model.config
@@ -219,7 +217,7 @@ class Segmenter:
 
     def _answer(
         self, layout: Layout, looks: Iterable[Any], text: Float[Tensor, "t p d"], gate: Gate
-    ) -> "Answer":
+    ) -> Answer:
         """Return what all views say; fewer go together where the labels are many."""
         asked = torch.arange(len(text), device=text.device)
         if gate.closes:
@@ -242,7 +240,7 @@ class Segmenter:
             for part in (_rows(look, slice(start, start + rows)) for start in starts)
             if part is not None
         ]
-        predictions, computed = _same_labels(predictions, len(text), config.dropped_logit)
+        predictions, computed = same_labels(predictions, len(text), config.dropped_logit)
         logits = torch.cat([prediction.logits.float() for prediction in predictions])
         saliency, matched, _, things, _ = (
             None if values[0] is None else torch.cat(list(values))
@@ -285,53 +283,7 @@ class Session:
         text = self.segmenter.embed(query)
         with torch.inference_mode():
             answer = self.segmenter._answer(self.layout, self.looks, text, gate_of(query))
-            return replace(_segmentation(answer, self.picture, query), source=self.source)
-
-
-class Answer(NamedTuple):
-    """The model's outputs for every view of one picture; None where it has none.
-
-    Labels are resized a few at a time: memory does not grow with their number (decision D32).
-    """
-
-    layout: Layout
-    logits: Float[Tensor, "v m h4 w4"]
-    labels: Int[Tensor, " m"]  # of the logits, in the caller's order; the others were left out
-    asked: Int[Tensor, " t"]  # the labels of saliency and match
-    saliency: Float[Tensor, "v t h w"] | None = None
-    matched: Float[Tensor, "v t"] | None = None
-    things: Float[Tensor, "v h4 w4"] | None = None
-
-    def of(self, own: slice) -> "Answer":
-        """Return the answer of some of the views."""
-        return self._replace(
-            logits=self.logits[own],
-            saliency=None if self.saliency is None else self.saliency[own],
-            matched=None if self.matched is None else self.matched[own],
-            things=None if self.things is None else self.things[own],
-        )
-
-    def best_label(self, shape: Sequence[int]) -> tuple[Int[Tensor, "H W"], Float[Tensor, "H W"]]:
-        """Return the best label's index, the first of equals, and its probability at each pixel."""
-        best = torch.full(tuple(shape), -1.0, device=self.logits.device)
-        labels = torch.zeros_like(best, dtype=torch.int32)
-        for first, maps in self.probabilities(self.logits.shape[1], shape):
-            score, index = maps.max(0)
-            is_better = score > best
-            labels = torch.where(is_better, index.int() + first, labels)
-            best = torch.where(is_better, score, best)
-        return self.labels.int()[labels], best
-
-    def probabilities(
-        self, count: int, shape: Sequence[int]
-    ) -> Iterator[tuple[int, Float[Tensor, "m H W"]]]:
-        """Yield the first `count` labels' probabilities, some at a time, with the first's index."""
-        canvas = self.layout.canvas[0] * self.layout.canvas[1]
-        step = max(1, CHUNK // max(shape[0] * shape[1], canvas))
-        for first in range(0, count, step):
-            maps = blend(self.layout, self.logits[:, first : min(first + step, count)])
-            large = interpolate(maps[None], tuple(shape), mode="bilinear", align_corners=False)
-            yield first, large[0]
+            return replace(segmentation(answer, self.picture, query), source=self.source)
 
 
 def load(
@@ -364,80 +316,6 @@ def _check_memory(layout: Layout, labels: int, cell: float) -> None:
             f"{labels} labels in {layout.views} views take {needed / 1e9:.1f} GB, more than "
             f"{MAX_LOGITS / 1e9:.0f}; choose a smaller size, less overlap or fewer labels"
         )
-
-
-def _segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation:
-    """Take the answer to the picture's own size and apply the background policy."""
-    count = len(query.labels)
-    shape = picture.shape[:2]
-    labels, best = answer.best_label(shape)
-    labels[labels >= count] = BACKGROUND  # won by a label of the background
-    if isinstance(query.background, float):
-        labels[best < query.background] = BACKGROUND
-
-    scores = None
-    if query.scores:
-        # Labels that were left out have none.
-        scores = np.zeros((count, *shape), np.float32)
-        computed = _users(answer.labels, count)
-        for first, maps in answer.probabilities(len(computed), shape):
-            scores[computed[first : first + len(maps)]] = maps.cpu().numpy()
-
-    things = None
-    if answer.things is not None:
-        things = blend(answer.layout, answer.things[:, None].float())[0].cpu().numpy()
-
-    saliency = None
-    matched = None
-    if answer.saliency is not None and answer.matched is not None:
-        asked = _users(answer.asked, count)
-        tokens = stitch(answer.layout, answer.saliency)[: len(asked)].float().cpu().numpy()
-        saliency = np.zeros((count, *tokens.shape[1:]), np.float32)
-        saliency[asked] = tokens
-        match = strongest(answer.layout, answer.matched)[: len(asked)].float().sigmoid()
-        matched = dict.fromkeys(query.labels)
-        for index, probability in zip(asked, match.tolist(), strict=True):
-            matched[query.labels[index]] = probability
-
-    result = Segmentation(
-        image=picture,
-        words=query.labels,
-        labels=labels.cpu().numpy(),
-        confidence=best.cpu().numpy(),
-        background=query.background,
-        scores=scores,
-        token_saliency=saliency,
-        things=things,
-        matched=matched,
-    )
-    if query.background == FOREGROUND:
-        result.labels[~result.foreground] = BACKGROUND
-    return result
-
-
-def _users(labels: Int[Tensor, " m"], count: int) -> list[int]:
-    """Return those of the labels that are the user's own, and none of the background."""
-    return [index for index in labels.tolist() if index < count]
-
-
-def _same_labels(
-    predictions: Sequence[Prediction], labels: int, fill: float
-) -> tuple[list[Prediction], Int[Tensor, " m"]]:
-    """Return predictions of the same labels, and these: all that some view found likely.
-
-    A view gives `fill` to the labels that only others chose. Memory so does not grow with labels
-    that no view chose (decision D32).
-    """
-    chosen = [prediction.chosen for prediction in predictions if prediction.chosen is not None]
-    if not chosen:
-        device = predictions[0].logits.device
-        return list(predictions), torch.arange(labels, device=device)
-    union = torch.cat([each.flatten() for each in chosen]).unique()
-    placed = [
-        prediction._replace(chosen=torch.searchsorted(union, own))
-        for prediction, own in zip(predictions, chosen, strict=True)
-    ]
-    return [prediction.whole(len(union), fill) for prediction in placed], union
 
 
 def _rows(look: Any, part: slice) -> Any:

@@ -24,6 +24,11 @@ def correlate(
     return rearrange(cosine, "b (t p) (h w) -> b t p h w", t=len(text), h=tokens.shape[2])
 
 
+def best_token(correlation: Float[Tensor, "b t p h w"]) -> Float[Tensor, "b t"]:
+    """Return the cosine of each label's best token, averaged over prompts (baseline quirk 19)."""
+    return correlation.mean(2).flatten(2).amax(-1)
+
+
 class Cost(nn.Module):
     """A convolution from the cosines of a label's prompts to its cost channels [B].
 

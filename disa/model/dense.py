@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.model.backbone import Backbone
-from disa.model.cost import correlate
+from disa.model.cost import best_token, correlate
 from disa.model.disa import Prediction
 
 CERTAIN = 1e-12  # the least probability of all other labels together: logits stay finite
@@ -41,7 +41,7 @@ class DenseClip(nn.Module):
         self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
     ) -> Float[Tensor, "b t"]:
         """Return the cosine of each label's best token, as `Disa` does."""
-        return correlate(tokens, text).mean(2).flatten(2).amax(-1)
+        return best_token(correlate(tokens, text))
 
     def answer(self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return what the images say to these labels."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.backbone import Backbone
-from disa.model.cost import Cost, correlate
+from disa.model.cost import Cost, best_token, correlate
 from disa.model.decode import Decode, Guides
 from disa.model.disentangle import Disentangle
 from disa.model.few import a_few_at_a_time, rows_that_fit
@@ -153,22 +153,22 @@ class Disa(nn.Module):
         saliency = None
         matched = None
         foreground = None
-        salience = None
+        own_saliency = None  # of the m
         if self.saliency is not None and self.disentangle is not None:
             assert look.heads is not None
             assert look.sides is not None
             evidence, matched = self._evidence(self.saliency, look.heads, mean_text)
             saliency = rearrange(evidence, "b t (h w) -> b t h w", h=cost.shape[-2])
-            salience = _gather(saliency, chosen)  # b m h w
-            splitting = salience
+            own_saliency = _gather(saliency, chosen)  # b m h w
+            splitting = own_saliency
             if self.config.saliency_source == "things":
                 assert look.things is not None
-                splitting = look.things.detach().sigmoid()[:, None].expand_as(salience)
+                splitting = look.things.detach().sigmoid()[:, None].expand_as(own_saliency)
             cost, foreground = self.disentangle(cost, splitting, look.sides)
 
         # HRM: pixels, labels and channels look at each other. Then the decoder.
         cost = self.refine(cost, look.alike, text_guidance)
-        logits = self.decode(cost, look.edges, salience)  # b m 4h 4w
+        logits = self.decode(cost, look.edges, own_saliency)  # b m 4h 4w
         return Prediction(logits, saliency, matched, foreground, look.edges.things, chosen)
 
     def presence(self, look: Look, text: Float[Tensor, "t p d"]) -> Float[Tensor, "b t"]:
@@ -176,7 +176,7 @@ class Disa(nn.Module):
 
         It takes one matrix product, so it can choose among thousands of labels (decision D110).
         """
-        return _best_token(correlate(look.tokens, text))
+        return best_token(correlate(look.tokens, text))
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""
@@ -205,18 +205,10 @@ class Disa(nn.Module):
         )
 
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
-        """Return the labels of each image that the head computes, in their own order; None: all.
-
-        A label's score is the cosine of its best token, averaged over prompts (baseline quirk 19).
-        """
+        """Return the labels of each image that the head computes, in their own order; None: all."""
         if correlation.shape[1] <= self.config.max_categories:
             return None
-        score = _best_token(correlation)
-        return score.topk(self.config.max_categories).indices.sort().values
-
-
-def _best_token(correlation: Float[Tensor, "b t p h w"]) -> Float[Tensor, "b t"]:
-    return correlation.mean(2).flatten(2).amax(-1)
+        return best_token(correlation).topk(self.config.max_categories).indices.sort().values
 
 
 def _gather(

@@ -113,7 +113,7 @@ def test_labels_beyond_the_most_are_those_of_the_whole_network(model_folder: Pat
     segmenter.model.config = segmenter.model.config.replace(max_categories=2)
     words = ("House", "sea", "grass", "boat", "zebra", "sky")
     pixels = picture(96, 144)
-    layout = segmenter._layout(Protocol(protocol), pixels)
+    layout = segmenter.layout(Protocol(protocol), pixels)
     with torch.no_grad():
         shown = torch.cat(list(views(Protocol(protocol), pixels, layout, 8)))
         logits = segmenter.model(shown, segmenter.text(words)).logits

@@ -16,6 +16,7 @@ from PIL import Image
 import disa
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
+from disa.inference import folder
 from disa.inference.segmenter import Segmenter
 
 LABELS = "House, sea|ocean, grass"
@@ -384,6 +385,29 @@ def test_processes_that_draw_change_no_file(pictures: Path, tmp_path: Path, segm
         assert "19 of 20 pictures segmented" in result.stdout
     assert len(files_in(tmp_path / "out0")) == 19 * 4
     assert files_in(tmp_path / "out0") == files_in(tmp_path / "out2")
+
+
+def test_large_pictures_are_read_and_held_a_few_at_a_time(
+    pictures: Path, tmp_path: Path, segment, monkeypatch: pytest.MonkeyPatch
+):
+    many(pictures, 9)
+    assert segment(pictures, "--out", tmp_path / "usual", "--workers", "0").exit_code == 0
+    together: list[int] = []
+    whole = folder._segmented
+    monkeypatch.setattr(folder, "TOGETHER", 3000)  # pixels; the pictures have 1,200 to 3,600
+    monkeypatch.setattr(folder, "WAITING", 3000)
+    monkeypatch.setattr(
+        folder,
+        "_segmented",
+        lambda segmenter, group, queries: (
+            together.append(sum(read.picture[..., 0].size for read in group))
+            or whole(segmenter, group, queries)
+        ),
+    )
+    assert segment(pictures, "--out", tmp_path / "few", "--workers", "2").exit_code == 0
+    assert max(together) < 3000 + 3600
+    assert len(together) > 3
+    assert files_in(tmp_path / "few").keys() == files_in(tmp_path / "usual").keys()
 
 
 def test_a_full_disk_ends_the_run_in_one_line(pictures: Path, tmp_path: Path, segment):
