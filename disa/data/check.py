@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from disa.data.images import read_picture
 from disa.data.pairs import PairedDataset
 from disa.data.parallel import each_part
 from disa.errors import DisaError
@@ -22,6 +23,9 @@ class Findings:
     empty: list[str] = field(default_factory=list)
     # What is wrong, a line each that names the file.
     problems: list[str] = field(default_factory=list)
+    # How many pictures are turned by their EXIF orientation, and what is odd about pictures.
+    turned: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: "Findings") -> "Findings":
         """Add the findings in other images."""
@@ -29,6 +33,8 @@ class Findings:
         self.images += other.images
         self.empty += other.empty
         self.problems += other.problems
+        self.turned += other.turned
+        self.notes += other.notes
         return self
 
 
@@ -43,6 +49,7 @@ def check(
     # Parts come in any order; the report is the same every time.
     findings.empty.sort()
     findings.problems.sort()
+    findings.notes.sort()
     return findings
 
 
@@ -51,8 +58,9 @@ def _check_part(part: PairedDataset) -> Findings:
     sources = set(part.vocabulary.source_ids)
     for index, name in enumerate(part.ids):
         try:
-            # The picture is read only to see whether it can be.
-            part.image(index)
+            picture = read_picture(part.pairs[index].image)
+            findings.turned += picture.is_turned
+            findings.notes += picture.notes
             values, counts = np.unique(part.values(index), return_counts=True)
         except DisaError as error:
             findings.problems.append(str(error))

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from disa.data.images import Pixels, read_file, read_size
+from disa.data.images import Pixels, read_file, read_picture, read_size
 from disa.data.masks import Labels, Values, label_table, to_labels
+from disa.data.picture_paths import in_subfolder
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
 from disa.running.files import file_sha256, text_sha256
@@ -83,9 +84,12 @@ class PairedDataset:
         values = self.read_mask(pair.mask)
         height, width = read_size(pair.image)
         if values.shape != (height, width):
+            remedy = "unpack both again, or remove the pair"
+            if read_picture(pair.image).is_turned:
+                remedy = "its EXIF orientation turns it, so turn the mask, too"
             raise DisaError(
                 f"{self.mask_name(index)}: is {values.shape[1]} x {values.shape[0]} pixels, its "
-                f"picture {pair.image} is {width} x {height}; unpack both again, or remove the pair"
+                f"picture {pair.image} is {width} x {height}; {remedy}"
             )
         return values
 
@@ -153,7 +157,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[st
         files[stem] = folder / name
     if not files:
         missing = f"{suffixes[0]} file" if len(suffixes) == 1 else "picture"
-        raise DisaError(f"{folder}: holds no {missing}; {remedy}")
+        raise DisaError(f"{folder}: holds no {missing}{in_subfolder(folder)}; {remedy}")
     return files
 
 

@@ -1,5 +1,7 @@
 """Many pictures at once: reading, the model and drawing overlap (decision D111)."""
 
+import io
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -7,8 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
-from disa.data.images import Pixels, read_file
+from disa.data.images import Picture, Reading, read_picture
 from disa.data.parallel import process_pool
+from disa.data.picture_paths import STDIN
 from disa.errors import DisaError, memory_errors_as
 from disa.inference.request import Job, Query
 from disa.inference.segmentation import Saving, Segmentation
@@ -25,7 +28,7 @@ class Read(NamedTuple):
     """A picture that was read, or why it cannot be."""
 
     job: Job
-    picture: Pixels | None
+    picture: Picture | None
     error: DisaError | None
 
 
@@ -35,8 +38,9 @@ def segment_files(
     queries: Mapping[str, Query],
     saving: Saving,
     workers: int,
-) -> Iterator[tuple[Job, DisaError | None]]:
-    """Segment pictures by each of the queries; yield every picture, and why it failed if it did.
+    reading: Reading,
+) -> Iterator[tuple[Job, DisaError | None, Sequence[str]]]:
+    """Segment pictures by each of the queries; yield every picture, why it failed, and notes on it.
 
     `queries` are by the folder of their results. While the model computes, a thread reads the next
     pictures and `workers` processes draw and write the last ones; with 0 of them this process does
@@ -48,15 +52,16 @@ def segment_files(
         drawing = process_pool(workers, "try fewer with --workers")
     with drawing as pool, ThreadPoolExecutor(1) as reader:
         writer = Writer(saving, pool)
-        for group in _read_ahead(reader, jobs, next(iter(queries.values())).max_pixels):
+        for group in _read_ahead(reader, jobs, reading):
             for read, outcome in zip(group, _segmented(segmenter, group, queries), strict=True):
+                notes = read.picture.notes if read.picture else ()
                 if isinstance(outcome, DisaError):
-                    yield read.job, outcome
+                    yield read.job, outcome, notes
                     continue
                 for folder, result in outcome.items():
                     source = replace(result, source=str(read.job.file))
                     writer.write(folder, read.job.name, source)
-                yield read.job, None
+                yield read.job, None, notes
         writer.finish()
 
 
@@ -89,34 +94,35 @@ class Writer:
 
 
 def _read_ahead(
-    reader: Executor, jobs: Sequence[Job], max_pixels: int
+    reader: Executor, jobs: Sequence[Job], reading: Reading
 ) -> Iterator[tuple[Read, ...]]:
     """Yield groups of pictures; the next one is read meanwhile."""
     done = 0
-    coming = reader.submit(_read_group, jobs[:BATCH], max_pixels)
+    coming = reader.submit(_read_group, jobs[:BATCH], reading)
     while done < len(jobs):
         group = coming.result()
         done += len(group)
-        coming = reader.submit(_read_group, jobs[done : done + BATCH], max_pixels)
+        coming = reader.submit(_read_group, jobs[done : done + BATCH], reading)
         yield group
 
 
-def _read_group(jobs: Sequence[Job], max_pixels: int) -> tuple[Read, ...]:
+def _read_group(jobs: Sequence[Job], reading: Reading) -> tuple[Read, ...]:
     """Return the first pictures, up to the one that makes them large enough together."""
     group = []
     pixels = 0
     for job in jobs:
-        group.append(_read(job, max_pixels))
+        group.append(_read(job, reading))
         picture = group[-1].picture
-        pixels += 0 if picture is None else picture.shape[0] * picture.shape[1]
+        pixels += 0 if picture is None else picture.pixels[..., 0].size
         if pixels >= TOGETHER:
             break
     return tuple(group)
 
 
-def _read(job: Job, max_pixels: int) -> Read:
+def _read(job: Job, reading: Reading) -> Read:
     try:
-        return Read(job, read_file(job.file, max_pixels), None)
+        source = io.BytesIO(sys.stdin.buffer.read()) if job.file == STDIN else job.file
+        return Read(job, read_picture(source, reading), None)
     except DisaError as error:
         return Read(job, None, error)
 
@@ -125,7 +131,7 @@ def _segmented(
     segmenter: Segmenter, group: Sequence[Read], queries: Mapping[str, Query]
 ) -> list[dict[str, Segmentation] | DisaError]:
     """Return each picture's results by folder, or why it has none."""
-    pictures = [read.picture for read in group if read.picture is not None]
+    pictures = [read.picture.pixels for read in group if read.picture is not None]
     if len(queries) == 1 and len(pictures) > 1:
         (folder, query), *_ = queries.items()
         try:
@@ -134,19 +140,22 @@ def _segmented(
             return [read.error or {folder: next(results)} for read in group]
         except DisaError:
             pass  # one by one they show which of them is to blame
-    return [read.error or _alone(segmenter, read, queries) for read in group]
+    return [_alone(segmenter, read, queries) for read in group]
 
 
 def _alone(
     segmenter: Segmenter, read: Read, queries: Mapping[str, Query]
 ) -> dict[str, Segmentation] | DisaError:
     """Return one picture's results; it is looked at once for all queries."""
+    if read.error is not None or read.picture is None:
+        return read.error or DisaError(f"{read.job.file}: holds no picture")
+    picture = read.picture.pixels
     try:
         with memory_errors_as(LESS_MEMORY):
             if len(queries) == 1:
-                return {name: segmenter(read.picture, query) for name, query in queries.items()}
+                return {name: segmenter(picture, query) for name, query in queries.items()}
             protocol = next(iter(queries.values())).protocol
-            session = segmenter.open(read.picture, protocol=protocol)
+            session = segmenter.open(picture, protocol=protocol)
             return {name: session(query) for name, query in queries.items()}
     except DisaError as error:
         return DisaError(f"{read.job.file}: {error}")

@@ -30,7 +30,7 @@ from disa.inference.text_store import TextStore
 from disa.inference.windows import views
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
-from disa.running.devices import choose_device
+from disa.running.devices import choose_device, own_numbers
 from disa.running.files import MAX_PIXELS, cache_folder
 from disa.weights.load import load as load_weights
 from disa.weights.model_folder import save
@@ -91,7 +91,7 @@ class Segmenter:
         sources = list(image) if several else [image]
         pictures = [read_image(source, query.max_pixels) for source in sources]
         results: dict[int, Segmentation] = {}
-        with torch.inference_mode():
+        with own_numbers(self.device):
             for index, answer in self._answers(pictures, text, query.protocol, gate_of(query)):
                 result = segmentation(answer, pictures[index], query)
                 results[index] = replace(result, source=_file_name(sources[index]))
@@ -118,7 +118,7 @@ class Segmenter:
             shown = Protocol(shown, size, overlap)
         picture = read_image(image, max_pixels)
         layout = self.layout(shown, picture)
-        with torch.inference_mode():
+        with own_numbers(self.device):
             looks = list(self._looks([picture], layout, shown))
         return Session(self, picture, _file_name(image), shown, layout, looks)
 
@@ -136,7 +136,8 @@ class Segmenter:
         labels = query.labels
         if isinstance(query.background, tuple):
             labels += query.background
-        return self.text(labels, query.templates)
+        with own_numbers(self.device):
+            return self.text(labels, query.templates)
 
     def best_labels(
         self,
@@ -281,7 +282,7 @@ class Session:
         if query.protocol != self.protocol:
             raise DisaError(f"the picture was opened for {self.protocol}, not {query.protocol}")
         text = self.segmenter.embed(query)
-        with torch.inference_mode():
+        with own_numbers(self.segmenter.device):
             answer = self.segmenter._answer(self.layout, self.looks, text, gate_of(query))
             return replace(segmentation(answer, self.picture, query), source=self.source)
 

@@ -4,6 +4,7 @@ The help of an option is the comment beside its field, and the help of a command
 Nothing heavy is imported here or by the modules of the commands, so that help answers at once.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ import tyro
 from disa.errors import DisaError, memory_errors_as
 from disa.running.interruption import INTERRUPTED
 from disa.running.records import options, read_config
-from disa.running.terminal import say, warn
+from disa.running.terminal import escape_unprintable, say, warn
 from disa.version import __version__
 
 FAILED = 2
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A mistake of the user is one line on stderr and never a traceback.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    escape_unprintable()
     try:
         with memory_errors_as("out of memory; use smaller pictures, fewer labels or --device cpu"):
             return _run(arguments)
@@ -78,6 +80,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
     """
     record_type = _record_type(command)
     settings: dict[str, Any] = {}
+    arguments = [_at_home(argument) for argument in arguments]
     paths, _ = _split_off("--config", arguments)
     if any(paths) and "config" in options(record_type):
         settings = read_config(Path(paths[-1]), record_type)
@@ -108,7 +111,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
         record_type,
         default=default,
         prog=f"disa {command}",
-        args=[*_tokens(settings, known, positional), *arguments],
+        args=[*map(_at_home, _tokens(settings, known, positional)), *arguments],
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=_plain_names_of_types(),
     )
@@ -211,6 +214,16 @@ def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any], positional: s
         elif value is not None:
             tokens += [flag, str(value)]
     return tokens
+
+
+def _at_home(argument: str) -> str:
+    """Replace `~` at the start of a path: shells leave it in `--out=~/results` and in quotes."""
+    option, equals, value = argument.partition("=")
+    if not equals or not option.startswith("-"):
+        option, equals, value = "", "", argument
+    # A path in the home folder, or that folder itself; no other text with a tilde.
+    is_path = value.startswith(("~/", "~\\")) or (value == "~" and equals)
+    return option + equals + (os.path.expanduser(value) if is_path else value)  # noqa: PTH111
 
 
 def _boolean(name: str, value: Any) -> bool:

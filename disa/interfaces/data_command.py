@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from disa.data.pairs import PairedDataset
 
 PROBLEMS_SHOWN = 50
+NOTES_SHOWN = 20
 EMPTY_SHOWN = 5
 
 
@@ -99,6 +100,8 @@ class CheckData(_OnDisk):
             names = ", ".join(findings.empty[:EMPTY_SHOWN])
             more = ", ..." if count > EMPTY_SHOWN else ""
             say(f"{count:,} without any label, which count for nothing: {names}{more}")
+        for note in _picture_notes(findings):
+            say(f"note: {note}")
         _show_problems(problems, say)
         if problems:
             raise DisaError(
@@ -241,6 +244,19 @@ def _histogram(dataset: "PairedDataset", findings: "Findings") -> str:
         f"{1 - labelled / max(1, total):.2%} of {total:,} pixels are ignored"
     )
     return "\n".join(lines)
+
+
+def _picture_notes(findings: "Findings") -> list[str]:
+    """Return what a user should know about the pictures."""
+    notes = findings.notes[:NOTES_SHOWN]
+    if more := len(findings.notes) - len(notes):
+        notes.append(f"and {more:,} more of these")
+    if findings.turned:
+        pictures = _count(findings.turned, "picture")
+        notes.append(
+            f"{pictures} turned upright by the EXIF orientation; masks must fit what is seen"
+        )
+    return notes
 
 
 def _show_problems(problems: list[str], show: Callable[[str], None]) -> None:

@@ -17,6 +17,7 @@ from disa.running.terminal import counted, say, warn
 PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to start
 SOME_FAILED = 1
 ALL_FAILED = 2
+NOTES_SHOWN = 20
 LONGEST_STEM = 200  # bytes; file systems take names of 255
 RECORD = "segment.yaml"  # what was asked for, beside the results
 
@@ -27,7 +28,8 @@ class Segment:
 
     For each picture, OUT gets NAME_overlay.png (to look at, with a legend), NAME_labels.png (label
     indices with a palette, 255 is background) and NAME.json (area and mean score of each label).
-    A picture that cannot be read is reported and the others are done. OUT/segment.yaml holds the
+    A picture that cannot be read is reported and the others are done. Results of earlier runs are
+    no pictures. OUT/segment.yaml holds the
     options; `--config` takes it.
 
     Examples:
@@ -43,13 +45,20 @@ class Segment:
       disa segment trip/ -l "sea, sky, sand" -l "person, dog" --out results --skip-existing
     """
 
-    # Pictures, folders of pictures, or globs such as "trip/**/*.jpg".
+    # Pictures, folders of pictures, or globs such as "trip/**/*.jpg"; "-" reads standard input.
     images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGES")]
     # Folder for the results; made if need be.
     out: Annotated[Path, arg(aliases=["-o"])]
     request: OmitArgPrefixes[Request] = field(default_factory=Request)
     # A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.
     model: Annotated[str, arg(aliases=["-m"])] = "mini"
+    # Take the pictures in subfolders, too.
+    recursive: bool = False
+    # Of TIFFs with many bands: which are red, green and blue (or the only one), such as 4,3,2.
+    bands: str | None = None
+    # The darkest value of each picture becomes black, the brightest white: for 12 bits in 16,
+    # reflectances and other ranges.
+    stretch: bool = False
     # Write heat maps of where each label looks, too.
     saliency: bool = False
     # Put the original beside the overlay.
@@ -72,12 +81,16 @@ class Segment:
 
         What can be refused is refused before the model is loaded. Raises `DisaError`.
         """
-        from disa.data.images import expand
+        from disa.data.images import Reading, parse_bands
+        from disa.data.picture_paths import expand
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
         queries = self.request.parse()
-        files = expand(self.images)
+        bands = None if self.bands is None else parse_bands(self.bands)
+        reading = Reading(self.request.max_pixels, bands, self.stretch)
+        found = expand(self.images, self.recursive)
+        files = found.files
         _keep_apart(files, self.out)
         prepare_folder(self.out)
         jobs = [Job(*pair) for pair in zip(files, _result_names(files), strict=True)]
@@ -103,11 +116,13 @@ class Segment:
             saving = Saving(self.out, self.overlay, self.saliency, self.beside)
             workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
             failed = 0
+            notes = list(found.notes)
             with counted("segmenting", processes.rank == 0) as report:
                 report(0, len(own))
-                done = segment_files(segmenter, own, queries, saving, workers)
-                for number, (job, error) in enumerate(done, 1):
+                done = segment_files(segmenter, own, queries, saving, workers, reading)
+                for number, (job, error, own_notes) in enumerate(done, 1):
                     report(number, len(own), job.file.name)
+                    notes += own_notes
                     if error is None:
                         continue
                     # Of several pictures, the others are worth segmenting all the same.
@@ -115,20 +130,32 @@ class Segment:
                         raise error
                     warn(f"error: {' '.join(str(error).split())}")
                     failed += 1
+            _show_notes(notes)
             counts = processes.gathered((len(own), failed))
-            return self._said(len(jobs), counts) if processes.rank == 0 else int(failed > 0)
+            if processes.rank > 0:
+                return int(failed > 0)
+            return self._said(len(jobs), counts, found.unread())
 
-    def _said(self, pictures: int, counts: Sequence[tuple[int, int]]) -> int:
+    def _said(self, pictures: int, counts: Sequence[tuple[int, int]], unread: str) -> int:
         """Say how many pictures of all processes were segmented; return the exit code."""
+        if unread:
+            warn(f"error: {unread}")
         asked = sum(own for own, _ in counts)
         done = asked - sum(failed for _, failed in counts)
         skipped = f"; {pictures - asked} were there" if asked < pictures else ""
         if done == asked:
             plural = "" if done == 1 else "s"
             say(f"{done} picture{plural} segmented, in {self.out}{skipped}")
-            return 0
+            return SOME_FAILED if unread else 0
         say(f"{done} of {asked} pictures segmented, in {self.out}{skipped}")
         return SOME_FAILED if done else ALL_FAILED
+
+
+def _show_notes(notes: Sequence[str]) -> None:
+    for note in notes[:NOTES_SHOWN]:
+        warn(f"note: {note}")
+    if len(notes) > NOTES_SHOWN:
+        warn(f"note: and {len(notes) - NOTES_SHOWN:,} more of these")
 
 
 def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
@@ -139,14 +166,18 @@ def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
 def _keep_apart(files: Sequence[Path], out: Path) -> None:
     """Refuse to write among the pictures: the next run would segment the results."""
     from disa.data.images import real_path
+    from disa.data.picture_paths import STDIN
 
+    files = [file for file in files if file != STDIN]
     if any(real_path(file).parent == real_path(out) for file in files):
         raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
 
 
 def _result_names(files: Sequence[Path]) -> list[str]:
     """Return a name for each file's results: its stem, with a number where two files share one."""
-    stems = [_shortened(file.stem) for file in files]
+    from disa.data.picture_paths import STDIN
+
+    stems = ["stdin" if file == STDIN else _shortened(file.stem) for file in files]
     given = {stem.casefold() for stem in stems}
     taken: set[str] = set()
     names = []

@@ -1,4 +1,7 @@
-"""The choice of a device by its name."""
+"""The choice of a device by its name, and the numbers on it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -28,3 +31,13 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
             f'the device "{name}" is not available here; use {", ".join(available)} or auto'
         )
     return torch.device(full_name)
+
+
+@contextmanager
+def own_numbers(device: torch.device) -> Iterator[None]:
+    """Compute without gradients and in the type that the model was loaded with.
+
+    The caller's `torch.autocast` ends here: a segmenter has chosen its numbers itself.
+    """
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        yield

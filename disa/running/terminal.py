@@ -1,5 +1,7 @@
 """What people see while a command works: lines on stdout and stderr, and one progress bar."""
 
+import io
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,16 @@ def _console(stderr: bool) -> Console:
     # Made anew for every line, because tests and launchers replace `sys.stdout`. Markup would
     # read a label such as "[red]" as a colour, and wrapping would break paths that people copy.
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def escape_unprintable() -> None:
+    """Let stdout and stderr write \\u escapes for what their code page lacks.
+
+    Output that is piped on Windows, or on a machine without a locale, is no UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: object) -> None:

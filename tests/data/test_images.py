@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from refusals import refused
 
-from disa.data.images import expand, read_image
+from disa.data.images import read_image
+from disa.data.picture_paths import expand
 from disa.errors import DisaError
 
 PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -235,18 +236,18 @@ def test_files_folders_and_globs_expand_in_a_stable_order(tmp_path: Path):
         file.parent.mkdir(exist_ok=True)
         file.touch()
     a, b, c = tmp_path / "a.JPG", tmp_path / "b.png", tmp_path / "deep/c.png"
-    assert expand([tmp_path]) == [a, b]
-    assert expand([str(tmp_path / "**" / "*.png")]) == [b, c]
-    assert expand([c, tmp_path, str(tmp_path / "*.png")]) == [c, a, b]
-    assert expand([tmp_path / "missing.png"]) == [
+    assert expand([tmp_path]).files == [a, b]
+    assert expand([str(tmp_path / "**" / "*.png")]).files == [b, c]
+    assert expand([c, tmp_path, str(tmp_path / "*.png")]).files == [c, a, b]
+    assert expand([tmp_path / "missing.png"]).files == [
         tmp_path / "missing.png"
     ]  # reading it will say so
-    assert expand([Path("x" * 5000)]) == [Path("x" * 5000)]
+    assert expand([Path("x" * 5000)]).files == [Path("x" * 5000)]
     (tmp_path / "loop.png").symlink_to("loop.png")
-    assert expand([tmp_path / "loop.png"]) == [tmp_path / "loop.png"]
-    assert expand([tmp_path]) == [a, b]
+    assert expand([tmp_path / "loop.png"]).files == [tmp_path / "loop.png"]
+    assert expand([tmp_path]).files == [a, b]
     (tmp_path / "odd[1].png").touch()
-    assert expand([tmp_path / "odd[1].png"]) == [tmp_path / "odd[1].png"]
+    assert expand([tmp_path / "odd[1].png"]).files == [tmp_path / "odd[1].png"]
     (tmp_path / "empty").mkdir()
     with refused(tmp_path / "empty"):
         expand([tmp_path / "empty"])
