@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,14 @@ from disa.data.arrays import (
     over_white,
 )
 from disa.data.colour_profiles import in_srgb
-from disa.data.picture_files import BY_A_QUARTER, TURNS, name_of, orientation, turns_itself
+from disa.data.picture_files import (
+    BY_A_QUARTER,
+    TURNS,
+    Source,
+    name_of,
+    orientation,
+    turns_itself,
+)
 from disa.data.picture_files import SUFFIXES as SUFFIXES
 from disa.data.picture_files import opened as opened
 from disa.data.tiff import needs_bands, read_bands
@@ -99,7 +106,7 @@ def read_image(
     return picture.pixels
 
 
-def read_picture(source: Path | IO[bytes], reading: Reading = Reading()) -> Picture:  # noqa: B008
+def read_picture(source: Source, reading: Reading = Reading()) -> Picture:  # noqa: B008
     """Decode one file; its size is judged by the header. Raises `DisaError` that names it."""
     name = name_of(source)
     notes: list[str] = []

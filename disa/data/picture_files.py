@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from disa.data.arrays import one_line
 from disa.errors import DisaError
 from disa.running.files import MAX_PIXELS
+
+Source = Path | io.BytesIO
+OpenFile = io.BufferedReader | io.BytesIO
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 SUFFIXES = (
@@ -45,7 +47,7 @@ BY_A_QUARTER = (5, 6, 7, 8)
 
 @contextmanager
 def opened(
-    source: Path | IO[bytes], max_pixels: int = MAX_PIXELS, load: bool = True
+    source: Source, max_pixels: int = MAX_PIXELS, load: bool = True
 ) -> Iterator[Image.Image]:
     """Open a picture file, or a file object that can seek, and, with `load`, decode it.
 
@@ -55,7 +57,7 @@ def opened(
     try:
         if isinstance(source, Path):
             _check_file(source)
-            file: IO[bytes] = source.open("rb")
+            file: OpenFile = source.open("rb")
         else:
             file = source
         with file, _identified(_without_large_texts(file), name) as image:
@@ -117,7 +119,7 @@ def _check_file(path: Path) -> None:
         raise DisaError(f"{path}: is empty (0 bytes)")
 
 
-def _identified(file: IO[bytes], name: str) -> Image.Image:
+def _identified(file: OpenFile, name: str) -> Image.Image:
     """Open a file with the first format that knows it; nothing is decoded yet.
 
     `Image.open` would apply a limit of pixels that belongs to the whole process. Raises
@@ -141,13 +143,17 @@ def _identified(file: IO[bytes], name: str) -> Image.Image:
             continue
         file.seek(0)
         try:
-            return factory(file, "")
+            image = factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
+        # A damaged tag may hold a number, in which Pillow would look for an orientation.
+        if not isinstance(image.info.get("xmp", b""), (str, bytes)):
+            del image.info["xmp"]
+        return image
     raise UnidentifiedImageError
 
 
-def _without_large_texts(file: IO[bytes]) -> IO[bytes]:
+def _without_large_texts(file: OpenFile) -> OpenFile:
     """Return a PNG without texts that Pillow would refuse; any other file as it is.
 
     No pixel is in them. Small ones stay, because they may say how the camera was held.
@@ -169,7 +175,7 @@ def _without_large_texts(file: IO[bytes]) -> IO[bytes]:
     return kept
 
 
-def _large_texts(file: IO[bytes]) -> Iterator[tuple[int, int]]:
+def _large_texts(file: OpenFile) -> Iterator[tuple[int, int]]:
     """Yield where each chunk begins and ends that takes the texts over their limit."""
     place = len(PNG_SIGNATURE)
     left = TEXT_BYTES

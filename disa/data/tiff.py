@@ -1,16 +1,17 @@
 """TIFFs that Pillow cannot read: more bands than colours, floats (decision D116)."""
 
+import io
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 from PIL.Image import Transpose
 
-from disa.data.picture_files import TURNS
+from disa.data.picture_files import TURNS, Source
 from disa.errors import DisaError
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -20,7 +21,7 @@ FLOAT = 3  # SampleFormat
 SIGNED = 2
 
 
-def needs_bands(source: Path | IO[bytes], name: str, bands: Sequence[int] | None = None) -> bool:
+def needs_bands(source: Source, name: str, bands: Sequence[int] | None = None) -> bool:
     """Tell whether tifffile is needed: bands were chosen, or Pillow does not know the kind.
 
     Raises `DisaError` that says what the file is, if tifffile is needed and missing, and for bands
@@ -31,24 +32,20 @@ def needs_bands(source: Path | IO[bytes], name: str, bands: Sequence[int] | None
         if bands is not None:
             raise DisaError(f"{name}: is no TIFF, of which bands can be chosen; leave out --bands")
         return False
-    count = _first(tags, 277, 1)
-    sample = _first(tags, 339, 1)
-    bits = _first(tags, 258, 1)
-    photometric = _first(tags, 262, RGB)
-    is_odd = (sample in (FLOAT, SIGNED) and count > 1) or bits == 64 or (bits == 32 and count > 1)
-    is_odd = is_odd or (photometric in (0, 1) and count > 2) or (photometric == RGB and count > 4)
-    if bands is None and not is_odd:
+    if bands is None and _is_known(source):
         return False
     if find_spec("tifffile") is None:
+        count = _first(tags, 277, 1)
+        bits = _first(tags, 258, 1)
+        sample = _first(tags, 339, 1)
+        of_bands = f"{count} bands of " if count > 1 else ""
         kind = {FLOAT: "floats", SIGNED: "signed integers"}.get(sample, "integers")
-        raise DisaError(
-            f"{name}: is a TIFF of {count} bands of {bits}-bit {kind}; {REMEDY}",
-        )
+        raise DisaError(f"{name}: is a TIFF of {of_bands}{bits}-bit {kind}; {REMEDY}")
     return True
 
 
 def read_bands(
-    source: Path | IO[bytes], name: str, max_pixels: int, bands: Sequence[int] | None
+    source: Source, name: str, max_pixels: int, bands: Sequence[int] | None
 ) -> tuple[NDArray[Any], bool]:
     """Return bands of the first page, (H, W, 1 | 3), and whether they were turned upright.
 
@@ -112,7 +109,19 @@ def _upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
     return array
 
 
-def _start(source: Path | IO[bytes]) -> bytes:
+def _is_known(source: Source) -> bool:
+    """Tell whether Pillow knows what the bands of a file are."""
+    place = source if isinstance(source, Path) else io.BytesIO(source.getvalue())
+    try:
+        TiffImagePlugin.TiffImageFile(place).close()
+    except SyntaxError:
+        return False
+    except Exception:  # opening it says more
+        return True
+    return True
+
+
+def _start(source: Source) -> bytes:
     try:
         if isinstance(source, Path):
             if not source.is_file():
@@ -126,7 +135,7 @@ def _start(source: Path | IO[bytes]) -> bytes:
     return start
 
 
-def _tags(source: Path | IO[bytes]) -> Any:
+def _tags(source: Source) -> Any:
     """Return the tags of the first page by number; nothing if they are damaged."""
     file = source.open("rb") if isinstance(source, Path) else source
     try:
@@ -136,7 +145,7 @@ def _tags(source: Path | IO[bytes]) -> Any:
         directory = TiffImagePlugin.ImageFileDirectory_v2(header)
         file.seek(directory.next)
         directory.load(file)
-        return {number: directory[number] for number in (258, 262, 277, 339) if number in directory}
+        return {number: directory[number] for number in (258, 277, 339) if number in directory}
     except Exception:  # opening it says more
         return {}
     finally:

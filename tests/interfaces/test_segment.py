@@ -400,7 +400,7 @@ def test_large_pictures_are_read_and_held_a_few_at_a_time(
         folder,
         "_segmented",
         lambda segmenter, group, queries: (
-            together.append(sum(read.picture[..., 0].size for read in group))
+            together.append(sum(read.picture.pixels[..., 0].size for read in group))
             or whole(segmenter, group, queries)
         ),
     )
