@@ -14,8 +14,10 @@ from disa.data.images import SUFFIXES
 from disa.data.masks import Values, read_colours, read_indices
 from disa.data.pairs import Pair, PairedDataset, files_by_stem, pair_folders, read_list
 from disa.data.vocabulary import (
+    Category,
     ClassFile,
     categories_of,
+    name_key,
     packed,
     read_class_file,
     vocabulary_of,
@@ -26,6 +28,7 @@ REMEDY = "a data set of your own is a folder with images/, masks/ and classes.tx
 # Ignored in masks of indices, unless classes.json says otherwise or a category has that index.
 VOID = (255, 65535)
 SHOWN_VALUES = 5
+CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")  # the first that is there counts
 
 
 class FolderDataset(PairedDataset):
@@ -58,6 +61,7 @@ def open_folder(root: Path, split: str) -> PairedDataset:
     # The list of classes decides how masks are read and which values count.
     class_file = read_class_file(_class_path(root))
     categories = categories_of(class_file)
+    _refuse_equal_names(class_file.path, categories)
     in_colours = _has_colours(class_file)
     own = {category.source_id for category in categories}
     unlabelled = tuple(value for value in _ignored(class_file, in_colours) if value not in own)
@@ -103,12 +107,25 @@ def _pairs(root: Path, split: str) -> list[Pair]:
 
 
 def _class_path(root: Path) -> Path:
-    for path in (root / "classes.json", root / "classes.txt"):
-        if path.exists():
-            return path
+    for name in CLASS_FILES:
+        if (root / name).exists():
+            return root / name
     raise DisaError(
         f"{root / 'classes.txt'}: no such file; name a category a line, or write classes.json"
     )
+
+
+def _refuse_equal_names(path: Path, categories: Iterable[Category]) -> None:
+    """Raise `DisaError` if two categories have one name: the first would win all their pixels."""
+    owners: dict[str, str] = {}
+    for category in categories:
+        key = name_key(category.name)
+        if key in owners:
+            raise DisaError(
+                f'{path}: "{owners[key]}" and "{category.name}" are one name; give one of them another, '
+                "or draw both in one value"
+            )
+        owners[key] = category.name
 
 
 def _has_colours(class_file: ClassFile) -> bool:

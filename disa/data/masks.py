@@ -42,9 +42,13 @@ def read_indices(path: Path) -> Values:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read a mask of colours, RGB or with a palette, as uint8 (H, W, 3). Raises `DisaError`."""
+    """Read a mask of colours, RGB, grey or with a palette, as uint8 (H, W, 3).
+
+    Raises `DisaError`.
+    """
     with opened(path) as image:
-        if image.mode not in ("RGB", "P"):
+        # A mask whose colours are all grey may be saved as such.
+        if image.mode not in ("RGB", "P", "L"):
             raise DisaError(
                 f"{path}: mode {image.mode} where a mask of colours is expected; save it as RGB PNG"
             )

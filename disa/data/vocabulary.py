@@ -5,6 +5,8 @@ The vocabularies of the published data sets are JSON files in `vocabularies/`; y
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +20,8 @@ Kind = Literal["thing", "stuff"]
 FOLDER = Path(__file__).with_name("vocabularies")
 VOCABULARIES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 BACKGROUND = "background"
+# A line of CVAT's labelmap.txt: "boat:10,200,30:parts:actions"; colour and the rest may be empty.
+LABELMAP = re.compile(r"(?P<name>.+?):(?P<colour>[\d, ]*):[^:]*:[^:]*")
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,15 @@ class Vocabulary:
         return tuple(category.prompt(synonyms) for category in self.prompted)
 
     def identical(self, synonyms: bool = False) -> tuple[tuple[int, ...], ...]:
-        """Return groups of prompts, by index, that are equal but for case and spaces.
+        """Return groups of prompts, by index, that are equal by `name_key`.
 
         A model cannot tell them apart: the first of a group wins all their pixels. A-847 has nine
         such groups of names.
         """
         groups: dict[str, list[int]] = {}
         for index, prompt in enumerate(self.prompts(synonyms)):
-            groups.setdefault(_normalized(prompt), []).append(index)
+            key = "|".join(map(name_key, prompt.split("|")))
+            groups.setdefault(key, []).append(index)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
     def labels(self, synonyms: bool = False) -> tuple[str, ...]:
@@ -79,17 +84,17 @@ class Vocabulary:
         Of categories with identical names the first stays. A synonym goes that is another
         category's name, or a synonym of an earlier one.
         """
-        names = {_normalized(category.name) for category in self.prompted}
+        names = {name_key(category.name) for category in self.prompted}
         used: set[str] = set()
         labels = []
         for category in self.prompted:
-            if _normalized(category.name) in used:
+            if name_key(category.name) in used:
                 continue
             # The names of this label, "boat|ship", by how a model reads them.
-            parts = {_normalized(category.name): category.name}
+            parts = {name_key(category.name): category.name}
             for synonym in category.synonyms if synonyms else ():
-                if _normalized(synonym) not in names | used:
-                    parts[_normalized(synonym)] = synonym
+                if name_key(synonym) not in names | used:
+                    parts[name_key(synonym)] = synonym
             labels.append("|".join(parts.values()))
             used |= parts.keys()
         return tuple(labels)
@@ -129,7 +134,9 @@ def load_vocabulary(name: str | Path) -> Vocabulary:
 def read_class_file(path: Path) -> ClassFile:
     """Read a list of categories.
 
-    `.txt` has a category a line: "boat" or "boat|ship". `.json` has a list of such texts, or
+    `.txt` has a category a line, "boat" or "boat|ship", or is CVAT's `labelmap.txt`: a name, a
+    colour and more with colons between. `#` begins a comment, and of a line only after a space.
+    `.json` has a list of such texts, or
     {"categories": [...]} whose entries are texts or objects with "name" and, if wanted,
     "synonyms", "kind" ("thing" or "stuff"), and "id" (value in masks) or "color" ([r, g, b]).
     Raises `DisaError` for a file that cannot be read or holds no list.
@@ -146,11 +153,31 @@ def read_class_file(path: Path) -> ClassFile:
         class_file = ClassFile(path, entries, options.get("ignored"))
     else:
         # An empty line at the end is usual; one between names is a mistake and stays.
-        lines = _read_text(path).rstrip().splitlines()
-        class_file = ClassFile(path, [line.strip() for line in lines])
+        text = _read_text(path).rstrip()
+        entries = [_without_comment(line) for line in text.splitlines() if not _is_comment(line)]
+        if entries and all(map(LABELMAP.fullmatch, entries)):
+            entries = [_labelmap_entry(line) for line in entries]
+        class_file = ClassFile(path, entries)
     if not class_file.entries:
         raise DisaError(f"{path}: names no category; write one a line")
     return class_file
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _without_comment(line: str) -> str:
+    return re.split(r"\s#", line, maxsplit=1)[0].strip()
+
+
+def _labelmap_entry(line: str) -> dict[str, Any]:
+    fields = LABELMAP.fullmatch(line)
+    assert fields is not None
+    entry: dict[str, Any] = {"name": fields["name"]}
+    if fields["colour"].strip():
+        entry["color"] = [int(share) for share in re.findall(r"\d+", fields["colour"])]
+    return entry
 
 
 def categories_of(class_file: ClassFile) -> list[Category]:
@@ -171,6 +198,18 @@ def categories_of(class_file: ClassFile) -> list[Category]:
             )
         owners[category.source_id] = category.name
     return categories
+
+
+def name_key(name: str) -> str:
+    """Return what all spellings of a name share: case, spaces and Unicode form make no other word.
+
+    An accent may be a character of its own, as in names of files on macOS, and a letter may have
+    the width of a Chinese one.
+    """
+    # Twice: folding the case can undo the form, and the form the case.
+    for _ in range(2):
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
+    return " ".join(name.split())
 
 
 def packed(colour: Sequence[int]) -> int:
@@ -252,8 +291,3 @@ def _read_text(path: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise DisaError(f"{path}: is not UTF-8 text; save it as such") from None
-
-
-def _normalized(prompt: str) -> str:
-    """Return a prompt without what does not change it for a model: case and extra spaces."""
-    return "|".join(" ".join(part.split()).casefold() for part in prompt.split("|"))

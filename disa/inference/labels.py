@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from disa.data.vocabulary import name_key
 from disa.errors import DisaError
 
 # No policy, a threshold in 0..1, "foreground", or labels that compete with the user's.
@@ -21,8 +22,8 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
     """Return the labels as the caller spelt them: "house, boat|ship" -> ("house", "boat|ship").
 
     A string is split at commas, and each part is stripped. `name` is what messages call a label.
-    Raises `DisaError` for no label, an empty one, and two that differ only in case, spaces or
-    synonyms.
+    Raises `DisaError` for no label, an empty one, and two that are equal by `name_key`,
+    synonyms included.
     """
     if not isinstance(labels, Iterable):
         raise DisaError(
@@ -43,12 +44,13 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
                 raise DisaError(
                     f'{name} {position} is empty in "{shown[:80]}"; remove the extra separator'
                 )
-            other = owner.get(synonym.casefold())
+            key = name_key(synonym)
+            other = owner.get(key)
             if other is not None:
                 raise DisaError(
                     f'{name} "{synonym}" is given twice (in "{other}" and in "{label}"); remove one'
                 )
-            owner[synonym.casefold()] = label
+            owner[key] = label
     return parts
 
 

@@ -73,6 +73,40 @@ def test_colour_masks(own: Path):
     fails(own, "p0.png", "(0, 0, 0)", '"ignored"')
 
 
+def test_cvat_s_labelmap_gives_colours(own: Path):
+    (own / "classes.txt").unlink()
+    table = np.zeros((256, 3), np.uint8)
+    table[:3] = COLOURS
+    table[255] = 255
+    for number in range(3):
+        miniatures.save_png(own / "masks" / f"p{number}.png", table[np.roll(LABELS, number, 0)])
+    lines = [
+        f"{name}:{','.join(map(str, colour))}::"
+        for name, colour in zip(CLASSES, COLOURS, strict=True)
+    ]
+    text = "# label:color_rgb:parts:actions\n" + "\n".join(lines)
+    (own / "labelmap.txt").write_text(text)
+    fails(own, "p0.png", "(255, 255, 255)")
+    table[255] = COLOURS[0]
+    for number in range(3):
+        miniatures.save_png(own / "masks" / f"p{number}.png", table[np.roll(LABELS, number, 0)])
+    sky = np.where(LABELS == 255, 0, LABELS)
+    np.testing.assert_array_equal(open_dataset("folder", own).labels(0), sky)
+
+
+def test_grey_masks_may_be_colours(own: Path):
+    entries = [{"name": name, "color": [index] * 3} for index, name in enumerate(CLASSES)]
+    content = {"categories": entries, "ignored": [[255, 255, 255]]}
+    (own / "classes.json").write_text(json.dumps(content))
+    check_labels(open_dataset("folder", own))
+
+
+@pytest.mark.parametrize("again", ["SEA", " sea ", "\uff53\uff45\uff41", "sea|lake"])
+def test_a_name_given_twice_is_refused(own: Path, again: str):
+    (own / "classes.txt").write_text(f"sky\nsea\n{again}\n")
+    fails(own, "classes.txt", '"sea"')
+
+
 def test_own_ids_and_ignored_values(own: Path):
     ids = {0: 10, 1: 300, 2: 255, 255: 0}
     for number in range(3):

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from disa.data.vocabulary import (
     VOCABULARIES,
     Category,
     load_vocabulary,
+    name_key,
     packed,
     vocabulary_of,
 )
@@ -222,3 +224,48 @@ def test_files_that_are_no_lists(tmp_path: Path):
         load_vocabulary(tmp_path / "blank.txt")
     with refused("coco", *VOCABULARIES):
         load_vocabulary("coco")
+
+
+@given(st.text(), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
+def test_the_form_and_the_case_of_a_name_make_no_other_name(name: str, form: str):
+    key = name_key(name)
+    assert name_key(unicodedata.normalize(form, name)) == key
+    assert name_key(name.casefold()) == key
+    assert name_key(key) == key
+    assert name_key(f"  {name}\t") == key
+
+
+def test_other_letters_make_another_name():
+    words = [
+        "cafe",
+        "caf\u00e9",
+        "boat",
+        "boats",
+        "\u0421\u043e\u0432\u0430",
+        "\u71c8",
+        "\u71c8\u7c60",
+    ]
+    assert len(set(map(name_key, words))) == len(words)
+
+
+def test_comments_are_no_categories(tmp_path: Path):
+    text = "# our classes\nsky\nboat|ship  # of any size\n   # the rest\nC# code\n"
+    vocabulary = load_vocabulary(write(tmp_path / "classes.txt", text))
+    assert vocabulary.prompts() == ("sky", "boat", "C# code")
+    with refused(tmp_path / "empty.txt", "no category"):
+        load_vocabulary(write(tmp_path / "empty.txt", "# nothing\n"))
+
+
+def test_the_labelmap_of_cvat(tmp_path: Path):
+    text = "# label:color_rgb:parts:actions\nsky:0,0,0::\nred: light:1,2,3:lamp,post:shine\n"
+    vocabulary = load_vocabulary(write(tmp_path / "classes.txt", text))
+    assert vocabulary.prompts() == ("sky", "red: light")
+    assert vocabulary.source_ids == (0, packed([1, 2, 3]))
+    without = load_vocabulary(write(tmp_path / "labelmap.txt", "sky:::\nsea:::\n"))
+    assert without.prompts() == ("sky", "sea")
+    assert without.source_ids == (0, 1)
+    with refused("labelmap.txt", '"sky"', "256"):
+        load_vocabulary(write(tmp_path / "labelmap.txt", "sky:0,0,256::"))
+    # Colons alone make no labelmap.
+    own = load_vocabulary(write(tmp_path / "own.txt", "sky:0,0,0::\nsea\n"))
+    assert own.prompts() == ("sky:0,0,0::", "sea")
