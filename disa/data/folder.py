@@ -5,7 +5,10 @@ split, if they exist.
 """
 
 import json
-from collections.abc import Iterable
+import os
+import re
+import unicodedata
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -90,20 +93,55 @@ def _pairs(root: Path, split: str) -> list[Pair]:
 
     image_files = files_by_stem(images, SUFFIXES, REMEDY)
     mask_files = files_by_stem(masks, (".png",), REMEDY)
-    pairs = []
+    pairs: dict[str, Pair] = {}
     for line in read_list(listed, "list an image's id a line, or remove the file"):
-        # An id may be written with the suffix of its file.
-        name = line if line in image_files else Path(line).stem
-        if name not in image_files:
+        name, mask = _listed(line, image_files, mask_files)
+        if name is None:
             raise DisaError(
                 f'{listed}: "{line}" is not in {images}; add the picture or remove the line'
             )
-        if name not in mask_files:
+        if mask is None:
             raise DisaError(
                 f"{masks / name}.png: no such mask; draw it, or remove {name} from {listed.name}"
             )
-        pairs.append(Pair(name, image_files[name], mask_files[name]))
-    return pairs
+        # Two lines may write one image in two ways.
+        if name in pairs:
+            raise DisaError(f'{listed}: lists {name} twice ("{line}"); remove one line')
+        pairs[name] = Pair(name, image_files[name], mask_files[mask])
+    return list(pairs.values())
+
+
+def _listed(
+    line: str, images: Container[str], masks: Container[str]
+) -> tuple[str | None, str | None]:
+    """Return the names of the image and the mask that a line of a list means; None for no file.
+
+    A line is an image, and the mask has its name; or an image and its mask, which may have another
+    name, with a space, a tab, a comma or a semicolon between.
+    """
+    image = _file_name(line, images)
+    if image is not None:
+        return image, image if image in masks else None
+    # Names may have spaces, so a line can be divided at any of them.
+    for between in re.finditer(r"\s*[,;]\s*|\s+", line):
+        image = _file_name(line[: between.start()], images)
+        mask = _file_name(line[between.end() :], masks)
+        if image is not None and mask is not None:
+            return image, mask
+    return None, None
+
+
+def _file_name(text: str, known: Container[str]) -> str | None:
+    """Return which known name a text means: with or without folders and a suffix, either slash."""
+    text = unicodedata.normalize("NFC", text.strip("\"' "))
+    for name in (text, text.replace("\\", "/").rpartition("/")[2]):
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122 (Path drops a slash at the end)
+        if name in known:
+            return name
+        # Of "lake.v2" the end is no suffix, so it does not mean the picture "lake".
+        if suffix.lower() in SUFFIXES and stem in known:
+            return stem
+    return None
 
 
 def _class_path(root: Path) -> Path:

@@ -4,6 +4,7 @@ One rule covers every data set: the label of a value is the place of the categor
 its `source_id`; every other value is ignored (decision D62).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,10 @@ def read_indices(path: Path) -> Values:
     return values
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read a mask of colours, RGB, grey or with a palette, as uint8 (H, W, 3).
-
-    Raises `DisaError`.
-    """
+def read_rgb(path: Path, modes: Sequence[str] = ("RGB", "P")) -> NDArray[np.uint8]:
+    """Read a mask of colours, RGB or with a palette, as uint8 (H, W, 3). Raises `DisaError`."""
     with opened(path) as image:
-        # A mask whose colours are all grey may be saved as such.
-        if image.mode not in ("RGB", "P", "L"):
+        if image.mode not in modes:
             raise DisaError(
                 f"{path}: mode {image.mode} where a mask of colours is expected; save it as RGB PNG"
             )
@@ -57,7 +54,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 def read_colours(path: Path) -> Values:
     """Read a mask of colours as the numbers of `vocabulary.packed`. Raises `DisaError`."""
-    colours = read_rgb(path).astype(np.uint32)
+    # A mask whose colours are all grey may be saved as such.
+    colours = read_rgb(path, ("RGB", "P", "L")).astype(np.uint32)
     return (colours[..., 0] << 16) + (colours[..., 1] << 8) + colours[..., 2]
 
 

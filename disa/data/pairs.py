@@ -5,6 +5,7 @@ means is the `source_id` of the vocabulary's categories.
 """
 
 import os
+import unicodedata
 from collections.abc import Callable, Container, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def content(path: Path) -> str:
 def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[str, Path]:
     """Return the files of a folder with these suffixes (lower case), sorted, by name without it.
 
-    Raises `DisaError`, which ends with `remedy`, for a folder that is missing or holds none, and
+    Names are composed (NFC): the same accents have other bytes on macOS. Raises `DisaError`, which ends with `remedy`, for a folder that is missing or holds none, and
     for two files of one name.
     """
     try:
@@ -150,6 +151,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[st
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         if suffix.lower() not in suffixes:
             continue
+        stem = unicodedata.normalize("NFC", stem)
         if stem in files:
             raise DisaError(
                 f"{folder / name}: {files[stem].name} has the same name; remove one of them"
@@ -206,16 +208,18 @@ def listed_files(ids: Sequence[str], folder: Path, suffix: str, remedy: str) -> 
 
 
 def read_list(path: Path, remedy: str) -> list[str]:
-    """Return the ids in a list file, one a line.
+    """Return the lines of a list file without blank ones and comments (`#`), spaces kept inside.
 
-    Raises `DisaError` for a file that is missing, empty or names an id twice.
+    Raises `DisaError` for a file that is missing, empty or has a line twice.
     """
     try:
-        ids = path.read_text(encoding="utf-8-sig").split()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DisaError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     except UnicodeDecodeError:
         raise DisaError(f"{path}: is not a text file; {remedy}") from None
+    lines = [line.strip() for line in text.split("\n")]
+    ids = [line for line in lines if line and not line.startswith("#")]
     if not ids:
         raise DisaError(f"{path}: lists no image; {remedy}")
     if len(set(ids)) < len(ids):

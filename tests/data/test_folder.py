@@ -1,15 +1,19 @@
 """A data set of your own: every form of mask, lists of a split, and what people get wrong."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import miniatures
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from refusals import refused
 
 from disa.data.dataset import Dataset, open_dataset
+from disa.data.folder import FolderDataset
 
 CLASSES = ["sky", "sea", "boat|ship"]
 COLOURS = [(0, 128, 255), (0, 0, 120), (200, 10, 10)]
@@ -140,6 +144,74 @@ def test_lists_of_a_split(own: Path):
     for content, fact in (("p0\np9\n", '"p9"'), ("p0\np1\np0\n", "p0"), ("\n", "no image")):
         (own / "val.txt").write_text(content)
         fails(own, "val.txt", fact)
+
+
+NAMES = ["p0", "my photo 1", "my photo", "lake.v2", "caf\u00e9 #2", "a, b"]
+LINES = {
+    "as it is": "{0}",
+    "with its suffix": "{0}.png",
+    "with another suffix": "{0}.JPG",
+    "with its folder": "./images/{0}.png",
+    "of Windows": "images\\{0}.png",
+    "of another machine": "/data/site one/images/{0}.jpg",
+    "a pair": "images/{0}.png masks/{0}.png",
+    "a pair with a comma": "{0}.png, {0}.png",
+    "a pair with a tab": "images\\{0}.png\tmasks\\{0}.png",
+    "a pair in quotes": '"{0}.png","{0}.png"',
+    "decomposed": "",
+}
+
+
+@pytest.fixture(scope="module")
+def odd_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("odd")
+    for number, name in enumerate(NAMES):
+        miniatures.photograph(root / "images" / f"{name}.png", 3, 4, number)
+        # As macOS would write it.
+        mask = unicodedata.normalize("NFD", name)
+        miniatures.save_png(root / "masks" / f"{mask}.png", LABELS)
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    return root
+
+
+@pytest.mark.parametrize("form", LINES)
+@given(names=st.lists(st.sampled_from(NAMES), min_size=1, unique=True), windows=st.booleans())
+def test_a_list_names_images_in_any_form(
+    odd_names: Path, form: str, names: list[str], windows: bool
+):
+    if form == "decomposed":
+        lines = [unicodedata.normalize("NFD", name) for name in names]
+    else:
+        lines = [LINES[form].format(name) for name in names]
+    end = "\r\n" if windows else "\n"
+    text = end.join(["# of the first flight", *lines, ""])
+    (odd_names / "val.txt").write_bytes(text.encode())
+    dataset = open_dataset("folder", odd_names)
+    assert list(dataset.ids) == names
+    assert isinstance(dataset, FolderDataset)
+    for pair in dataset.pairs:
+        assert pair.image.stem == pair.id
+        assert unicodedata.normalize("NFC", pair.mask.stem) == pair.id
+
+
+def test_a_pair_may_have_two_names(own: Path):
+    (own / "masks" / "p1.png").rename(own / "masks" / "p_road_1.png")
+    (own / "val.txt").write_text("images/p1.png masks/p_road_1.png\n")
+    dataset = open_dataset("folder", own)
+    assert list(dataset.ids) == ["p1"]
+    check_labels(dataset)
+
+
+@pytest.mark.parametrize("again", ["p0.jpg", "images/p0.jpg", "images\\p0.jpg masks\\p0.png"])
+def test_an_image_listed_twice_in_two_forms_is_refused(own: Path, again: str):
+    (own / "val.txt").write_text(f"p0\np1\n{again}\n")
+    fails(own, "val.txt", "p0", "twice")
+
+
+@pytest.mark.parametrize("line", ["p0 1", "p0 -1", "p0.v2", "p0 p1 p2", "p0.jpg masks/p9.png"])
+def test_what_is_no_image_in_a_list_is_named(own: Path, line: str):
+    (own / "val.txt").write_text(f"p1\n{line}\n")
+    fails(own, "val.txt", f'"{line}"')
 
 
 def test_what_is_missing_is_named(own: Path, tmp_path: Path):
