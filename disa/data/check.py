@@ -72,8 +72,6 @@ def _check_part(part: PairedDataset) -> Findings:
         if not pixels.keys() & sources:
             findings.empty.append(name)
         if unknown := part.unknown_values(pixels):
-            shown = ", ".join(f"{value} ({pixels[value]:,} pixels)" for value in unknown[:5])
-            findings.problems.append(
-                f"{part.mask_name(index)}: holds {shown}, which stands for nothing; unpack it again"
-            )
+            pixels_of = {value: pixels[value] for value in unknown}
+            findings.problems.append(part.describe_unknown(index, pixels_of))
     return findings

@@ -8,14 +8,21 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from disa.data.images import SUFFIXES
-from disa.data.masks import Values, read_colours, read_indices
-from disa.data.pairs import Pair, PairedDataset, files_by_stem, pair_folders, read_list
+from disa.data.masks import Labels, read_colours, read_indices, to_labels
+from disa.data.pairs import (
+    SHOWN_VALUES,
+    Pair,
+    PairedDataset,
+    files_by_stem,
+    pair_folders,
+    read_list,
+)
 from disa.data.vocabulary import (
     Category,
     ClassFile,
@@ -30,30 +37,55 @@ from disa.errors import DisaError
 REMEDY = "a data set of your own is a folder with images/, masks/ and classes.txt (docs/data.md)"
 # Ignored in masks of indices, unless classes.json says otherwise or a category has that index.
 VOID = (255, 65535)
-SHOWN_VALUES = 5
 CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")  # the first that is there counts
 
 
 class FolderDataset(PairedDataset):
     """A data set whose values are all known: any other is a mistake in a mask or in the classes."""
 
-    def values(self, index: int) -> Values:
-        """Return the mask's own values (H, W). Raises `DisaError` for one that no category has."""
-        values = super().values(index)
+    # Whether 255 and 65535 are ignored because they usually are, and not because a file says so.
+    void_by_custom = False
+
+    @property
+    def in_colours(self) -> bool:
+        """Whether the values in masks are colours, as `vocabulary.packed` writes them."""
+        return self.read_mask is read_colours
+
+    def labels(self, index: int) -> Labels:
+        """Return the label map (H, W). Raises `DisaError` for a value that no category has."""
+        values = self.values(index)
         unknown = self.unknown_values(np.unique(values).tolist())
         if unknown:
-            in_colours = self.read_mask is read_colours
-            shown = ", ".join(_shown(value, in_colours) for value in unknown[:SHOWN_VALUES])
-            if len(unknown) > SHOWN_VALUES:
-                shown += f" and {len(unknown) - SHOWN_VALUES} more"
-            raise DisaError(
-                f"{self.mask_name(index)}: holds {shown}, which no category has; add it to the "
-                'classes, or to "ignored" in classes.json'
+            raise DisaError(self.describe_unknown(index, dict.fromkeys(unknown, 0)))
+        return to_labels(values, self._table)
+
+    def describe_unknown(self, index: int, unknown: Mapping[int, int]) -> str:
+        """Return a line on values that no category has, and on what may have happened."""
+        values = list(unknown)
+        shown = ", ".join(_shown(value, self.in_colours) for value in values[:SHOWN_VALUES])
+        if len(values) > SHOWN_VALUES:
+            shown += f" and {len(values) - SHOWN_VALUES} more"
+        return (
+            f"{self.mask_name(index)}: holds {shown}, which no category has; add it to the "
+            f'classes, or to "ignored" in classes.json{self._guess(values)}'
+        )
+
+    def _guess(self, unknown: Sequence[int]) -> str:
+        known = set(self.vocabulary.source_ids)
+        if self.in_colours:
+            # OpenCV writes blue, green, red.
+            exchanged = {(value & 255) << 16 | value & 0xFF00 | value >> 16 for value in unknown}
+            return "; red and blue seem to be exchanged" if exchanged <= known else ""
+        count = len(known)
+        if unknown == [count] and known == set(range(count)):
+            return (
+                f"; if your masks count from 1, or 0 is their background, the {count} classes lack "
+                "a first line for the value 0"
             )
-        return values
+        return ""
 
 
-def open_folder(root: Path, split: str) -> PairedDataset:
+def open_folder(root: Path, split: str) -> FolderDataset:
     """Open the images that `SPLIT.txt` lists; without any such list, all of them.
 
     Raises `DisaError` for a folder that lacks something, an image without a mask, and an id in the
@@ -68,7 +100,7 @@ def open_folder(root: Path, split: str) -> PairedDataset:
     in_colours = _has_colours(class_file)
     own = {category.source_id for category in categories}
     unlabelled = tuple(value for value in _ignored(class_file, in_colours) if value not in own)
-    return FolderDataset(
+    dataset = FolderDataset(
         root.resolve().name,
         vocabulary_of(root.resolve().name, categories),
         _pairs(root, split),
@@ -76,6 +108,8 @@ def open_folder(root: Path, split: str) -> PairedDataset:
         ignored=255 if len(categories) <= 255 else 65535,
         unlabelled=unlabelled,
     )
+    dataset.void_by_custom = not in_colours and class_file.ignored is None
+    return dataset
 
 
 def _pairs(root: Path, split: str) -> list[Pair]:
@@ -160,8 +194,8 @@ def _refuse_equal_names(path: Path, categories: Iterable[Category]) -> None:
         key = name_key(category.name)
         if key in owners:
             raise DisaError(
-                f'{path}: "{owners[key]}" and "{category.name}" are one name; give one of them another, '
-                "or draw both in one value"
+                f'{path}: "{owners[key]}" and "{category.name}" are one name; give one of them '
+                "another, or draw both in one value"
             )
         owners[key] = category.name
 

@@ -6,7 +6,7 @@ means is the `source_id` of the vocabulary's categories.
 
 import os
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,8 @@ from disa.data.picture_paths import in_subfolder
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
 from disa.running.files import file_sha256, text_sha256
+
+SHOWN_VALUES = 5
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,13 @@ class PairedDataset:
             value for value in values if value not in known and value not in self.unlabelled
         )
 
+    def describe_unknown(self, index: int, unknown: Mapping[int, int]) -> str:
+        """Return a line on source ids in a mask that stand for nothing, with their pixels."""
+        shown = ", ".join(
+            f"{value} ({count:,} pixels)" for value, count in [*unknown.items()][:SHOWN_VALUES]
+        )
+        return f"{self.mask_name(index)}: holds {shown}, which stands for nothing; unpack it again"
+
     def part(self, indices: Sequence[int]) -> "PairedDataset":
         """Return the data set of these images alone, to be sent to another process."""
         # A copy shares everything but the pairs, which are most of what would be sent.
@@ -131,8 +140,8 @@ def content(path: Path) -> str:
 def files_by_stem(folder: Path, suffixes: Sequence[str], remedy: str) -> dict[str, Path]:
     """Return the files of a folder with these suffixes (lower case), sorted, by name without it.
 
-    Names are composed (NFC): the same accents have other bytes on macOS. Raises `DisaError`, which ends with `remedy`, for a folder that is missing or holds none, and
-    for two files of one name.
+    Names are composed (NFC): the same accents have other bytes on macOS. Raises `DisaError`, which
+    ends with `remedy`, for a folder that is missing or holds none, and for two files of one name.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))

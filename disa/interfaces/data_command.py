@@ -14,6 +14,7 @@ from disa.running.terminal import counted, say, warn
 if TYPE_CHECKING:
     from disa.data.benchmark_record import Benchmark
     from disa.data.check import Findings
+    from disa.data.folder import FolderDataset
     from disa.data.pairs import PairedDataset
 
 PROBLEMS_SHOWN = 50
@@ -74,17 +75,21 @@ class CheckData(_OnDisk):
         """Print counts, labels and problems. Raises `DisaError` if there is any problem."""
         from disa.data.benchmarks import find_benchmark
         from disa.data.check import check
-        from disa.data.dataset import FOLDER, open_files
+        from disa.data.dataset import open_files
+        from disa.data.folder import FolderDataset
 
         # What was unpacked is checked, not what has been prepared from it.
         official = open_files(self.name, self.dir, self.split, official=True)
         with counted("checking") as report:
             findings = check(official, self.workers, report)
         problems = findings.problems
+        notes: list[str] = []
         say(_histogram(official, findings))
         count = len(official.ids)
-        if self.name == FOLDER:
+        if isinstance(official, FolderDataset):
             say(f"{official.name}, {self.split}: {count:,} images")
+            notes, doubtful = _doubts(official, findings)
+            problems += [f"{self.dir}: {text}" for text in doubtful]
         else:
             benchmark = find_benchmark(self.name)
             published = benchmark.images[self.split]
@@ -100,7 +105,7 @@ class CheckData(_OnDisk):
             names = ", ".join(findings.empty[:EMPTY_SHOWN])
             more = ", ..." if count > EMPTY_SHOWN else ""
             say(f"{count:,} without any label, which count for nothing: {names}{more}")
-        for note in _picture_notes(findings):
+        for note in [*notes, *_picture_notes(findings)]:
             say(f"note: {note}")
         _show_problems(problems, say)
         if problems:
@@ -108,7 +113,7 @@ class CheckData(_OnDisk):
                 f"{self.dir}: {_count(len(problems), 'problem')} in {self.name}, listed above; "
                 "correct them"
             )
-        say("nothing is wrong")
+        say("nothing is wrong for certain; read the notes above" if notes else "nothing is wrong")
         return 0
 
 
@@ -257,6 +262,23 @@ def _picture_notes(findings: "Findings") -> list[str]:
             f"{pictures} turned upright by the EXIF orientation; masks must fit what is seen"
         )
     return notes
+
+
+def _doubts(dataset: "FolderDataset", findings: "Findings") -> tuple[list[str], list[str]]:
+    """Return notes, and what is so doubtful that it counts as a problem."""
+    from disa.data.doubts import doubts
+
+    pixels = [findings.pixels[source] for source in dataset.vocabulary.source_ids]
+    unknown = dataset.unknown_values(findings.pixels)
+    ignored = (
+        findings.pixels.total() - sum(pixels) - sum(findings.pixels[value] for value in unknown)
+    )
+    notes: list[str] = []
+    problems: list[str] = []
+    # Where no mask can be read there is nothing to count.
+    for doubt in doubts(dataset, pixels, ignored) if findings.pixels else ():
+        (notes if doubt.level == "note" else problems).append(doubt.text)
+    return notes, problems
 
 
 def _show_problems(problems: list[str], show: Callable[[str], None]) -> None:

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from disa.config import IGNORED
 from disa.data.dataset import FOLDER, Dataset, open_dataset
+from disa.data.doubts import doubts
 from disa.data.drawn import PICTUREBOOK, DrawnDataset
+from disa.data.folder import FolderDataset
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
 from disa.picturebook import LARGEST, NOUNS, SEEN, SMALLEST, THINGS, TRAIN_SEED, render
 from disa.running.files import text_sha256
-from disa.running.terminal import counted
+from disa.running.terminal import counted, warn
 from disa.training.augment import CroppedImages, Sample, Target
 from disa.training.settings import TrainConfig
 
@@ -138,28 +140,47 @@ class TrainingData:
     def check(self, measured: int) -> None:
         """Read the masks in a folder of your own: all of them, and `measured` of val (D84).
 
-        Raises `DisaError` for the first that is damaged, of another size than its picture, or holds
-        a value that no category has.
+        Warns of what is doubtful in their counts (D118). Raises `DisaError` for the first that is
+        damaged, of another size than its picture, or holds a value that no category has, and for
+        counts that make no sense.
         """
         if self.kind != FOLDER:
             return
         # A wrong mask is found now, not after hours, in the step that happens to draw it.
-        self._check_masks(self.dataset, self.split, len(self.dataset.ids))
+        counts = self._check_masks(self.dataset, self.split, len(self.dataset.ids))
+        self._doubt(counts)
         if measured and self.split != "val" and self._lists("val"):
             self._check_masks(open_dataset(FOLDER, self.root, "val"), "val", measured)
 
-    def _check_masks(self, dataset: Dataset, split: str, most: int) -> None:
+    def _doubt(self, counts: NDArray[np.int64]) -> None:
+        """Warn of doubtful masks, by the pixels of each label. Raises `DisaError` for some."""
+        dataset = self.dataset
+        assert isinstance(dataset, FolderDataset)
+        count = len(self.labels)
+        for doubt in doubts(dataset, counts[:count].tolist(), int(counts[dataset.ignored])):
+            if doubt.level == "error":
+                raise DisaError(f"{self.root}: {doubt.text}")
+            warn(f"{self.root}: {doubt.text}")
+
+    def _check_masks(self, dataset: Dataset, split: str, most: int) -> NDArray[np.int64]:
+        """Read the first `most` masks and return the number of pixels of every label.
+
+        Raises `DisaError`.
+        """
         total = min(most, len(dataset.ids))
+        counts = np.zeros(dataset.ignored + 1, np.int64)
         with counted("checking masks") as report:
             for index in range(total):
                 try:
-                    dataset.labels(index)
+                    labels = dataset.labels(index)
                 except DisaError as error:
                     command = f"disa data check {FOLDER} {shlex.quote(str(self.root))}"
                     if self._lists(split):
                         command += f" --split {split}"
                     raise DisaError(f"{error}; `{command}` lists all that is wrong") from None
+                counts += np.bincount(labels.ravel(), minlength=len(counts))
                 report(index + 1, total)
+        return counts
 
     def _lists(self, split: str) -> bool:
         return self.root is not None and (self.root / f"{split}.txt").exists()

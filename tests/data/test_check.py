@@ -102,4 +102,4 @@ def test_damaged_pictures_and_masks_are_named_and_the_rest_is_counted(tmp_path: 
     ):
         assert sum(part in problem for problem in found.problems) == 1
     assert len(found.problems) == 5
-    assert found.pixels == {1: 600}
+    assert found.pixels == {1: 600, 2: 600}

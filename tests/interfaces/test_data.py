@@ -27,6 +27,10 @@ def prints(line: str, *facts: object) -> bool:
     return all(str(fact) in line for fact in facts)
 
 
+def lines_with(result: Result, start: str) -> list[str]:
+    return [line for line in result.stdout.splitlines() if line.startswith(start)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_from_archives_to_label_maps(tmp_path: Path, name: str):
@@ -113,6 +117,79 @@ def test_check_of_a_folder_that_is_right(tmp_path: Path):
     ]
     assert prints(result.stdout.splitlines()[4], "2 of 3", "20.00%", "60 pixels")
     assert prints(result.stdout, "3 images", "nothing is wrong")
+    assert prints(lines_with(result, "note: ")[0], "1 of 3", '"land"', "255")
+
+
+def own_folder(root: Path, masks: list[list[int]], classes: str = "sand\nboat") -> Path:
+    """A folder of pictures of one row, with these masks."""
+    for number, row in enumerate(masks):
+        miniatures.photograph(root / "images" / f"p{number}.jpg", 1, len(row), number)
+        mask = np.array([row], np.uint8 if max(row) < 256 else np.uint16)
+        miniatures.save_png(root / "masks" / f"p{number}.png", mask)
+    name = "classes.json" if classes.startswith("{") else "classes.txt"
+    (root / name).write_text(classes)
+    return root
+
+
+IDS = '{"categories": [{"name": "sand", "id": 0}, {"name": "boat", "id": 255}]}'
+MEANT = '{"categories": ["sand", "boat"], "ignored": [255]}'
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes", "facts"),
+    [
+        ([[0, 255, 0]], "sand\nboat", ['"boat"', "255", '"ignored"']),
+        ([[0, 65535], [0, 0]], "sand\nboat\nsky", ['"boat"', '"sky"', "255"]),
+        ([[0, 255], [0, 0]], "boat", ['"boat"', "255"]),
+        ([[255, 255], [255, 255]], "sand\nboat", ["ignored"]),
+        ([[0, 1], [0, 2]], "sand\nboat", ["p1.png", "holds 2", "count from 1"]),
+        ([[0, 2]], "sand\nboat\nsky", None),
+    ],
+)  # fmt: skip
+def test_check_finds_what_masks_must_not_be(
+    tmp_path: Path, masks: list, classes: str, facts: list | None
+):
+    root = own_folder(tmp_path / "own", masks, classes)
+    result = disa("data", "check", "folder", root, "--workers", 1)
+    problems = lines_with(result, "problem: ")
+    if facts is None:
+        assert result.exit_code == 0 and not problems
+        return
+    assert result.exit_code == 2
+    assert len(problems) == 1 and prints(problems[0], root, *facts)
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes", "facts"),
+    [
+        ([[0, 1]], "sand\nboat", None),
+        ([[0, 255]], IDS, None),
+        ([[0, 255]], MEANT, ["1 of 2", '"boat"']),
+        ([[1, 2], [2, 2]], "sand\nboat\nsky", ['"sand"', "count from 1"]),
+        ([[0, 0, 1]], "crack\nBackground", ['"crack"', '"Background"', "exchange"]),
+        ([[0, 1, 1]], "crack\nBackground", None),
+    ],
+)  # fmt: skip
+def test_check_notes_what_may_be_meant(
+    tmp_path: Path, masks: list, classes: str, facts: list | None
+):
+    root = own_folder(tmp_path / "own", masks, classes)
+    result = disa("data", "check", "folder", root, "--workers", 1)
+    assert result.exit_code == 0
+    notes = lines_with(result, "note: ")
+    assert ("nothing is wrong" in result.stdout.splitlines()) == (not notes)
+    assert bool(notes) == bool(facts)
+    if facts:
+        assert prints(" ".join(notes), *facts)
+
+
+def test_check_sees_that_red_and_blue_are_exchanged(tmp_path: Path):
+    entries = [{"name": "sky", "color": [0, 128, 255]}, {"name": "sea", "color": [0, 0, 0]}]
+    root = own_folder(tmp_path / "own", [[0, 0]], json.dumps({"categories": entries}))
+    mask = np.array([[[255, 128, 0], [0, 0, 0]]], np.uint8)
+    miniatures.save_png(root / "masks" / "p0.png", mask)
+    result = disa("data", "check", "folder", root, "--workers", 1)
+    assert prints(lines_with(result, "problem: ")[0], "(255, 128, 0)", "red and blue")
 
 
 @pytest.mark.parametrize("command", ["check", "prepare"])

@@ -310,6 +310,28 @@ def test_a_wrong_mask_is_refused_before_the_first_step(
     assert told.exit_code == 2 and fact in told.stdout
 
 
+def test_masks_of_0_and_255_are_refused_before_the_first_step(folder: Path, tmp_path: Path):
+    for mask in (folder / "masks").iterdir():
+        binary = np.array(Image.open(mask)) % 2 * 255
+        Image.fromarray(binary.astype(np.uint8)).save(mask)
+    words = ["train", "mini", "--init", "mini", "--dataset", "folder", "--data", folder]
+    failed = invoke(*words, "--out", tmp_path / "out", *ONE_STEP)
+    assert failed.exit_code == 2
+    error = failed.stderr.splitlines()[-1]
+    assert error.startswith(f"error: {folder}: ") and "255" in error and "classes.json" in error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_ignored_masks_are_warned_of(folder: Path, tmp_path: Path):
+    for mask in (folder / "masks").iterdir():
+        ignored = np.full_like(np.array(Image.open(mask)), 255)
+        Image.fromarray(ignored).save(mask)
+    words = ["train", "mini", "--init", "mini", "--dataset", "folder", "--data", folder]
+    done = invoke(*words, "--out", tmp_path / "out", *ONE_STEP)
+    assert done.exit_code == 0, done.output
+    assert any(f"{folder}: every pixel is ignored" in line for line in done.stderr.splitlines())
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named_in_one_line(folder: Path, workers: int):
     data = TrainingData("folder", folder, "train")
