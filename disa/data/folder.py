@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from disa.data.images import SUFFIXES
+from disa.data.imports.sources import import_hint
 from disa.data.masks import Labels, read_colours, read_indices, to_labels
 from disa.data.pairs import (
     SHOWN_VALUES,
@@ -93,6 +94,17 @@ def open_folder(root: Path, split: str) -> FolderDataset:
     """
     if not root.is_dir():
         raise DisaError(f"{root}: no such folder; {REMEDY}")
+    try:
+        return _open(root, split)
+    except DisaError as error:
+        # What another tool has written is no data set yet.
+        hint = import_hint(root)
+        if hint is None:
+            raise
+        raise DisaError(f"{error}; {hint}") from None
+
+
+def _open(root: Path, split: str) -> FolderDataset:
     # The list of classes decides how masks are read and which values count.
     class_file = read_class_file(_class_path(root))
     categories = categories_of(class_file)

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "vocabulary": "disa.interfaces.vocabulary_command:PrintVocabulary",
     "picturebook": "disa.interfaces.vocabulary_command:DrawPicturebook",
     "data list": "disa.interfaces.data_command:ListData",
+    "data import": "disa.interfaces.data_command:ImportData",
     "data check": "disa.interfaces.data_command:CheckData",
     "data prepare": "disa.interfaces.data_command:PrepareData",
     "data labels": "disa.interfaces.data_command:WriteLabels",

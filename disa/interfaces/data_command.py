@@ -1,5 +1,6 @@
 """`disa data`: data sets on disk, before any model sees them."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PROBLEMS_SHOWN = 50
 NOTES_SHOWN = 20
+SOME_FAILED = 1
 EMPTY_SHOWN = 5
 
 
@@ -115,6 +117,52 @@ class CheckData(_OnDisk):
             )
         say("nothing is wrong for certain; read the notes above" if notes else "nothing is wrong")
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportData:
+    """Make a data set of your own from another tool's annotations: images/, masks/, classes.json.
+
+    Reads COCO JSON (instances, stuff, panoptic), labelme JSON, Label Studio JSON (brushes and
+    shapes), and VOC's layout (SegmentationClass, with CVAT's labelmap.txt). The source stays as it
+    is; what is left out is counted, with the reason. Exit code 1 if pictures are.
+
+    Examples:
+
+      disa data import labelme-folder my-photos
+
+      disa data import instances.json my-photos --images pictures --background background
+    """
+
+    # A file or a folder that another tool has written.
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")]
+    # The new folder.
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    # Where the pictures are, in any folder below. Default: beside the annotations.
+    images: Path | None = None
+    # Name of a category for pixels without an annotation. Default: such pixels are ignored.
+    background: str | None = None
+
+    def run(self) -> int:
+        """Import, and print what was left out. Raises `DisaError` if nothing can be imported."""
+        from disa.data.imports.sources import read_annotations
+        from disa.data.imports.writing import write_folder
+
+        found = read_annotations(self.source, self.images)
+        with counted("importing") as report:
+            written = write_folder(found, self.out, self.background, report)
+        for what, left_out in (("annotation", written.annotations), ("picture", written.failed)):
+            for reason, names in left_out.items():
+                more = ", ..." if len(names) > EMPTY_SHOWN else ""
+                shown = ", ".join(names[:EMPTY_SHOWN])
+                warn(f"left out: {_count(len(names), what)} {reason}: {shown}{more}")
+        if written.covered:
+            pictures = _count(written.overlaps, "picture")
+            say(f"overlaps: {written.covered:,} pixels in {pictures}; {found.order}")
+        pictures = _count(written.pictures, "picture")
+        say(f"{found.kind}: {pictures}, {written.categories:,} categories, in {self.out}")
+        say(f"check it: {shlex.join(['disa', 'data', 'check', 'folder', str(self.out)])}")
+        return SOME_FAILED if written.failed else 0
 
 
 @dataclass(frozen=True, kw_only=True)

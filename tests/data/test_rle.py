@@ -43,3 +43,13 @@ def test_damaged_runs_are_refused(counts: str | list):
 def test_any_text_is_a_mask_or_refused(text: str):
     with suppress(ValueError):
         assert decode_rle(text, (9, 10)).shape == (9, 10)
+
+
+@given(MASKS)
+def test_pycocotools_writes_what_is_read(mask: np.ndarray):
+    masks = pytest.importorskip("pycocotools.mask")
+    packed = masks.encode(np.asfortranarray(mask.astype(np.uint8)))
+    text = packed["counts"].decode()
+    np.testing.assert_array_equal(decode_rle(text, mask.shape), mask)
+    again = masks.frPyObjects({"counts": run_lengths(text), "size": mask.shape}, *mask.shape)
+    np.testing.assert_array_equal(masks.decode(again), mask)

@@ -1,0 +1,154 @@
+"""Annotations of another tool become a data set of your own: images/, masks/, classes.json."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from disa.data.images import SUFFIXES, read_size, write_png
+from disa.data.imports.annotations import (
+    AnnotatedPicture,
+    Annotations,
+    Canvas,
+    LeftOut,
+    leave_out,
+)
+from disa.errors import DisaError
+from disa.running.files import prepare_folder, write_json, write_whole
+from disa.running.terminal import Report
+
+
+@dataclass
+class Written:
+    """What an import has written, and what not."""
+
+    pictures: int
+    categories: int
+    # Annotations and pictures that were left out, by the reason.
+    annotations: LeftOut
+    failed: LeftOut
+    # Pixels that a later annotation of another category has covered, and pictures with such.
+    covered: int
+    overlaps: int
+
+
+def write_folder(source: Annotations, out: Path, background: str | None, report: Report) -> Written:
+    """Write all pictures that have annotations, with their masks; `classes.json` comes last.
+
+    Pixels without an annotation are ignored, or become the category `background`, and then
+    pictures without any annotation count, too. Raises `DisaError` for a folder that is not empty
+    or cannot be written, and if no picture is left.
+    """
+    _prepare(out)
+    empty_label = None if background is None else source.categories.add(background)
+    entries = source.categories.entries
+    written = Written(0, len(entries), source.left_out, {}, 0, 0)
+    if not entries:
+        raise DisaError(f"{out}: not written, because the {source.kind} names no category")
+    ignored = 255 if len(entries) <= 255 else 65535
+
+    ids = {}
+    for index, (name, picture) in enumerate(_named(source.pictures)):
+        if name is None:
+            leave_out(written.failed, "listed twice", picture.name)
+            continue
+        try:
+            drawn = _write_picture(picture, name, out, ignored, empty_label, written)
+        except DisaError as error:
+            leave_out(written.failed, "that cannot be read", f"{picture.name} ({error})")
+            drawn = False
+        if drawn:
+            ids[picture.name] = name
+        report(index + 1, len(source.pictures))
+
+    written.pictures = len(ids)
+    if not ids:
+        reasons = ", ".join(reason for reason in written.failed)
+        raise DisaError(
+            f"{out}: no picture could be imported ({reasons}); name the folder of the pictures "
+            "with --images"
+        )
+    for split, names in source.splits.items():
+        lines = [ids[name] for name in names if name in ids]
+        if lines:
+            text = "\n".join(lines) + "\n"
+            write_whole(out / f"{split}.txt", partial(_write_bytes, content=text.encode()))
+    write_json(out / "classes.json", {"categories": entries, "ignored": [ignored]})
+    return written
+
+
+def _prepare(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise DisaError(f"{out}: is not empty; choose a new folder")
+    for name in ("images", "masks"):
+        prepare_folder(out / name)
+
+
+def _named(pictures: list[AnnotatedPicture]) -> list[tuple[str | None, AnnotatedPicture]]:
+    """Return each picture with the name of its files; None for one that was there before."""
+    paths = [Path(picture.name.replace("\\", "/")) for picture in pictures]
+    # A name without folders and suffix, where that is enough to tell all pictures apart.
+    counts = Counter(path.stem.casefold() for path in paths)
+    named: list[tuple[str | None, AnnotatedPicture]] = []
+    seen: set[str] = set()
+    for path, picture in zip(paths, pictures, strict=True):
+        name = path.stem
+        if counts[name.casefold()] > 1:
+            parts = [part for part in path.parts if part.strip("./")]
+            name = "_".join(parts).replace(".", "_")
+        # Hidden files are no part of a data set.
+        name = name.lstrip(".") or "picture"
+        is_new = name.casefold() not in seen
+        seen.add(name.casefold())
+        named.append((name if is_new else None, picture))
+    return named
+
+
+def _write_picture(
+    picture: AnnotatedPicture,
+    name: str,
+    out: Path,
+    ignored: int,
+    empty_label: int | None,
+    written: Written,
+) -> bool:
+    """Write a picture and its mask; False if it is left out. Raises `DisaError`."""
+    place = picture.picture
+    if place is None:
+        reason = "that are not among the pictures, or more than once"
+        leave_out(written.failed, reason, picture.name)
+        return False
+    suffix = Path(place if isinstance(place, Path) else picture.name).suffix
+    if suffix.lower() not in SUFFIXES:
+        leave_out(written.failed, f"in the format {suffix}", picture.name)
+        return False
+    try:
+        content = place.read_bytes() if isinstance(place, Path) else place()
+    except OSError as error:
+        raise DisaError(f"{place}: {error.strerror}") from None
+
+    # The size is that of the copy, which may have come from memory.
+    file = out / "images" / f"{name}{suffix}"
+    write_whole(file, partial(_write_bytes, content=content))
+    is_whole = False
+    try:
+        canvas = Canvas(read_size(file), ignored, written.annotations, picture.name)
+        picture.draw(canvas)
+        if canvas.drawn.any() or empty_label is not None:
+            if empty_label is not None:
+                canvas.fill(empty_label)
+            write_png(out / "masks" / f"{name}.png", canvas.labels)
+            is_whole = True
+        else:
+            leave_out(written.failed, "without an annotation that can be drawn", picture.name)
+    finally:
+        if not is_whole:
+            file.unlink()
+    written.covered += canvas.covered
+    written.overlaps += canvas.covered > 0
+    return is_whole
+
+
+def _write_bytes(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
