@@ -57,7 +57,9 @@ def doubts(dataset: FolderDataset, pixels: Sequence[int], ignored: int) -> list[
 
 
 def _binary(name: str, absent: Sequence[str]) -> Doubt:
-    outcome = f"{_some(absent)} has no pixel" if absent else f'the rest of each picture is "{name}"'
+    outcome = f'the rest of each picture is "{name}"'
+    if absent:
+        outcome = f"no pixel is {_some(absent)}"
     wanted = absent[0] if absent else f'"{name}"'
     text = (
         f"the masks hold 0 and 255 (65535 in 16 bits) alone, and 255 is ignored, so {outcome}; "

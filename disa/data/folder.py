@@ -144,7 +144,8 @@ def _pairs(root: Path, split: str) -> list[Pair]:
         name, mask = _listed(line, image_files, mask_files)
         if name is None:
             raise DisaError(
-                f'{listed}: "{line}" is not in {images}; add the picture or remove the line'
+                f'{listed}: "{line}" is no picture in {images}, and no pair of one and its mask in '
+                f"{masks}; add the files or remove the line"
             )
         if mask is None:
             raise DisaError(

@@ -22,6 +22,7 @@ VOCABULARIES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 BACKGROUND = "background"
 # A line of CVAT's labelmap.txt: "boat:10,200,30:parts:actions"; colour and the rest may be empty.
 LABELMAP = re.compile(r"(?P<name>.+?):(?P<colour>[\d, ]*):[^:]*:[^:]*")
+NUMBERED = re.compile(r"(?P<id>\d+)\s*[:;,=\t]\s*(?P<name>.+)")  # "7: boat"
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ def load_vocabulary(name: str | Path) -> Vocabulary:
 def read_class_file(path: Path) -> ClassFile:
     """Read a list of categories.
 
-    `.txt` has a category a line, "boat" or "boat|ship", or is CVAT's `labelmap.txt`: a name, a
-    colour and more with colons between. `#` begins a comment, and of a line only after a space.
+    `.txt` has a category a line, "boat" or "boat|ship"; on all lines the value in masks may come
+    first, "7: boat". Or it is CVAT's `labelmap.txt`: a name, a colour and more with colons between.
+    `#` begins a comment, within a line only after a space.
     `.json` has a list of such texts, or
     {"categories": [...]} whose entries are texts or objects with "name" and, if wanted,
     "synonyms", "kind" ("thing" or "stuff"), and "id" (value in masks) or "color" ([r, g, b]).
@@ -153,31 +155,10 @@ def read_class_file(path: Path) -> ClassFile:
         class_file = ClassFile(path, entries, options.get("ignored"))
     else:
         # An empty line at the end is usual; one between names is a mistake and stays.
-        text = _read_text(path).rstrip()
-        entries = [_without_comment(line) for line in text.splitlines() if not _is_comment(line)]
-        if entries and all(map(LABELMAP.fullmatch, entries)):
-            entries = [_labelmap_entry(line) for line in entries]
-        class_file = ClassFile(path, entries)
+        class_file = ClassFile(path, _entries_of_text(_read_text(path)))
     if not class_file.entries:
         raise DisaError(f"{path}: names no category; write one a line")
     return class_file
-
-
-def _is_comment(line: str) -> bool:
-    return line.lstrip().startswith("#")
-
-
-def _without_comment(line: str) -> str:
-    return re.split(r"\s#", line, maxsplit=1)[0].strip()
-
-
-def _labelmap_entry(line: str) -> dict[str, Any]:
-    fields = LABELMAP.fullmatch(line)
-    assert fields is not None
-    entry: dict[str, Any] = {"name": fields["name"]}
-    if fields["colour"].strip():
-        entry["color"] = [int(share) for share in re.findall(r"\d+", fields["colour"])]
-    return entry
 
 
 def categories_of(class_file: ClassFile) -> list[Category]:
@@ -216,6 +197,27 @@ def packed(colour: Sequence[int]) -> int:
     """Return a colour (r, g, b) as the one number that stands for it in a mask of colours."""
     red, green, blue = colour
     return (red << 16) + (green << 8) + blue
+
+
+def _entries_of_text(text: str) -> list[Any]:
+    """Return the entries of a list of classes, which may be numbered, or CVAT's labelmap."""
+    # An empty line at the end is usual; one between names is a mistake and stays.
+    lines = [line for line in text.rstrip().splitlines() if not line.lstrip().startswith("#")]
+    names = [re.split(r"\s#", line, maxsplit=1)[0].strip() for line in lines]
+    for form, entry in ((LABELMAP, _labelmap_entry), (NUMBERED, _numbered_entry)):
+        found = [form.fullmatch(name) for name in names]
+        if all(found):
+            return [entry(fields) for fields in found if fields]
+    return names
+
+
+def _labelmap_entry(fields: re.Match[str]) -> dict[str, Any]:
+    shares = [int(share) for share in re.findall(r"\d+", fields["colour"])]
+    return {"name": fields["name"]} | ({"color": shares} if shares else {})
+
+
+def _numbered_entry(fields: re.Match[str]) -> dict[str, Any]:
+    return {"name": fields["name"], "id": int(fields["id"])}
 
 
 @cache

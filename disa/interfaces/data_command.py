@@ -316,17 +316,14 @@ def _doubts(dataset: "FolderDataset", findings: "Findings") -> tuple[list[str], 
     """Return notes, and what is so doubtful that it counts as a problem."""
     from disa.data.doubts import doubts
 
+    # What is wrong for certain has to be corrected first.
+    if not findings.pixels or dataset.unknown_values(findings.pixels):
+        return [], []
     pixels = [findings.pixels[source] for source in dataset.vocabulary.source_ids]
-    unknown = dataset.unknown_values(findings.pixels)
-    ignored = (
-        findings.pixels.total() - sum(pixels) - sum(findings.pixels[value] for value in unknown)
-    )
-    notes: list[str] = []
-    problems: list[str] = []
-    # Where no mask can be read there is nothing to count.
-    for doubt in doubts(dataset, pixels, ignored) if findings.pixels else ():
-        (notes if doubt.level == "note" else problems).append(doubt.text)
-    return notes, problems
+    ignored = findings.pixels.total() - sum(pixels)
+    found = doubts(dataset, pixels, ignored)
+    notes = [doubt.text for doubt in found if doubt.level == "note"]
+    return notes, [doubt.text for doubt in found if doubt.level != "note"]
 
 
 def _show_problems(problems: list[str], show: Callable[[str], None]) -> None:

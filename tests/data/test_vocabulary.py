@@ -256,6 +256,18 @@ def test_comments_are_no_categories(tmp_path: Path):
         load_vocabulary(write(tmp_path / "empty.txt", "# nothing\n"))
 
 
+def test_a_numbered_list_gives_ids(tmp_path: Path):
+    for text in ("0: sky\n 7: boat|ship\n", "0,sky\n7 = boat|ship", "0\tsky\n7\tboat|ship # big"):
+        vocabulary = load_vocabulary(write(tmp_path / "classes.txt", text))
+        assert vocabulary.prompts(synonyms=True) == ("sky", "boat|ship")
+        assert vocabulary.source_ids == (0, 7)
+    plain = load_vocabulary(write(tmp_path / "classes.txt", "1 euro\n2 euro\n"))
+    assert plain.prompts() == ("1 euro", "2 euro")
+    assert load_vocabulary(write(tmp_path / "classes.txt", "7: boat\nsky")).source_ids == (0, 1)
+    with refused("classes.txt", '"sky"', '"boat"', "7"):
+        load_vocabulary(write(tmp_path / "classes.txt", "7: sky\n7: boat"))
+
+
 def test_the_labelmap_of_cvat(tmp_path: Path):
     text = "# label:color_rgb:parts:actions\nsky:0,0,0::\nred: light:1,2,3:lamp,post:shine\n"
     vocabulary = load_vocabulary(write(tmp_path / "classes.txt", text))
