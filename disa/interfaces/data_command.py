@@ -125,7 +125,7 @@ class ImportData:
 
     Reads COCO JSON (instances, stuff, panoptic), labelme JSON, Label Studio JSON (brushes and
     shapes), and VOC's layout (SegmentationClass, with CVAT's labelmap.txt). The source stays as it
-    is; what is left out is counted, with the reason. Exit code 1 if pictures are.
+    is; what is left out is counted, with the reason. Exit code 1 if annotated pictures are.
 
     Examples:
 
@@ -146,7 +146,7 @@ class ImportData:
     def run(self) -> int:
         """Import, and print what was left out. Raises `DisaError` if nothing can be imported."""
         from disa.data.imports.sources import read_annotations
-        from disa.data.imports.writing import write_folder
+        from disa.data.imports.writing import UNANNOTATED, write_folder
 
         found = read_annotations(self.source, self.images)
         with counted("importing") as report:
@@ -162,7 +162,8 @@ class ImportData:
         pictures = _count(written.pictures, "picture")
         say(f"{found.kind}: {pictures}, {written.categories:,} categories, in {self.out}")
         say(f"check it: {shlex.join(['disa', 'data', 'check', 'folder', str(self.out)])}")
-        return SOME_FAILED if written.failed else 0
+        # A picture that nobody has annotated is no failure.
+        return SOME_FAILED if written.failed.keys() - {UNANNOTATED} else 0
 
 
 @dataclass(frozen=True, kw_only=True)

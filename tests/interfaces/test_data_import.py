@@ -148,13 +148,26 @@ def test_coco_in_parts_and_with_what_cannot_be_drawn(tmp_path: Path):
         "1 annotation without a pixel": "b.jpg",
         "1 annotation of another size": "b.jpg",
         "1 annotation of an image": "77",
-        "2 pictures without an annotation": "b.jpg, c.jpg",
+        "1 picture of which no annotation": "b.jpg",
+        "1 picture without an annotation": "c.jpg",
         "1 picture that are not among": "lost.jpg",
     }
     for what, where in left_out.items():
         (line,) = (line for line in lines if what in line)
         assert line.startswith("left out: ") and line.endswith(where)
     assert len(lines) == len(left_out)
+
+
+def test_a_picture_that_nobody_annotated_is_no_failure(tmp_path: Path):
+    root = tmp_path / "labelme"
+    picture(root / "a.jpg")
+    picture(root / "b.jpg", 1)
+    labelme(root / "a.json", [shape("sea", corners(LARGE))], imagePath="a.jpg")
+    labelme(root / "b.json", [], imagePath="b.jpg")
+    done = imported(root, tmp_path / "out")
+    holds(tmp_path / "out", {"a": drawn((0, box(LARGE)))}, ["sea"])
+    assert "1 picture without an annotation" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == ["a.jpg"]
 
 
 def test_pixels_without_an_annotation_become_a_category_if_asked(tmp_path: Path):
@@ -371,7 +384,8 @@ def test_cvat_masks_with_pictures_elsewhere(tmp_path: Path):
     expected[11, 0] = VOID
     holds(tmp_path / "out", {"a": expected}, ["boat", "background"])
     assert "1 annotation of a value that no category has" in done.stderr
-    invoke("data", "import", tmp_path / "cvat", tmp_path / "none").fails("--images")
+    for _ in range(2):
+        invoke("data", "import", tmp_path / "cvat", tmp_path / "none").fails("--images", ": a)")
 
 
 def test_voc_with_its_lists(tmp_path: Path):
@@ -436,6 +450,7 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path):
     write(out / "mine.json", 1)
     source = tmp_path / "coco" / "two.json"
     invoke("data", "import", source, out).fails(out, "not empty")
+    invoke("data", "import", source, tmp_path / "new", "--background", " ").fails("--background")
     assert [path.name for path in out.iterdir()] == ["mine.json"]
 
 
@@ -472,6 +487,7 @@ def whole_source(tool: str) -> object:
     return [{"data": {"image": "/data/upload/1/a.jpg"}, "annotations": done}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["coco", "labelme", "studio"])
 @given(data=st.data())
 def test_damaged_annotations_are_an_answer_or_one_line(tool: str, data: st.DataObject):

@@ -59,6 +59,7 @@ class Canvas:
         self.size = size
         self.labels = np.full(size, ignored, np.uint8 if ignored < 256 else np.uint16)
         self.drawn = np.zeros(size, np.bool_)
+        self.rejected = False  # whether an annotation was left out
         self.covered = 0  # pixels that a region of another label has covered
         self._ignored = ignored
         self._left_out = left_out
@@ -89,6 +90,7 @@ class Canvas:
 
     def leave_out(self, reason: str) -> None:
         """Note that an annotation of this picture is left out."""
+        self.rejected = True
         leave_out(self._left_out, reason, self._name)
 
 

@@ -1,6 +1,7 @@
 """Annotations of another tool become a data set of your own: images/, masks/, classes.json."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,10 @@ from disa.data.imports.annotations import (
 from disa.errors import DisaError
 from disa.running.files import prepare_folder, write_json, write_whole
 from disa.running.terminal import Report
+
+FOLDERS = ("images", "masks")
+UNANNOTATED = "without an annotation"
+UNDRAWN = "of which no annotation can be drawn"
 
 
 @dataclass
@@ -40,12 +45,14 @@ def write_folder(source: Annotations, out: Path, background: str | None, report:
     pictures without any annotation count, too. Raises `DisaError` for a folder that is not empty
     or cannot be written, and if no picture is left.
     """
-    _prepare(out)
     empty_label = None if background is None else source.categories.add(background)
     entries = source.categories.entries
     written = Written(0, len(entries), source.left_out, {}, 0, 0)
+    if not all(entry["name"] for entry in entries):
+        raise DisaError("the background has no name; give one, such as --background background")
     if not entries:
         raise DisaError(f"{out}: not written, because the {source.kind} names no category")
+    _prepare(out)
     ignored = 255 if len(entries) <= 255 else 65535
 
     ids = {}
@@ -56,7 +63,7 @@ def write_folder(source: Annotations, out: Path, background: str | None, report:
         try:
             drawn = _write_picture(picture, name, out, ignored, empty_label, written)
         except DisaError as error:
-            leave_out(written.failed, "that cannot be read", f"{picture.name} ({error})")
+            leave_out(written.failed, "that cannot be read or written", f"{picture.name} ({error})")
             drawn = False
         if drawn:
             ids[picture.name] = name
@@ -64,16 +71,15 @@ def write_folder(source: Annotations, out: Path, background: str | None, report:
 
     written.pictures = len(ids)
     if not ids:
-        reasons = ", ".join(reason for reason in written.failed)
+        # The same command must find the folder empty again.
+        for name in FOLDERS:
+            (out / name).rmdir()
+        reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in written.failed.items())
         raise DisaError(
-            f"{out}: no picture could be imported ({reasons}); name the folder of the pictures "
-            "with --images"
+            f"{out}: no picture could be imported ({reasons or 'none is listed'}); name the folder "
+            "of the pictures with --images"
         )
-    for split, names in source.splits.items():
-        lines = [ids[name] for name in names if name in ids]
-        if lines:
-            text = "\n".join(lines) + "\n"
-            write_whole(out / f"{split}.txt", partial(_write_bytes, content=text.encode()))
+    _write_lists(source, out, ids)
     write_json(out / "classes.json", {"categories": entries, "ignored": [ignored]})
     return written
 
@@ -81,7 +87,7 @@ def write_folder(source: Annotations, out: Path, background: str | None, report:
 def _prepare(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise DisaError(f"{out}: is not empty; choose a new folder")
-    for name in ("images", "masks"):
+    for name in FOLDERS:
         prepare_folder(out / name)
 
 
@@ -141,13 +147,23 @@ def _write_picture(
             write_png(out / "masks" / f"{name}.png", canvas.labels)
             is_whole = True
         else:
-            leave_out(written.failed, "without an annotation that can be drawn", picture.name)
+            reason = UNDRAWN if canvas.rejected else UNANNOTATED
+            leave_out(written.failed, reason, picture.name)
     finally:
         if not is_whole:
             file.unlink()
     written.covered += canvas.covered
     written.overlaps += canvas.covered > 0
     return is_whole
+
+
+def _write_lists(source: Annotations, out: Path, ids: Mapping[str, str]) -> None:
+    """Write the lists of splits, with the pictures that were written (name in the source -> id)."""
+    for split, names in source.splits.items():
+        lines = [ids[name] for name in names if name in ids]
+        if lines:
+            text = "\n".join(lines) + "\n"
+            write_whole(out / f"{split}.txt", partial(_write_bytes, content=text.encode()))
 
 
 def _write_bytes(file: IO[bytes], content: bytes) -> None:
