@@ -428,10 +428,20 @@ def test_a_picture_that_was_turned_is_left_out(tmp_path: Path):
     exif[0x0112] = 6
     Image.new("RGB", (WIDTH, HEIGHT)).save(root / "a.jpg", exif=exif)
     picture(root / "b.jpg")
-    runs = miniatures.run_lengths(box(LARGE).astype(int))
-    packed_runs = {"counts": runs, "size": list(SIZE)}
-    shapes = [annotation(3, packed_runs), annotation(3, packed_runs, 11)]
-    write(root / "a.json", coco(["a.jpg", "b.jpg"], shapes))
+    shapes = [annotation(3, [flat(LARGE)]), annotation(3, [flat(LARGE)], 11)]
+    data = coco(["a.jpg", "b.jpg"], shapes)
+    write(root / "a.json", data)
+    done = imported(root, tmp_path / "out", code=1)
+    assert "1 picture of another size" in done.stderr and "EXIF): a.jpg" in done.stderr
+    holds(tmp_path / "out", {"b": drawn((1, box(LARGE)))}, ["boat", "sea"])
+
+    # Run lengths have a size of their own, where the file names none.
+    runs = {"counts": miniatures.run_lengths(box(LARGE).astype(int)), "size": list(SIZE)}
+    for entry, shape_of in zip(data["images"], data["annotations"], strict=True):
+        del entry["width"]
+        shape_of["segmentation"] = runs
+    write(root / "a.json", data)
+    shutil.rmtree(tmp_path / "out")
     done = imported(root, tmp_path / "out", code=1)
     assert f"of another size ({WIDTH} x {HEIGHT}) than the picture: a.jpg" in done.stderr
     holds(tmp_path / "out", {"b": drawn((1, box(LARGE)))}, ["boat", "sea"])

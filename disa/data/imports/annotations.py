@@ -102,6 +102,8 @@ class AnnotatedPicture:
     # A file, or what gives the bytes of one; None: not found.
     picture: Path | Callable[[], bytes] | None
     draw: Callable[[Canvas], None]
+    # The (H, W) that the annotations are for, if the source says it.
+    size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -154,6 +156,13 @@ class Pictures:
                     found.setdefault(_file_key(name), []).append(place / name)
                     found.setdefault(_file_key(stem), []).append(place / name)
         return found
+
+
+def declared_size(height: object, width: object) -> tuple[int, int] | None:
+    """Return a picture's size as a source states it; None for what is no size."""
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    return None
 
 
 def _file_key(name: str) -> str:

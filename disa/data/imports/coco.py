@@ -16,6 +16,7 @@ from disa.data.imports.annotations import (
     Categories,
     Pictures,
     Region,
+    declared_size,
     leave_out,
 )
 from disa.data.imports.regions import polygon
@@ -55,7 +56,9 @@ def read_coco(path: Path, data: dict[str, Any], folder: Path) -> Annotations:
             draw = partial(
                 _draw, annotations=by_image.pop(image["id"], []), labels=labels, maps=maps
             )
-            annotated.append(AnnotatedPicture(name, pictures.find(name, path.parent), draw))
+            size = declared_size(image.get("height"), image.get("width"))
+            file = pictures.find(name, path.parent)
+            annotated.append(AnnotatedPicture(name, file, draw, size))
     except (KeyError, TypeError, AttributeError) as error:
         raise DisaError(
             f"{path}: an entry lacks what COCO JSON has ({type(error).__name__}: {error}); "

@@ -17,6 +17,7 @@ from disa.data.imports.annotations import (
     Categories,
     Pictures,
     Region,
+    declared_size,
 )
 from disa.data.imports.regions import ellipse, polygon
 from disa.errors import DisaError
@@ -53,7 +54,8 @@ def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
         if picture is None and data.get("imageData"):
             picture = partial(_embedded, path)
         draw = partial(_draw, path=path, categories=found.categories)
-        annotated.append(AnnotatedPicture(name, picture, draw))
+        size = declared_size(data.get("imageHeight"), data.get("imageWidth"))
+        annotated.append(AnnotatedPicture(name, picture, draw, size))
     found.categories.add_sorted(names)
     return found
 

@@ -139,9 +139,16 @@ def _write_picture(
     write_whole(file, partial(_write_bytes, content=content))
     is_whole = False
     try:
-        canvas = Canvas(read_size(file), ignored, written.annotations, picture.name)
-        picture.draw(canvas)
-        if canvas.drawn.any() or empty_label is not None:
+        size = read_size(file)
+        canvas = Canvas(size, ignored, written.annotations, picture.name)
+        # Polygons for another size would lie in the wrong places, without a word.
+        fits = picture.size in (None, size)
+        if fits:
+            picture.draw(canvas)
+        if not fits:
+            reason = "of another size than the annotations are for (resized, or turned by EXIF)"
+            leave_out(written.failed, reason, picture.name)
+        elif canvas.drawn.any() or empty_label is not None:
             if empty_label is not None:
                 canvas.fill(empty_label)
             write_png(out / "masks" / f"{name}.png", canvas.labels)
