@@ -115,7 +115,7 @@ class CheckData(_OnDisk):
                 f"{self.dir}: {_count(len(problems), 'problem')} in {self.name}, listed above; "
                 "correct them"
             )
-        say("nothing is wrong for certain; read the notes above" if notes else "nothing is wrong")
+        say("no mistake is certain; read the notes above" if notes else "nothing is wrong")
         return 0
 
 

@@ -116,7 +116,7 @@ def test_check_of_a_folder_that_is_right(tmp_path: Path):
         ["2", "land", "0", "0.000%"],
     ]
     assert prints(result.stdout.splitlines()[4], "2 of 3", "20.00%", "60 pixels")
-    assert prints(result.stdout, "3 images", "nothing is wrong")
+    assert "3 images" in result.stdout
     assert prints(lines_with(result, "note: ")[0], "1 of 3", '"land"', "255")
 
 
@@ -177,7 +177,7 @@ def test_check_notes_what_may_be_meant(
     result = disa("data", "check", "folder", root, "--workers", 1)
     assert result.exit_code == 0
     notes = lines_with(result, "note: ")
-    assert ("nothing is wrong" in result.stdout.splitlines()) == (not notes)
+    assert ("nothing is wrong" in result.stdout) == (not notes)
     assert bool(notes) == bool(facts)
     if facts:
         assert prints(" ".join(notes), *facts)
