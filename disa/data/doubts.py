@@ -36,6 +36,10 @@ def doubts(dataset: FolderDataset, pixels: Sequence[int], ignored: int) -> list[
         return [_binary(categories[sources.index(0)].name, absent)]
 
     found = []
+    if len(present) == 1:
+        name = categories[sources.index(present[0])].name
+        text = f'every pixel that counts is "{name}", so there is nothing to tell it from'
+        found.append(Doubt("note", text))
     if absent:
         void = ""
         if dataset.void_by_custom and ignored:

@@ -140,7 +140,8 @@ class ImportData:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     # Where the pictures are, in any folder below. Default: beside the annotations.
     images: Path | None = None
-    # Name of a category for pixels without an annotation. Default: such pixels are ignored.
+    # Name of a category for pixels without an annotation, where all that is named was annotated.
+    # Default: such pixels are ignored.
     background: str | None = None
 
     def run(self) -> int:
@@ -160,7 +161,8 @@ class ImportData:
             pictures = _count(written.overlaps, "picture")
             say(f"overlaps: {written.covered:,} pixels in {pictures}; {found.order}")
         pictures = _count(written.pictures, "picture")
-        say(f"{found.kind}: {pictures}, {written.categories:,} categories, in {self.out}")
+        categories = f"{written.categories:,} categor{'y' if written.categories == 1 else 'ies'}"
+        say(f"{found.kind}: {pictures}, {categories}, in {self.out}")
         say(f"check it: {shlex.join(['disa', 'data', 'check', 'folder', str(self.out)])}")
         # A picture that nobody has annotated is no failure.
         return SOME_FAILED if written.failed.keys() - {UNANNOTATED} else 0

@@ -168,6 +168,7 @@ def test_check_finds_what_masks_must_not_be(
         ([[1, 2], [2, 2]], "sand\nboat\nsky", ['"sand"', "count from 1"]),
         ([[0, 0, 1]], "crack\nBackground", ['"crack"', '"Background"', "exchange"]),
         ([[0, 1, 1]], "crack\nBackground", None),
+        ([[0, 0]], "sand", ['"sand"', "nothing to tell it from"]),
     ],
 )  # fmt: skip
 def test_check_notes_what_may_be_meant(

@@ -25,7 +25,7 @@ from disa.errors import DisaError
 
 ORDER = "later regions lie over earlier ones"
 # What Label Studio puts before the name of an uploaded file.
-UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 PIXELS_FROM_PERCENT = 0.01
 
 
@@ -50,7 +50,7 @@ def read_label_studio(path: Path, data: Sequence[Any], folder: Path) -> Annotati
 
         file = pictures.find(name, path.parent)
         if file is None:
-            file = pictures.find(UPLOAD_PREFIX.sub("", name, count=1), path.parent)
+            file = pictures.find(UPLOAD_PREFIX.sub("", name.rpartition("/")[2]), path.parent)
         draw = partial(_draw, results=results, categories=found.categories)
         annotated.append(AnnotatedPicture(name, file, draw))
     found.categories.add_sorted(labels)
