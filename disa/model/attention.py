@@ -56,7 +56,7 @@ def linear_attention(
     # Both sums are over tokens, so the cost grows with t, not with its square.
     summary = key.transpose(-1, -2) @ value  # m a e e
     total = key.sum(-2)  # m a e
-    if padding is not None and padding.times > 0:
+    if padding is not None and (torch.compiler.is_exporting() or padding.times > 0):
         pad_key = F.elu(rearrange(padding.key, "(a e) -> a e", a=heads)) + 1
         pad_value = rearrange(padding.value, "(a e) -> a e", a=heads)
         summary = summary + padding.times * pad_key[..., :, None] * pad_value[..., None, :]
@@ -149,4 +149,4 @@ class CategoryAttention(GuidedProjection):
         """Return the padding tokens as the layer's own projections see them."""
         token = self.norm1(self.padding_token)
         key = self.key(torch.cat([token, self.padding_guidance]))
-        return Padding(max(0, self.padding - labels), key, self.value(token))
+        return Padding(torch.sym_max(0, self.padding - labels), key, self.value(token))

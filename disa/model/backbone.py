@@ -149,7 +149,7 @@ class Backbone(nn.Module):
         embeddings = self.clip.vision_model.embeddings
         patches = embeddings.patch_embedding(self.normalise(pixels))
         patches = rearrange(patches, "b v h w -> b (h w) v")
-        class_token = embeddings.class_embedding.expand(len(patches), 1, -1)
+        class_token = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([class_token, patches], 1)
 
         # CLIP knows the positions of one grid; another grid gets interpolated ones.
@@ -187,7 +187,8 @@ def resize_positions(
     """
     # CLIP's own grid is a square; rounding undoes the square root's error.
     side = int((len(positions) - 1) ** 0.5 + 0.5)
-    if grid == (side, side):
+    # An export leaves the grid free; resizing to the same one changes nothing.
+    if not torch.compiler.is_exporting() and grid == (side, side):
         return positions
 
     native = rearrange(positions[1:], "(h w) v -> 1 v h w", h=side)

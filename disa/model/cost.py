@@ -21,7 +21,7 @@ def correlate(
     unit_tokens = F.normalize(tokens.flatten(2), dim=1)  # b d n
     unit_text = F.normalize(text, dim=-1).flatten(0, 1)  # (t p) d
     cosine = torch.matmul(unit_text, unit_tokens)
-    return rearrange(cosine, "b (t p) (h w) -> b t p h w", t=len(text), h=tokens.shape[2])
+    return rearrange(cosine, "b (t p) (h w) -> b t p h w", t=text.shape[0], h=tokens.shape[2])
 
 
 def best_token(correlation: Float[Tensor, "b t p h w"]) -> Float[Tensor, "b t"]:
@@ -45,4 +45,4 @@ class Cost(nn.Module):
         """Return the cost volume, whose shape stays the same up to the decoder."""
         # Labels join the batch: the convolution sees each alone.
         embedded = self.embed(rearrange(correlation, "b t p h w -> (b t) p h w"))
-        return rearrange(embedded, "(b t) c h w -> b t c h w", b=len(correlation))
+        return rearrange(embedded, "(b t) c h w -> b t c h w", b=correlation.shape[0])

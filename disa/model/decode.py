@@ -1,6 +1,5 @@
 """The decoder: two guided x2 upsampling steps and a head, every label alone."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -79,8 +78,10 @@ class Decode(nn.Module):
         if self.detail is not None:
             # The details shrink by averaging, so that thin lines leave a trace.
             detail = self.detail(_on_whole_cells(image, size2))
-            guidance1 = torch.cat([guidance1, F.adaptive_avg_pool2d(detail, size1)], 1)
-            guidance2 = torch.cat([guidance2, F.adaptive_avg_pool2d(detail, size2)], 1)
+            cell1 = detail.shape[-1] // size1[1]
+            cell2 = detail.shape[-1] // size2[1]
+            guidance1 = torch.cat([guidance1, F.avg_pool2d(detail, cell1)], 1)
+            guidance2 = torch.cat([guidance2, F.avg_pool2d(detail, cell2)], 1)
 
         if things is not None:
             if self.reads_foreground:
@@ -109,7 +110,7 @@ class Decode(nn.Module):
             # b t c h w, then twice and four times as large.
             features = self.step2(self.step1(cost, guides.first), guides.second)
             logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
-            logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=len(cost))
+            logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=cost.shape[0])
             return self._pixels(logits, guides.detail)
 
         widest = self.head.in_channels * 16 * cost[0, 0, 0].numel()
@@ -151,7 +152,7 @@ class Step(nn.Module):
         self, x: Float[Tensor, "b t c h w"], guidance: Float[Tensor, "b g h2 w2"]
     ) -> Float[Tensor, "b t o h2 w2"]:
         """Return the maps at twice the size."""
-        images = len(x)
+        images = x.shape[0]
 
         # joined(x), for every label; the kernel begins one pixel before the value: `padding=1`.
         x = rearrange(x, "b t c h w -> (b t) c h w")
@@ -198,7 +199,7 @@ def _on_whole_cells(
     image: Float[Tensor, "b 3 H W"], grid: tuple[int, int]
 ) -> Float[Tensor, "b 3 H2 W2"]:
     """Return the image at the least size that gives every cell of the grid whole pixels."""
-    scale = math.ceil(image.shape[-2] / grid[0])
+    scale = -(-image.shape[-2] // grid[0])
     size = (scale * grid[0], scale * grid[1])
     if size == (image.shape[-2], image.shape[-1]):
         return image

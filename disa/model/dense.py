@@ -28,6 +28,11 @@ class DenseClip(nn.Module):
         # No part of the head is here.
         self.config = config.replace(disentangle=False, things=False, decode_enlarge=False)
 
+    @property
+    def patch_size(self) -> int:
+        """Pixels per side of a patch."""
+        return self.backbone.patch_size
+
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits at four times the token grid, as `Disa` does; the other fields are None."""
         return self.answer(self.look(pixels), text)

@@ -94,6 +94,11 @@ class Disa(nn.Module):
                 "disentangle=true and things=true"
             )
 
+    @property
+    def patch_size(self) -> int:
+        """Pixels per side of a patch."""
+        return self.backbone.patch_size
+
     def forward(self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]) -> Prediction:
         """Return logits, and what the SDM finds, for RGB in 0..255 and L2-normalised prompts.
 
@@ -101,7 +106,7 @@ class Disa(nn.Module):
         and `answer` do.
         """
         found = self.answer(self.look(pixels), text)
-        return found.whole(len(text), self.config.dropped_logit)
+        return found.whole(text.shape[0], self.config.dropped_logit)
 
     def look(self, pixels: Float[Tensor, "b 3 H W"]) -> Look:
         """Return what no label changes, which is most of the work for a few labels.
@@ -206,9 +211,12 @@ class Disa(nn.Module):
 
     def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
         """Return the labels of each image that the head computes, in their own order; None: all."""
-        if correlation.shape[1] <= self.config.max_categories:
+        labels = correlation.shape[1]
+        # In an export their number stays free, so they are always chosen: perhaps all.
+        if not torch.compiler.is_exporting() and labels <= self.config.max_categories:
             return None
-        return best_token(correlation).topk(self.config.max_categories).indices.sort().values
+        most = torch.sym_min(labels, self.config.max_categories)
+        return best_token(correlation).topk(most).indices.sort().values
 
 
 def _gather(
@@ -228,5 +236,5 @@ def _scatter(
     values: Float[Tensor, "b m h w"], chosen: Int[Tensor, "b m"], labels: int, fill: float
 ) -> Float[Tensor, "b t h w"]:
     """Undo `_gather`; labels that were not chosen get `fill`."""
-    whole = values.new_full((len(values), labels, *values.shape[2:]), fill)
+    whole = values.new_full((values.shape[0], labels, *values.shape[2:]), fill)
     return whole.scatter(1, chosen[:, :, None, None].expand_as(values), values)

@@ -149,8 +149,9 @@ class Disentangle(nn.Module):
         foreground = split_tokens(saliency, self.config)
         strength = ratio(saliency, saliency.amax((-2, -1), keepdim=True))
 
-        # Under top_k all foregrounds have the same size, so tokens can be sorted by side.
-        if self.config.saliency_split == "top_k":
+        # Under top_k all foregrounds have the same size, so tokens can be sorted by side. An export
+        # leaves that size free, and takes longer.
+        if self.config.saliency_split == "top_k" and not torch.compiler.is_exporting():
             refine = self.refine_gathered
         else:
             refine = self.refine_masked

@@ -21,7 +21,7 @@ def a_few_at_a_time(function: Callable[..., Tensor], *values: Tensor, widest: in
     holds per row at once. With gradients everything is computed together.
     """
     rows = values[0].shape[1]
-    step = rows_that_fit(values[0], len(values[0]) * widest)
+    step = rows_that_fit(values[0], values[0].shape[0] * widest)
     if step is None or rows <= step:
         return function(*values)
 

@@ -282,7 +282,7 @@ class SaliencyModule(nn.Module):
         own = F.normalize(text.detach(), dim=-1)
 
         # Every label starts as its own embedding and adds what it attends to.
-        x = own.expand(len(heads[0].key), -1, -1)  # b t d
+        x = own.expand(heads[0].key.shape[0], -1, -1)  # b t d
         layers = self._layers()
         for layer, (key, value) in zip(layers[:-1], heads[:-1], strict=True):
             attention = layer.attend(x, key)
@@ -356,8 +356,12 @@ def ratio(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(is_some, part / torch.where(is_some, whole, 1), 0)
 
 
-def foreground_count(n: int, share: float) -> int:
+def foreground_count(n: int, share: float) -> int | Tensor:
     """Return `k = round(share * n)`, but at least one token on each side; 1 where `n` is 1."""
+    if torch.compiler.is_exporting():
+        # The number of tokens stays free: an ONNX graph rounds tensors, not sizes.
+        last = torch.arange(n)[-1]
+        return torch.minimum((share * (last + 1).double()).round(), last).clamp_min(1)
     return max(1, min(round(share * n), n - 1))
 
 

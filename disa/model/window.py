@@ -31,15 +31,20 @@ class Tiling(NamedTuple):
 
         A side no longer than the window is one window and is not shifted.
         """
-        windows = (min(window, grid[0]), min(window, grid[1]))
-        shifts = (_shift(grid[0], window, shifted), _shift(grid[1], window, shifted))
+        if torch.compiler.is_exporting():
+            # The grid stays free: a smaller one is padded to a window, with the same result.
+            windows = (window, window)
+            shifts = (window // 2, window // 2) if shifted else (0, 0)
+        else:
+            windows = (min(window, grid[0]), min(window, grid[1]))
+            shifts = (_shift(grid[0], window, shifted), _shift(grid[1], window, shifted))
         padded = (_rounded_up(grid[0], windows[0]), _rounded_up(grid[1], windows[1]))
         return cls(grid, windows, shifts, padded)
 
     def cut(self, x: Float[Tensor, "m h w c"]) -> Float[Tensor, "m windows tokens c"]:
         """Return the tokens of each window, row by row, after the cyclic shift."""
         # Pad below and to the right, up to whole windows.
-        if self.padded != self.grid:
+        if torch.compiler.is_exporting() or self.padded != self.grid:
             below = self.padded[0] - self.grid[0]
             right = self.padded[1] - self.grid[1]
             x = F.pad(x, (0, 0, 0, right, 0, below))
@@ -66,7 +71,8 @@ class Tiling(NamedTuple):
         tokens of the same region may look at each other. Padding is a region of its own that looks
         at itself, so that no row of the softmax is empty.
         """
-        if self.padded == self.grid and not any(self.shift):
+        is_free = torch.compiler.is_exporting()
+        if not is_free and self.padded == self.grid and not any(self.shift):
             return None
 
         rows = self._regions(0, device)[:, None]
@@ -94,11 +100,13 @@ class Tiling(NamedTuple):
         region = torch.zeros_like(position)
         if shift:
             in_last_window = position >= length - window
-            came_around = position >= length - shift
+            # In a single window, which only an export shifts, all tokens stay neighbours.
+            came_around = (position >= length - shift) & (position[-1] >= window)
             region = region + in_last_window + came_around
 
         # Padding lay behind the grid before the shift.
-        origin = (position + shift) % length
+        origin = position + shift
+        origin = torch.where(origin < length, origin, origin - length)
         return torch.where(origin < self.grid[axis], region, PADDED)
 
 
@@ -107,7 +115,7 @@ def _shift(side: int, window: int, shifted: bool) -> int:
 
 
 def _rounded_up(side: int, window: int) -> int:
-    return -(-side // window) * window
+    return (side + window - 1) // window * window
 
 
 class WindowBlock(GuidedProjection):
@@ -134,7 +142,7 @@ class WindowBlock(GuidedProjection):
         self, x: Float[Tensor, "b t h w c"], guidance: Float[Tensor, "b h w g"]
     ) -> Float[Tensor, "b t h w c"]:
         """Return the refined maps; each label is treated alone."""
-        images = len(x)
+        images = x.shape[0]
         tiling = Tiling.of((x.shape[2], x.shape[3]), self.window, self.shifted)
         mask = tiling.mask(x.device)
 
