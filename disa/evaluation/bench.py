@@ -23,6 +23,7 @@ from disa.inference.windows import views
 from disa.model.dense import DenseClip
 from disa.model.refine import Level
 from disa.picturebook import TEST_SEED, render
+from disa.weights.exported import network_of
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
@@ -112,7 +113,7 @@ def timed_parts(segmenter: Segmenter) -> Iterator[dict[str, float]]:
 
 def _parts(segmenter: Segmenter) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
     """Yield a part's name, the object that computes it, and the methods that do."""
-    model = segmenter.model
+    model = network_of(segmenter.model)
     yield "CLIP", model.backbone, ("forward",)
     if isinstance(model, DenseClip):
         return
@@ -165,7 +166,7 @@ def _finish(device: torch.device) -> None:
 def _encode(segmenter: Segmenter, shown: Sequence[torch.Tensor]) -> None:
     with torch.inference_mode():
         for part in shown:
-            segmenter.model.backbone(part)
+            network_of(segmenter.model).backbone(part)
 
 
 @contextmanager

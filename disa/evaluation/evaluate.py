@@ -25,6 +25,7 @@ from disa.running.processes import Processes
 from disa.running.provenance import code_and_machine, weights_sha256
 from disa.running.terminal import counted
 from disa.weights.clip_files import dense_config, read_clip_config
+from disa.weights.exported import network_of
 from disa.weights.model_folder import read_config
 from disa.weights.names import is_clip
 
@@ -53,7 +54,7 @@ class Evaluator:
         segmenter = load(self.path, self.device, dtype)
         if not self.settings.dense_clip:
             return segmenter
-        clip = DenseClip(segmenter.model.backbone, segmenter.model.config)
+        clip = DenseClip(network_of(segmenter.model).backbone, segmenter.model.config)
         return Segmenter(clip, segmenter.text.tokenizer, segmenter.device, dtype)
 
     def evaluate(self, name: str, dataset: Dataset, maps: Path) -> tuple[dict[str, Any], Scores]:

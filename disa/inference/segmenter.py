@@ -32,6 +32,7 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.running.devices import choose_device, own_numbers
 from disa.running.files import MAX_PIXELS, cache_folder
+from disa.weights.exported import ExportedModel, network_of
 from disa.weights.load import load as load_weights
 from disa.weights.model_folder import save
 
@@ -46,7 +47,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: Disa | DenseClip,
+        model: Disa | DenseClip | ExportedModel,
         tokenizer: Tokenizer,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
@@ -132,7 +133,7 @@ class Segmenter:
         if query.background == FOREGROUND and not config.things:
             raise DisaError(NO_THINGS)
         side = self.model.config.backbone_image_size
-        query.protocol.layout(side, side, side, self.model.backbone.patch_size)
+        query.protocol.layout(side, side, side, self.model.patch_size)
         labels = query.labels
         if isinstance(query.background, tuple):
             labels += query.background
@@ -154,7 +155,7 @@ class Segmenter:
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write a folder that `load` reads. Raises `DisaError` if it cannot be written."""
-        save(self.model, Path(folder), tokenizer=self.text.tokenizer)
+        save(network_of(self.model), Path(folder), tokenizer=self.text.tokenizer)
 
     def push_to_hub(
         self, repository: str, *, private: bool | None = None, token: str | None = None
@@ -200,9 +201,7 @@ class Segmenter:
         """Return how a picture is shown."""
         height, width, _ = picture.shape
         config = self.model.config
-        return protocol.layout(
-            height, width, config.backbone_image_size, self.model.backbone.patch_size
-        )
+        return protocol.layout(height, width, config.backbone_image_size, self.model.patch_size)
 
     def _looks(
         self, pictures: Sequence[Pixels], layout: Layout, protocol: Protocol
@@ -230,7 +229,7 @@ class Segmenter:
         # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels. Each view may
         # have other likeliest labels.
         config = self.model.config
-        cell = 1.0 if config.decode_enlarge else self.model.backbone.patch_size / 4
+        cell = 1.0 if config.decode_enlarge else self.model.patch_size / 4
         _check_memory(layout, min(len(text), layout.views * config.max_categories), cell)
 
         rows = max(1, min(BATCH, BATCH_LABELS // len(text)))
@@ -294,17 +293,18 @@ def load(
 ) -> Segmenter:
     """Return a segmenter for a model, whatever it is given by.
 
-    A bundled model ("mini"); a folder that disa wrote; published weights ("cat-seg-b",
-    "cat-seg-l"), fetched and converted on first use; or CLIP alone, without training:
+    A bundled model ("mini"); a folder that disa wrote, an export as well; published weights
+    ("cat-seg-b", "cat-seg-l"), fetched and converted on first use; or CLIP alone, without training:
     "clip-vit-b-16" and the like, a transformers folder, a Hub id, or OpenAI's .pt file. device:
     "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". dtype: 32 bit unless given,
     whatever the file holds. Raises `DisaError` for an unknown model, a damaged or foreign file, a
-    Hub that cannot be reached, and a device that is not there.
+    Hub that cannot be reached, and a device that is not there; an export runs on the CPU in fp32.
     """
-    chosen = choose_device(device)
     model, tokenizer = load_weights(name_or_folder)
-    segmenter = Segmenter(model, tokenizer, chosen, dtype)
-    segmenter.text.store = TextStore(cache_folder() / "text", segmenter.model, tokenizer)
+    if isinstance(model, ExportedModel):
+        return Segmenter(model, tokenizer, model.device(device), dtype)
+    segmenter = Segmenter(model, tokenizer, choose_device(device), dtype)
+    segmenter.text.store = TextStore(cache_folder() / "text", model, tokenizer)
     return segmenter
 
 

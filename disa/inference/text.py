@@ -18,6 +18,7 @@ from disa.inference.labels import check_templates, synonyms
 from disa.inference.text_store import LEAST, TextStore
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
+from disa.weights.exported import ExportedModel
 
 TEXTS_PER_BATCH = 256
 CONTEXT = 77  # tokens, where a model's config does not say how many it reads
@@ -31,7 +32,7 @@ class TextEncoder:
 
     def __init__(
         self,
-        model: Disa | DenseClip,
+        model: Disa | DenseClip | ExportedModel,
         tokenizer: Tokenizer,
         cache_size: int = 10_000,
         store: TextStore | None = None,
@@ -102,7 +103,7 @@ class TextEncoder:
         """Return the embeddings, from the disk or kept on it where the labels are many."""
         if self.store is None or len(labels) < LEAST:
             return self._embed(labels, templates)
-        weight = self.model.backbone.clip.text_projection.weight
+        weight = self.store.model.backbone.clip.text_projection.weight
         places = len(self.model.config.backbone_templates)
         like = torch.empty(len(labels), places, len(weight), device="meta")
         known = self.store.load(labels, templates, like)
@@ -117,7 +118,9 @@ class TextEncoder:
         # Every synonym in every template, m p l, in batches that any memory holds.
         groups = [synonyms(label) for label in labels]
         ids = self.tokenize([name for group in groups for name in group], templates)
-        texts = rearrange(ids, "m p l -> (m p) l").to(next(self.model.parameters()).device)
+        texts = rearrange(ids, "m p l -> (m p) l")
+        if not isinstance(self.model, ExportedModel):
+            texts = texts.to(next(self.model.parameters()).device)
         parts = [self.model.encode_text(part) for part in texts.split(TEXTS_PER_BATCH)]
         embedded = rearrange(torch.cat(parts), "(m p) d -> m p d", p=len(templates))
 

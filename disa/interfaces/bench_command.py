@@ -120,6 +120,7 @@ def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
     from disa.model.disa import Disa
     from disa.running.devices import DTYPES, choose_device
     from disa.training.initial_weights import tokenizer_for
+    from disa.weights.exported import network_of
     from disa.weights.load import Loaded, load
 
     if model in RECIPES:
@@ -129,10 +130,11 @@ def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
         loaded = Loaded(Disa(config).eval(), tokenizer)
     else:
         loaded = load(model)
-    networks = {"model": loaded.model}
-    if loaded.model.config.disentangle:
-        base = Disa(loaded.model.config.replace(**BASELINE))
-        base.load_state_dict(loaded.model.state_dict(), strict=False)
+    network = network_of(loaded.model)
+    networks = {"model": network}
+    if network.config.disentangle:
+        base = Disa(network.config.replace(**BASELINE))
+        base.load_state_dict(network.state_dict(), strict=False)
         networks["baseline"] = base.eval()
     chosen = choose_device(device)
     return {

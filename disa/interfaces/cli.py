@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "models": "disa.interfaces.models_command:Models",
     "info": "disa.interfaces.models_command:Info",
     "bench": "disa.interfaces.bench_command:Bench",
+    "export": "disa.interfaces.export_command:Export",
     "convert": "disa.interfaces.models_command:Convert",
     "vocabulary": "disa.interfaces.vocabulary_command:PrintVocabulary",
     "picturebook": "disa.interfaces.vocabulary_command:DrawPicturebook",

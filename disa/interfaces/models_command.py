@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from disa.errors import DisaError
 from disa.recipes import RECIPES
-from disa.running.files import file_sha256
+from disa.running.files import file_sha256, refuse_existing
 from disa.running.terminal import say
 from disa.weights import names
 from disa.weights.model_card import Source
@@ -117,8 +117,7 @@ class Convert:
                 f"{self.checkpoint}: no such file; CAT-Seg publishes model_base.pth and "
                 "model_large.pth"
             )
-        if self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir())):
-            raise DisaError(f"{self.out}: exists already; choose another folder, or delete it")
+        refuse_existing(self.out)
         sha256 = file_sha256(self.checkpoint)
         source = Source("CAT-Seg", self.checkpoint.name, LICENCE, sha256)
         tokenizer = self.tokenizer or names.tokenizer_of(self.checkpoint)

@@ -32,6 +32,12 @@ def prepare_folder(folder: Path) -> None:
         ) from None
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raise `DisaError` unless the folder is still to be made, or empty."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise DisaError(f"{folder}: exists already; choose another folder, or delete it")
+
+
 def cache_folder() -> Path:
     """Return where disa keeps what can be made again: $DISA_CACHE, else the user's cache folder."""
     if own := os.environ.get("DISA_CACHE"):

@@ -37,7 +37,8 @@ def weights_sha256(model: Path) -> str:
         if path.is_file():
             return file_sha256(path)
     # Large models come in parts, and sorting makes the checksum the same on every machine.
-    parts = sorted((*model.glob("*.safetensors"), *model.glob("*.bin")))
+    endings = ("safetensors", "bin", "onnx", "onnx.data", "pt2")
+    parts = sorted(part for ending in endings for part in model.glob(f"*.{ending}"))
     return hashlib.sha256("".join(f"{file_sha256(part)}\n" for part in parts).encode()).hexdigest()
 
 

@@ -5,21 +5,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
+from transformers import CLIPConfig
 
 from disa.config import ModelConfig
 from disa.model.backbone import Backbone
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.weights.clip_files import dense_config, fill_clip, load_clip
+from disa.weights.exported import ExportedModel, load_exported
 from disa.weights.fetching import model_folder
 from disa.weights.model_folder import build, load_disa, load_tokenizer
-from disa.weights.names import is_clip, tokenizer_of
+from disa.weights.names import is_clip, is_export, tokenizer_of
 
 
 class Loaded(NamedTuple):
     """A model, in evaluation mode and 32 bit on the CPU, and the tokenizer it was trained with."""
 
-    model: Disa | DenseClip
+    model: Disa | DenseClip | ExportedModel
     tokenizer: Tokenizer
 
 
@@ -30,9 +32,15 @@ def load(name_or_folder: str | PathLike[str]) -> Loaded:
     reached.
     """
     path = model_folder(name_or_folder)
-    model = load_dense_clip(path) if is_clip(path) else load_disa(path)
+    model: Disa | DenseClip | ExportedModel
+    if is_clip(path):
+        model = load_dense_clip(path)
+    elif is_export(path):
+        model = load_exported(path)
+    else:
+        model = load_disa(path)
     # Another model's tokenizer gives wrong embeddings and no error, so it is checked here.
-    text = model.backbone.clip.config.text_config
+    text = CLIPConfig(**model.config.backbone_clip).text_config
     return Loaded(model, load_tokenizer(tokenizer_of(path), text.eos_token_id, text.vocab_size))
 
 

@@ -18,7 +18,7 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.running.files import read_json, replace_file, write_json
 from disa.weights.model_card import Source, model_card
-from disa.weights.names import CONFIG, TOKENIZER, WHOLE
+from disa.weights.names import CONFIG, EXPORT, KIND, TOKENIZER, WHOLE
 from disa.weights.tensor_files import first_line, read_safetensors
 
 WEIGHTS = WHOLE[0]
@@ -75,7 +75,7 @@ def _write_disa(model: Disa, folder: Path, source: Source | None) -> None:
     card = model_card(model.config, parameters(model), source)
     replace_file(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
 
-    data = {"format": FORMAT, "kind": "disa", "model": model.config.to_dict()}
+    data = {"format": FORMAT, "kind": KIND, "model": model.config.to_dict()}
     write_json(folder / CONFIG, data, indent=2)
 
 
@@ -101,7 +101,7 @@ def read_config(folder: str | Path) -> ModelConfig:
     """
     path = Path(folder) / CONFIG
     data = read_json(path, f"give a folder that holds {CONFIG} and {WEIGHTS}")
-    is_disa = isinstance(data, dict) and data.get("kind") == "disa"
+    is_disa = isinstance(data, dict) and data.get("kind") in (KIND, EXPORT)
     if not is_disa or not isinstance(data.get("model"), dict):
         raise DisaError(
             f"{path}: not the configuration of a disa model; give a folder written by disa"

@@ -10,6 +10,9 @@ from typing import NamedTuple
 WEIGHTS = Path(__file__).parent
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+# What the configuration of a folder calls itself: a network's, or that of an export's graphs.
+KIND = "disa"
+EXPORT = "disa-export"
 # Two forms of weights, each in one file or in parts that an index lists. Safetensors come first:
 # they are quicker to read, and they can hold no code.
 WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -56,7 +59,8 @@ def bundled_models() -> dict[str, Path]:
 def missing_files(folder: Path) -> list[str]:
     """Return the files that a model folder lacks; weights of any form will do."""
     missing = [name for name in FILES if not (folder / name).is_file()]
-    if any((folder / name).is_file() for name in (*WHOLE, *PARTS)):
+    # An export has graphs instead of weights; they are looked for when they are read.
+    if is_export(folder) or any((folder / name).is_file() for name in (*WHOLE, *PARTS)):
         missing = [name for name in missing if name != WHOLE[0]]
     return missing
 
@@ -64,13 +68,21 @@ def missing_files(folder: Path) -> list[str]:
 def is_clip(path: Path) -> bool:
     """Tell whether a CLIP lies there: OpenAI's file, or a folder that transformers wrote."""
     # Models of our own are always folders.
-    if path.is_file():
-        return True
+    return path.is_file() or _says(path, "model_type", "clip")
+
+
+def is_export(path: Path) -> bool:
+    """Tell whether graphs lie there, which `disa export` wrote."""
+    return _says(path, "kind", EXPORT)
+
+
+def _says(folder: Path, name: str, value: str) -> bool:
+    """Tell whether a model's configuration gives a field this value."""
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("model_type") == "clip"
+    return isinstance(config, dict) and config.get(name) == value
 
 
 def tokenizer_of(path: Path) -> Path:
