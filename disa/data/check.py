@@ -58,7 +58,7 @@ def _check_part(part: PairedDataset) -> Findings:
     sources = set(part.vocabulary.source_ids)
     for index, name in enumerate(part.ids):
         try:
-            picture = read_picture(part.pairs[index].image)
+            picture = read_picture(part.pairs[index].image, part.reading)
             findings.turned += picture.is_turned
             findings.notes += picture.notes
             values, counts = np.unique(part.values(index), return_counts=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from disa.data.images import SUFFIXES
+from disa.data.images import SUFFIXES, Reading
 from disa.data.imports.sources import import_hint
 from disa.data.masks import Labels, read_colours, read_indices, to_labels
 from disa.data.pairs import (
@@ -44,6 +44,8 @@ CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")  # the first that 
 class FolderDataset(PairedDataset):
     """A data set whose values are all known: any other is a mistake in a mask or in the classes."""
 
+    # A user's picture looks the same in training as later to `disa segment`.
+    reading = Reading()
     # Whether 255 and 65535 are ignored because they usually are, and not because a file says so.
     void_by_custom = False
 

@@ -50,6 +50,7 @@ class Reading(NamedTuple):
     # Of a file's bands, counted from 1, those that are red, green and blue, or the only one.
     bands: tuple[int, ...] | None = None
     stretch: bool = False  # the darkest value becomes black and the brightest white
+    profiles: bool = True  # colours become sRGB by the file's ICC profile
 
 
 class Picture(NamedTuple):
@@ -121,13 +122,8 @@ def read_picture(source: Source, reading: Reading = Reading()) -> Picture:  # no
     return Picture(pixels, turn != 1, tuple(notes))
 
 
-def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode one file and leave its notes to `disa data check`. Raises `DisaError`."""
-    return read_picture(path, Reading(max_pixels)).pixels
-
-
 def read_size(path: Path) -> tuple[int, int]:
-    """Return the (H, W) that `read_file` would give, from the header alone. Raises `DisaError`."""
+    """Return the (H, W) that `read_image` would give, from the header alone. Raises `DisaError`."""
     if needs_bands(path, str(path)):
         height, width, _ = read_picture(path).pixels.shape
         return height, width
@@ -201,7 +197,8 @@ def _from_pillow(
         return from_array(deep, name, notes, reading.stretch)
     if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
         alpha = image.convert("RGBA").getchannel("A")
-        image = in_srgb(image, name, notes)
+        if reading.profiles:
+            image = in_srgb(image, name, notes)
         pixels = np.dstack([np.asarray(image.convert("RGBA"))[..., :3], np.asarray(alpha)])
         if is_tiff_file and not _means_transparency(pixels[..., 3]):
             notes.append(
@@ -209,7 +206,9 @@ def _from_pillow(
             )
             pixels = np.ascontiguousarray(pixels[..., :3])
     else:
-        pixels = np.array(in_srgb(image, name, notes).convert("RGB"))
+        if reading.profiles:
+            image = in_srgb(image, name, notes)
+        pixels = np.array(image.convert("RGB"))
     if had_16_bits and not reading.stretch:
         notes += dark_note(name, int(pixels[..., :3].max()) * 257)
     if reading.stretch:

@@ -12,7 +12,7 @@ from refusals import refused
 from disa.data.ade20k import bilinear
 from disa.data.benchmarks import BENCHMARKS, PAPER, find_benchmark
 from disa.data.dataset import Dataset, open_dataset
-from disa.data.images import read_file
+from disa.data.images import read_image
 from disa.data.pascal_context import PUBLISHED_LIST, val_ids
 from disa.data.prepared import prepare
 from disa.data.vocabulary import VOCABULARIES, load_vocabulary
@@ -71,7 +71,7 @@ def test_a_data_set_goes_to_other_processes(tmp_path: Path, name: str):
 def test_pictures_are_the_official_files(tmp_path: Path, name: str):
     miniatures.build(name, tmp_path)
     dataset = open_dataset(name, tmp_path)
-    np.testing.assert_array_equal(dataset.image(2), read_file(dataset.pairs[2].image))
+    np.testing.assert_array_equal(dataset.image(2), read_image(dataset.pairs[2].image))
 
 
 def test_a847_pictures_are_shrunk_as_published_and_saved_as_jpeg(tmp_path: Path):
@@ -79,10 +79,10 @@ def test_a847_pictures_are_shrunk_as_published_and_saved_as_jpeg(tmp_path: Path)
     dataset = open_prepared_or_not("a847", tmp_path)
     official = find_benchmark("a847").open_official(tmp_path, "val")
     for index, size in enumerate(((13, 20), (512, 602), (676, 512))):
-        shrunk = bilinear(read_file(official.pairs[index].image), size)
+        shrunk = bilinear(read_image(official.pairs[index].image), size)
         Image.fromarray(shrunk).save(tmp_path / "again.jpg")
         np.testing.assert_array_equal(official.image(index), shrunk)
-        np.testing.assert_array_equal(dataset.image(index), read_file(tmp_path / "again.jpg"))
+        np.testing.assert_array_equal(dataset.image(index), read_image(tmp_path / "again.jpg"))
 
 
 def test_the_pickled_index_of_ade20k_is_never_opened(tmp_path: Path):

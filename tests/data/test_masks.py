@@ -9,7 +9,7 @@ from PIL import Image
 from refusals import refused
 from test_images import png_header
 
-from disa.data.images import read_file, read_size
+from disa.data.images import read_image, read_size
 from disa.data.masks import label_table, read_colours, read_indices, read_rgb, to_labels
 from disa.data.vocabulary import Category, packed, vocabulary_of
 
@@ -96,7 +96,7 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path, orientation: int
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_size(tmp_path / "turned.jpg") == read_file(tmp_path / "turned.jpg").shape[:2]
+    assert read_size(tmp_path / "turned.jpg") == read_image(tmp_path / "turned.jpg").shape[:2]
 
 
 def test_masks_are_judged_by_their_header_before_they_are_decoded(tmp_path: Path):

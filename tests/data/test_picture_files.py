@@ -16,7 +16,11 @@ from PIL import Image, ImageCms, PngImagePlugin
 from refusals import refused
 
 from disa.data import picture_files, tiff
+from disa.data.folder import FolderDataset
 from disa.data.images import Reading, parse_bands, read_image, read_picture, read_size
+from disa.data.masks import read_indices
+from disa.data.pairs import Pair, PairedDataset
+from disa.data.vocabulary import Category, vocabulary_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 ORIENTATION = 274
@@ -116,6 +120,17 @@ def test_profiles_are_honoured(tmp_path: Path, transparent: bool):
     picture.save(tmp_path / "a.png", icc_profile=swapped_profile())
     seen = read_image(tmp_path / "a.png").astype(int)
     assert np.abs(seen - PIXELS[..., ::-1]).max() <= 2
+
+
+@pytest.mark.parametrize("kind", [PairedDataset, FolderDataset])
+def test_benchmarks_ignore_profiles_as_published_numbers_do(tmp_path: Path, kind: type):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", icc_profile=swapped_profile())
+    pairs = [Pair("a", tmp_path / "a.png", None)]
+    dataset = kind("words", vocabulary_of("words", [Category("sea", source_id=0)]), pairs, read_indices)
+    seen = dataset.image(0)
+    expected = PIXELS if kind is PairedDataset else read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(seen, expected)
+    assert not np.array_equal(PIXELS, read_image(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize("profile", [b"nonsense", other_profile("LAB")])
