@@ -134,14 +134,21 @@ def _compare(
     expected = model(pixels, text)
     found = exported(pixels, own)
 
+    # Labels that both left out would hide differences: their logit is larger than any other.
+    fill = model.config.dropped_logit
+    dropped = (expected.logits == fill) & (found.logits == fill)
+    compared, others = (
+        each._replace(logits=each.logits.masked_fill(dropped, 0)) for each in (expected, found)
+    )
+
     # Text and whatever the network gives: the largest of the differences.
-    pairs: list[tuple[Any, Any]] = [(text, own), *zip(expected, found, strict=True)]
+    pairs: list[tuple[Any, Any]] = [(text, own), *zip(compared, others, strict=True)]
     differences = [_difference(value, other) for value, other in pairs if value is not None]
     difference = float(torch.stack(differences).max())
     # Labels within rounding of the best are equally right (decision D56).
     best = expected.logits.amax(1, keepdim=True)
     chosen = expected.logits.gather(1, found.logits.argmax(1, keepdim=True))
-    same = chosen >= best - TIE * expected.logits.abs().max()
+    same = chosen >= best - TIE * compared.logits.abs().max()
     height, width = pixels.shape[2:]
     return Comparison(images, labels, height, width, difference, float(same.float().mean()))
 

@@ -126,7 +126,9 @@ def test_profiles_are_honoured(tmp_path: Path, transparent: bool):
 def test_benchmarks_ignore_profiles_as_published_numbers_do(tmp_path: Path, kind: type):
     Image.fromarray(PIXELS).save(tmp_path / "a.png", icc_profile=swapped_profile())
     pairs = [Pair("a", tmp_path / "a.png", None)]
-    dataset = kind("words", vocabulary_of("words", [Category("sea", source_id=0)]), pairs, read_indices)
+    dataset = kind(
+        "words", vocabulary_of("words", [Category("sea", source_id=0)]), pairs, read_indices
+    )
     seen = dataset.image(0)
     expected = PIXELS if kind is PairedDataset else read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(seen, expected)

@@ -1,6 +1,8 @@
 """`disa bench`: parts that add up, a baseline beside the model, and two runs compared."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from command_line import invoke
 
 import disa
-from disa.evaluation.bench import peak_memory, timed_parts
+from disa.evaluation.bench import timed_parts
 
 SMALL = ("--picture", "48", "64", "--protocol", "whole", "--repeats", "1", "--device", "cpu")
 
@@ -52,11 +54,17 @@ def test_parts_are_timed_only_while_the_block_runs(model_folder: Path) -> None:
     assert spent == before
 
 
-def test_the_peak_counts_what_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    with peak_memory(torch.device("cpu")) as taken:
-        assert torch.ones(12_500_000).max() == 1
-    peak = taken()
-    assert peak is None or 45e6 < peak < 200e6
+def test_the_peak_counts_what_is_given_back() -> None:
+    # A process of its own, as `disa bench` is: others may give memory back at the same time.
+    script = (
+        "import torch; from disa.evaluation.bench import peak_memory\n"
+        "with peak_memory(torch.device('cpu')) as taken: torch.ones(12_500_000).max()\n"
+        "print(taken())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "None" or 45e6 < int(done.stdout) < 200e6
 
 
 @pytest.mark.parametrize(

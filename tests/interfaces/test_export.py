@@ -25,7 +25,8 @@ from disa.weights.model_folder import save
 
 LABELS = ["house", "sea", "boat|ship"]
 
-pytestmark = pytest.mark.slow
+# One process makes each export once for all tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("export")]
 
 
 def export(model: object, out: Path, *options: str) -> Path:
