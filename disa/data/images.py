@@ -39,6 +39,7 @@ from disa.data.picture_files import opened as opened
 from disa.data.tiff import needs_bands, read_bands
 from disa.errors import DisaError
 from disa.running.files import MAX_PIXELS, write_whole
+from disa.running.lists import split_list
 
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -225,7 +226,7 @@ def _means_transparency(band: NDArray[np.uint8]) -> bool:
 def parse_bands(text: str | Sequence[int]) -> tuple[int, ...]:
     """Return the bands of "4,3,2": one or three, counted from 1. Raises `DisaError`."""
     try:
-        parts = text.split(",") if isinstance(text, str) else text
+        parts = split_list(text) if isinstance(text, str) else text
         bands = tuple(int(part) for part in parts)
     except ValueError:
         bands = ()

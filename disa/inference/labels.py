@@ -11,6 +11,7 @@ from pathlib import Path
 
 from disa.data.vocabulary import name_key
 from disa.errors import DisaError
+from disa.running.lists import split_list
 
 # No policy, a threshold in 0..1, "foreground", or labels that compete with the user's.
 Background = float | str | tuple[str, ...] | None
@@ -21,17 +22,15 @@ TEMPLATES = Path(__file__).with_name("templates.json")
 def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str, ...]:
     """Return the labels as the caller spelt them: "house, boat|ship" -> ("house", "boat|ship").
 
-    A string is split at commas, and each part is stripped. `name` is what messages call a label.
-    Raises `DisaError` for no label, an empty one, and two that are equal by `name_key`,
-    synonyms included.
+    A string is split at commas outside of quotes (`split_list`). `name` is what messages call a
+    label. Raises `DisaError` for no label, an empty one, a stray quote, and two that are equal by
+    `name_key`, synonyms included.
     """
     if not isinstance(labels, Iterable):
         raise DisaError(
             f'{name}s are text ("house, sea") or a list of texts; got {type(labels).__name__}'
         )
-    parts = tuple(labels)
-    if isinstance(labels, str):
-        parts = tuple(part.strip() for part in labels.split(","))
+    parts = split_list(labels) if isinstance(labels, str) else tuple(labels)
     if not parts or parts == ("",):
         raise DisaError(f'no {name} given; name at least one, such as "house, sea, grass"')
 

@@ -19,8 +19,9 @@ WHOLE = Protocol()
 class Request:
     """What to look for, and how pictures are shown to the model."""
 
-    # What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship". Given
-    # several times, each picture is segmented by each set, into OUT/labels-1, OUT/labels-2 ...
+    # What to look for, with commas between: "house, sea, grass". Synonyms: "boat|ship". Quotes
+    # keep a comma: '"light, red", car'. Given several times, each picture is segmented by each
+    # set, into OUT/labels-1, OUT/labels-2 ...
     labels: Annotated[UseAppendAction[tuple[str, ...]], arg(aliases=["-l"])] = ()
     # Labels by the name of their vocabulary (`a150`), or from a file (classes.txt or JSON).
     vocabulary: str | None = None

@@ -210,9 +210,9 @@ def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any], positional: s
             if wanted != default:
                 tokens.append(flag if wanted else f"--no-{name.replace('_', '-')}")
         elif isinstance(default, tuple):
-            parts = value if isinstance(value, list) else str(value).split(",")
-            for part in parts:
-                tokens += [flag, str(part).strip()]
+            # A text is one value, as after its option: labels and prompts have commas of their own.
+            for part in value if isinstance(value, list) else [value]:
+                tokens += [flag, str(part)]
         elif value is not None:
             tokens += [flag, str(value)]
     return tokens

@@ -14,6 +14,7 @@ from disa.errors import DisaError
 from disa.pretraining.settings import PretrainConfig
 from disa.recipes import RECIPES
 from disa.running.interruption import INTERRUPTED
+from disa.running.lists import split_list
 from disa.running.terminal import say
 from disa.training.settings import TrainConfig, recipe_settings
 
@@ -175,7 +176,7 @@ def _parsed(name: str, text: str, hints: Mapping[str, Any]) -> Any:
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hints[name], set()))
     assert isinstance(spec, PrimitiveConstructorSpec)
     # One word holds several values with commas between, where a command line has several words.
-    parts = [text] if spec.nargs == 1 else [part.strip() for part in text.split(",")]
+    parts = [text] if spec.nargs == 1 else list(split_list(text))
     # `true` as in files of options, not only Python's `True`.
     if spec.choices is not None and spec.nargs == 1:
         parts = [choice for choice in spec.choices if choice.lower() == text.lower()]

@@ -17,7 +17,7 @@ from disa.inference.labels import (
 from disa.recipes import vit_b16
 
 WORD = st.text(
-    st.characters(exclude_characters=",|", exclude_categories=["Cs"]), min_size=1
+    st.characters(exclude_characters=',|"', exclude_categories=["Cs"]), min_size=1
 ).filter(str.strip)
 WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=name_key)
 
@@ -25,7 +25,23 @@ WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=name_key)
 @given(WORDS)
 def test_words_are_kept_as_given(words: list[str]):
     assert parse_labels(words) == tuple(words)
-    assert parse_labels(",".join(words)) == tuple(word.strip() for word in words)
+    spaced = [word.translate(dict.fromkeys(map(ord, "\r\n\t"), " ")).strip() for word in words]
+    assert parse_labels(",".join(words)) == tuple(spaced)
+
+
+@given(st.lists(WORD, min_size=2, max_size=4, unique_by=name_key))
+def test_quotes_keep_commas_and_doubled_quotes(words: list[str]):
+    label = ', "'.join(" ".join(word.split()) for word in words)
+    quoted = label.replace('"', '""')
+    assert parse_labels(f' "{quoted}", zebra') == (label, "zebra")
+
+
+def test_quotes_within_a_label_are_plain_and_stray_ones_are_refused():
+    assert parse_labels('5" pipe, car') == ('5" pipe', "car")
+    assert parse_background('"wall, white", floor', ("car",)) == ("wall, white", "floor")
+    for text in ('"car, sea', '"car" red, sea'):
+        with pytest.raises(DisaError, match="quote"):
+            parse_labels(text)
 
 
 @given(WORDS, st.data())

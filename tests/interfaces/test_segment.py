@@ -114,6 +114,26 @@ def test_templates_size_and_background_words_are_passed_on(
     )
 
 
+def test_quotes_keep_commas_in_options_and_in_files_of_options(
+    pictures: Path, tmp_path: Path, segment, model_folder: Path
+):
+    text = '"traffic light, red", sea'
+    out = tmp_path / "out"
+    options = ["--background", '"wall, white", floor']
+    assert segment(pictures / "p0.png", "--out", out, *options, labels=text).exit_code == 0
+    entries = json.loads((out / "p0.json").read_text())
+    assert [entry["word"] for entry in entries["words"]] == ["traffic light, red", "sea"]
+    assert entries["background"]["policy"] == ["wall, white", "floor"]
+
+    config = tmp_path / "options.yaml"
+    config.write_text(f"labels: '{text}'\nmodel: {model_folder}\n")
+    again = tmp_path / "again"
+    done = invoke("segment", pictures / "p0.png", "--out", again, "--config", config)
+    assert done.exit_code == 0, done.stderr
+    entries = json.loads((again / "p0.json").read_text())
+    assert [entry["word"] for entry in entries["words"]] == ["traffic light, red", "sea"]
+
+
 def test_one_bad_picture_is_reported_and_the_others_are_done(
     pictures: Path, tmp_path: Path, segment
 ):
