@@ -1,8 +1,10 @@
-"""Run-length encoded masks in COCO's form: run lengths, as a list or as text, become a mask (H, W).
+"""Run-length encoded masks in COCO's form: run lengths, as a list or as text, and back.
 
 pycocotools (2.0.11) is not used: where runs are too few it leaves pixels as the memory happened to
 be, and it crashes on damaged text (decision D66).
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,33 @@ def decode_rle(counts: str | list[int], size: tuple[int, int]) -> NDArray[np.boo
         raise ValueError(f"its runs do not fill {height} x {width} pixels")
     ones = np.arange(len(runs)) % 2 == 1
     return np.repeat(ones, runs).reshape(size, order="F")
+
+
+def encode_rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return a mask (H, W) as {"size": [H, W], "counts": text}, as COCO's tools write it."""
+    flat = np.concatenate([[False], mask.flatten(order="F")])
+    # Where a run begins; without the first pixel's zero they would begin with ones.
+    starts = np.flatnonzero(np.diff(flat))
+    runs = np.diff(np.concatenate([[0], starts, [mask.size]])).tolist()
+    return {"size": list(mask.shape), "counts": "".join(map(_characters, _differences(runs)))}
+
+
+def _differences(runs: list[int]) -> list[int]:
+    """Return the first three numbers as they are, the others less the number two before."""
+    return runs[:3] + [run - before for run, before in zip(runs[3:], runs[1:], strict=False)]
+
+
+def _characters(value: int) -> str:
+    """Return a number in COCO's text form, five bits a character, low ones first."""
+    text = ""
+    while True:
+        bits = value & 31
+        value >>= 5
+        # The last character's highest bit must be the sign.
+        is_last = value == (-1 if bits & 16 else 0)
+        text += chr(48 + (bits if is_last else bits | 32))
+        if is_last:
+            return text
 
 
 def run_lengths(text: str) -> list[int]:

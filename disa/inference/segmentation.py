@@ -1,5 +1,6 @@
 """One picture's result, at the picture's own size, and the files that it is saved to."""
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,22 +12,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from disa.data.images import Pixels
+from disa.data.rle import encode_rle
+from disa.data.vocabulary import name_key
 from disa.errors import DisaError
 from disa.inference.heatmaps import saliency_sheet
-from disa.inference.labels import Background
+from disa.inference.labels import Background, synonyms
 from disa.inference.overlay import overlay as draw_overlay
 from disa.inference.overlay import palette_image
+from disa.inference.result_names import as_json_has_it, free_names
 from disa.running.files import prepare_folder, write_whole
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`: a pixel that a background policy gives to no label
+LABELS_SHOWN = 5  # in one line
 NO_THINGS = (
     "the foreground needs a model that was trained to tell things from stuff (things=True); this "
     "one was not"
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """What the model says about one picture, at the picture's own size.
 
@@ -85,6 +90,67 @@ class Segmentation:
             for (word, area), total in zip(self.areas.items(), sums, strict=True)
         }
 
+    def __repr__(self) -> str:
+        """Return one line: the file, the size, and the labels with the largest shares."""
+        height, width = self.labels.shape
+        shares = sorted(self.areas.items(), key=lambda item: -item[1])
+        shown = [f"{word} {area / self.labels.size:.0%}" for word, area in shares[:LABELS_SHOWN]]
+        if len(shares) > LABELS_SHOWN:
+            shown.append(f"and {len(shares) - LABELS_SHOWN} more labels")
+        name = as_json_has_it(self.source) if self.source else "image"
+        return f"<Segmentation of {name}, {width} x {height}: {', '.join(shown)}>"
+
+    def _repr_png_(self) -> bytes:
+        """Return the overlay as PNG: notebooks show it where a result is the last line."""
+        file = io.BytesIO()
+        self.overlay().save(file, "PNG")
+        return file.getvalue()
+
+    def mask(self, label: str) -> Array:
+        """Return where a label is, (H, W) bool; a synonym of it will do: "ship" of "boat|ship".
+
+        Raises `DisaError` for a label that the call did not have.
+        """
+        for index, word in enumerate(self.words):
+            if name_key(label) in map(name_key, (word, *synonyms(word))):
+                return self.labels == index
+        raise DisaError(f'"{label}" is none of the labels: {", ".join(self.words)}')
+
+    def overlay(self, *, beside: bool = False) -> Image.Image:
+        """Return the picture tinted by label, with a legend; `beside` shows the original, too."""
+        return draw_overlay(self.image, self.labels, self.words, beside=beside)
+
+    def to_coco(self) -> dict[str, Any]:
+        """Return COCO's data set of this one picture, plain data for `json.dump`.
+
+        Each label with a pixel is an annotation, its mask as compressed runs. Ids begin with 1.
+        """
+        height, width = self.labels.shape
+        annotations: list[dict[str, Any]] = []
+        for index, (word, area) in enumerate(self.areas.items()):
+            if not area:
+                continue
+            region = self.mask(word)
+            rows = np.flatnonzero(region.any(1))
+            columns = np.flatnonzero(region.any(0))
+            left, top = int(columns[0]), int(rows[0])
+            box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 1,
+                    "category_id": index + 1,
+                    "segmentation": encode_rle(region),
+                    "area": area,
+                    "bbox": box,
+                    "iscrowd": 0,
+                }
+            )
+        name = as_json_has_it(Path(self.source).name) if self.source else "image"
+        image = {"id": 1, "file_name": name, "width": width, "height": height}
+        categories = [{"id": index + 1, "name": word} for index, word in enumerate(self.words)]
+        return {"images": [image], "annotations": annotations, "categories": categories}
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data: the size, and each label's area, share, mean score and match."""
         height, width = self.labels.shape
@@ -123,20 +189,22 @@ class Segmentation:
 
         Scores go to STEM_scores.npz, where they were asked for; `saliency` adds STEM_saliency.png,
         and without `overlay` there is none.
-        `stem` is the source file's unless given. Each file appears whole or not at all. Return the
-        paths. Raises `DisaError` if the folder cannot be written.
+        `stem` is the source file's unless given, or "image" for an array, with a number where the
+        folder holds another picture's results by that name. Files of a given `stem` are replaced.
+        Each file appears whole or not at all. Return the paths. Raises `DisaError` if the folder
+        cannot be written.
         """
         folder = Path(folder)
         prepare_folder(folder)
+        if stem is None:
+            own = Path(self.source).stem if self.source else "image"
+            stem = next(iter(free_names(own, self.source, [folder])))
         written = []
         for ending, write in self._writers(overlay, saliency, beside).items():
-            path = folder / f"{stem or self._stem()}{ending}"
+            path = folder / f"{stem}{ending}"
             write_whole(path, write)
             written.append(path)
         return written
-
-    def _stem(self) -> str:
-        return Path(self.source).stem if self.source else "image"
 
     def _writers(
         self, overlay: bool, saliency: bool, beside: bool
@@ -148,7 +216,7 @@ class Segmentation:
         encoded = text.encode(errors="backslashreplace")
         writers: dict[str, Callable[[IO[bytes]], Any]] = {}
         if overlay:
-            drawn = draw_overlay(self.image, self.labels, self.words, beside=beside)
+            drawn = self.overlay(beside=beside)
             writers["_overlay.png"] = lambda file: drawn.save(file, "PNG")
         writers["_labels.png"] = lambda file: indexed.save(file, "PNG")
         if saliency:
@@ -176,7 +244,7 @@ class Segmentation:
             raise DisaError(
                 "plot() needs matplotlib (pip install matplotlib); save() works without it"
             ) from None
-        drawn = draw_overlay(self.image, self.labels, self.words, beside=True)
+        drawn = self.overlay(beside=True)
         figure = Figure(
             figsize=(drawn.width / 100, drawn.height / 100), dpi=100, layout="constrained"
         )

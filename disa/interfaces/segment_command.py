@@ -1,6 +1,5 @@
 """`disa segment`: pictures and labels in; overlay, palette PNG and JSON per picture out."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to s
 SOME_FAILED = 1
 ALL_FAILED = 2
 NOTES_SHOWN = 20
-LONGEST_STEM = 200  # bytes; file systems take names of 255
 RECORD = "segment.yaml"  # what was asked for, beside the results
 
 
@@ -30,7 +28,8 @@ class Segment:
     indices with a palette, 255 is background) and NAME.json (area and mean score of each label).
     A picture that cannot be read is reported and the others are done. Results of earlier runs are
     no pictures. OUT/segment.yaml holds the
-    options; `--config` takes it.
+    options; `--config` takes it. Results of another picture by the same name stay: the new ones are
+    called NAME-2.
 
     Examples:
 
@@ -83,6 +82,7 @@ class Segment:
         """
         from disa.data.images import Reading, parse_bands
         from disa.data.picture_paths import expand
+        from disa.inference.result_names import result_names
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
@@ -93,7 +93,8 @@ class Segment:
         files = found.files
         _keep_apart(files, self.out)
         prepare_folder(self.out)
-        jobs = [Job(*pair) for pair in zip(files, _result_names(files), strict=True)]
+        names = result_names(files, [self.out / folder for folder in queries])
+        jobs = [Job(*pair) for pair in zip(files, names, strict=True)]
 
         # Only now, because this import takes seconds.
         from disa.inference.folder import segment_files
@@ -116,7 +117,7 @@ class Segment:
             saving = Saving(self.out, self.overlay, self.saliency, self.beside)
             workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
             failed = 0
-            notes = list(found.notes)
+            notes = [*found.notes, *_renamed(own)]
             with counted("segmenting", processes.rank == 0) as report:
                 report(0, len(own))
                 done = segment_files(segmenter, own, queries, saving, workers, reading)
@@ -163,6 +164,18 @@ def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
     return all((out / folder / f"{job.name}.json").exists() for folder in queries)
 
 
+def _renamed(jobs: Sequence[Job]) -> list[str]:
+    """Return a note for each picture whose results are not called as itself."""
+    from disa.data.picture_paths import STDIN
+
+    # The name of a long file is shortened, to its first letters.
+    return [
+        f"{job.file}: its results are called {job.name}, since another picture's have its name"
+        for job in jobs
+        if job.file != STDIN and not job.file.stem.startswith(job.name)
+    ]
+
+
 def _keep_apart(files: Sequence[Path], out: Path) -> None:
     """Refuse to write among the pictures: the next run would segment the results."""
     from disa.data.images import real_path
@@ -171,30 +184,3 @@ def _keep_apart(files: Sequence[Path], out: Path) -> None:
     files = [file for file in files if file != STDIN]
     if any(real_path(file).parent == real_path(out) for file in files):
         raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
-
-
-def _result_names(files: Sequence[Path]) -> list[str]:
-    """Return a name for each file's results: its stem, with a number where two files share one."""
-    from disa.data.picture_paths import STDIN
-
-    stems = ["stdin" if file == STDIN else _shortened(file.stem) for file in files]
-    given = {stem.casefold() for stem in stems}
-    taken: set[str] = set()
-    names = []
-    for stem in stems:
-        name = stem
-        number = 1
-        # A numbered name must not be another file's own.
-        while name.casefold() in taken or (number > 1 and name.casefold() in given):
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
-def _shortened(stem: str) -> str:
-    """Shorten a name until a file system takes it with everything that results append to it."""
-    while len(os.fsencode(stem)) > LONGEST_STEM:
-        stem = stem[:-1]
-    return stem

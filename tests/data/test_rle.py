@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from disa.data.rle import decode_rle, run_lengths
+from disa.data.rle import decode_rle, encode_rle, run_lengths
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 # a disc of radius 10 about (15, 12) in 40 x 30 pixels, as pycocotools 2.0.11 encodes it
@@ -53,3 +53,17 @@ def test_pycocotools_writes_what_is_read(mask: np.ndarray):
     np.testing.assert_array_equal(decode_rle(text, mask.shape), mask)
     again = masks.frPyObjects({"counts": run_lengths(text), "size": mask.shape}, *mask.shape)
     np.testing.assert_array_equal(masks.decode(again), mask)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.integers(0, 100))
+def test_masks_are_written_as_pycocotools_writes_them(height, width, share, seed):
+    masks = pytest.importorskip("pycocotools.mask")
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    theirs = masks.encode(np.asfortranarray(mask.astype(np.uint8)))
+    ours = encode_rle(mask)
+    assert ours == {"size": [height, width], "counts": theirs["counts"].decode()}
+    np.testing.assert_array_equal(decode_rle(ours["counts"], mask.shape), mask)
+
+
+def test_a_disc_is_written_as_it_is_read():
+    assert encode_rle(decode_rle(DISC, (40, 30)))["counts"] == DISC

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -100,6 +101,66 @@ def test_saved_files_hold_the_result(tmp_path: Path):
         assert tuple(stored["words"]) == WORDS
     assert [path.name for path in result(source=None).save(tmp_path)][2] == "image.json"
     assert [path.name for path in result().save(tmp_path, "mine")][2] == "mine.json"
+
+
+def test_results_by_one_name_stand_side_by_side(tmp_path: Path):
+    """Arrays, and equal stems of two folders; the same picture's own results are replaced."""
+    for source, stem in [
+        (None, "image"),
+        (None, "image-2"),
+        ("a/photo.jpg", "photo"),
+        ("b/photo.jpg", "photo-2"),
+        ("a/photo.jpg", "photo"),
+        ("b/../b/photo.jpg", "photo-2"),
+        ("b/photo.png", "photo-3"),
+    ]:
+        assert result(source=source).save(tmp_path, overlay=False)[-1].stem == stem
+    (tmp_path / "mine.json").write_text("not of disa")
+    (path,) = {path.stem for path in result(source="mine.png").save(tmp_path)[-1:]}
+    assert path == "mine-2"
+    assert result(source="other.png").save(tmp_path, "photo")[-1].stem == "photo"
+
+
+def test_a_result_is_shown_in_short():
+    shown = repr(result())
+    assert len(shown) < 120
+    for fact in ("photo.jpg", "60 x 40", "House 50%", "boat|ship 25%"):
+        assert fact in shown
+    many = tuple(f"thing {number}" for number in range(1000))
+    assert len(repr(result(words=many, source=None))) < 160
+    with Image.open(io.BytesIO(result()._repr_png_())) as picture:
+        assert picture.size == result().overlay().size
+    assert result().overlay(beside=True).size != result().overlay().size
+
+
+def test_masks_by_label():
+    found = result()
+    np.testing.assert_array_equal(found.mask("House"), found.labels == 0)
+    for label in ("boat|ship", "ship", " Boat"):
+        np.testing.assert_array_equal(found.mask(label), found.labels == 1)
+    assert not found.mask("zebra").any()
+    with pytest.raises(DisaError, match=r"cow.*House, boat\|ship, zebra"):
+        found.mask("cow")
+
+
+def test_coco_reads_what_to_coco_gives(tmp_path: Path):
+    coco = pytest.importorskip("pycocotools.coco")
+    found = result()
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(found.to_coco()))
+    read = coco.COCO(path)
+    (image,) = read.loadImgs(read.getImgIds())
+    assert (image["file_name"], image["width"], image["height"]) == ("photo.jpg", 60, 40)
+    categories = {each["id"]: each["name"] for each in read.loadCats(read.getCatIds())}
+    assert tuple(categories.values()) == WORDS
+    annotations = read.loadAnns(read.getAnnIds())
+    assert len(annotations) == 2
+    for annotation in annotations:
+        mask = found.mask(categories[annotation["category_id"]])
+        np.testing.assert_array_equal(read.annToMask(annotation), mask)
+        assert annotation["area"] == mask.sum()
+        left, top, width, height = annotation["bbox"]
+        assert mask[top : top + height, left : left + width].sum() == mask.sum()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):

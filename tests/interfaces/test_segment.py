@@ -192,6 +192,28 @@ def test_files_that_share_a_name_do_not_overwrite_each_other(
     assert len(sources) == 4
 
 
+def test_another_run_does_not_overwrite_results_of_another_picture(
+    pictures: Path, tmp_path: Path, segment
+):
+    out = tmp_path / "out"
+    other = tmp_path / "other" / "p0.png"
+    other.parent.mkdir()
+    shutil.copy(pictures / "p1.png", other)
+    assert segment(pictures / "p0.png", "--out", out).exit_code == 0
+    first = files_in(out)
+    result = segment(other, "--out", out, "--skip-existing")
+    assert result.exit_code == 0
+    assert "p0-2" in result.stderr
+    both = files_in(out)
+    assert {name: both[name] for name in first} == first
+    assert json.loads(both["p0-2.json"])["image"] == str(other)
+
+    # Again, both find their own.
+    for picture in (other, pictures / "p0.png"):
+        assert segment(picture, "--out", out).exit_code == 0
+    assert files_in(out).keys() == both.keys()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_a_file_name_that_is_no_utf8_is_kept(pictures: Path, tmp_path: Path, segment):
     name = pictures / os.fsdecode(b"M\xfcnchen.png")
