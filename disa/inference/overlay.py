@@ -47,18 +47,31 @@ def overlay(
     return with_legend([original, tinted] if beside else [tinted], legend(indices, labels))
 
 
+def index_image(indices: Array, labels: Sequence[str]) -> Image.Image:
+    """Return a grey image (mode L) whose values are the indices; background is 255.
+
+    More than 255 labels do not fit: they give a 16-bit image, with 65535 for background.
+    """
+    is_small = len(labels) <= PALETTE_BACKGROUND
+    values = np.where(indices < 0, background_value(labels), indices)
+    return Image.fromarray(values.astype(np.uint8 if is_small else np.uint16))
+
+
+def background_value(labels: Sequence[str]) -> int:
+    """Return the value of background in the label map of these labels."""
+    return PALETTE_BACKGROUND if len(labels) <= PALETTE_BACKGROUND else 65535
+
+
 def palette_image(indices: Array, labels: Sequence[str]) -> Image.Image:
     """Return a mode P image whose values are the indices and whose palette shows them.
 
-    Background is 255. More than 255 labels do not fit: they give a 16-bit grey image, with 65535
-    for background.
+    More than 255 labels have no palette: they give the same as `index_image`.
     """
-    if len(labels) > PALETTE_BACKGROUND:
-        return Image.fromarray(np.where(indices < 0, 65535, indices).astype(np.uint16))
-    values = np.where(indices < 0, PALETTE_BACKGROUND, indices).astype(np.uint8)
+    picture = index_image(indices, labels)
+    if picture.mode != "L":
+        return picture
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(labels)] = label_colours(labels)
-    picture = Image.fromarray(values)
     picture.putpalette(palette.tobytes())  # makes it mode P
     return picture
 

@@ -11,15 +11,17 @@ from disa.data.picture_paths import STDIN
 LONGEST_STEM = 200  # bytes; file systems take names of 255
 
 
-def result_names(files: Sequence[Path], folders: Sequence[Path]) -> list[str]:
+def result_names(
+    files: Sequence[Path], folders: Sequence[Path], reserved: Iterable[str] = ()
+) -> list[str]:
     """Return a name for each file's results, which lie in all of the folders.
 
     It is the file's stem, with a number where two files share it or where a folder holds another
-    picture's results by that name.
+    picture's results by that name. No result gets a `reserved` name.
     """
     stems = ["stdin" if file == STDIN else _shortened(file.stem) for file in files]
     given = {stem.casefold() for stem in stems}
-    taken: set[str] = set()
+    taken = set(reserved)
     names = []
     for file, stem in zip(files, stems, strict=True):
         source = None if file == STDIN else str(file)

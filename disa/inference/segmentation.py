@@ -17,8 +17,8 @@ from disa.data.vocabulary import name_key
 from disa.errors import DisaError
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.labels import Background, synonyms
+from disa.inference.overlay import index_image, palette_image
 from disa.inference.overlay import overlay as draw_overlay
-from disa.inference.overlay import palette_image
 from disa.inference.result_names import as_json_has_it, free_names
 from disa.running.files import prepare_folder, write_whole
 
@@ -184,11 +184,12 @@ class Segmentation:
         overlay: bool = True,
         saliency: bool = False,
         beside: bool = False,
+        grey: bool = False,
     ) -> list[Path]:
         """Write STEM_overlay.png, STEM_labels.png, STEM.json and what else there is.
 
         Scores go to STEM_scores.npz, where they were asked for; `saliency` adds STEM_saliency.png,
-        and without `overlay` there is none.
+        and without `overlay` there is none. `grey` writes the label map without a palette.
         `stem` is the source file's unless given, or "image" for an array, with a number where the
         folder holds another picture's results by that name. Files of a given `stem` are replaced.
         Each file appears whole or not at all. Return the paths. Raises `DisaError` if the folder
@@ -200,17 +201,17 @@ class Segmentation:
             own = Path(self.source).stem if self.source else "image"
             stem = next(iter(free_names(own, self.source, [folder])))
         written = []
-        for ending, write in self._writers(overlay, saliency, beside).items():
+        for ending, write in self._writers(overlay, saliency, beside, grey).items():
             path = folder / f"{stem}{ending}"
             write_whole(path, write)
             written.append(path)
         return written
 
     def _writers(
-        self, overlay: bool, saliency: bool, beside: bool
+        self, overlay: bool, saliency: bool, beside: bool, grey: bool
     ) -> dict[str, Callable[[IO[bytes]], Any]]:
         """Return what fills each file, by the ending of its name."""
-        indexed = palette_image(self.labels, self.words)
+        indexed = (index_image if grey else palette_image)(self.labels, self.words)
         # The name of the source may be bytes that are no text.
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         encoded = text.encode(errors="backslashreplace")
@@ -262,6 +263,7 @@ class Saving:
     overlay: bool = True
     saliency: bool = False
     beside: bool = False
+    grey: bool = False
 
     def __call__(self, folder: str, name: str, result: Segmentation) -> None:
         """Write one result into a folder of `out`. Raises `DisaError` if the disk refuses."""
@@ -271,6 +273,7 @@ class Saving:
             overlay=self.overlay,
             saliency=self.saliency,
             beside=self.beside,
+            grey=self.grey,
         )
 
 

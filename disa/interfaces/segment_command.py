@@ -17,6 +17,7 @@ PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to s
 SOME_FAILED = 1
 ALL_FAILED = 2
 NOTES_SHOWN = 20
+CLASSES = "classes.json"  # what the values of grey label maps mean
 RECORD = "segment.yaml"  # what was asked for, beside the results
 
 
@@ -64,6 +65,9 @@ class Segment:
     beside: bool = False
     # Draw the overlay, which takes longer than the model of a small picture.
     overlay: bool = True
+    # Write NAME_labels.png as grey indices, without a palette (OpenCV reads colours from one), and
+    # their names into OUT/classes.json.
+    grey: bool = False
     # Leave out pictures that have results in OUT, whatever options these were made with.
     skip_existing: bool = False
     # Processes that draw and write results while the model computes the next; 0: none.
@@ -93,7 +97,8 @@ class Segment:
         files = found.files
         _keep_apart(files, self.out)
         prepare_folder(self.out)
-        names = result_names(files, [self.out / folder for folder in queries])
+        reserved = (CLASSES.removesuffix(".json"),) if self.grey else ()
+        names = result_names(files, [self.out / folder for folder in queries], reserved)
         jobs = [Job(*pair) for pair in zip(files, names, strict=True)]
 
         # Only now, because this import takes seconds.
@@ -108,16 +113,17 @@ class Segment:
             # Prompts that this model cannot read are no picture's fault, so they are refused here.
             for query in queries.values():
                 segmenter.embed(query)
+            notes = list(found.notes)
             if processes.rank == 0:
-                save_config(self.out / RECORD, self)
+                notes += self._record(queries)
 
             own = jobs[processes.rank :: processes.count]
             if self.skip_existing:
                 own = [job for job in own if not _is_done(self.out, queries, job)]
-            saving = Saving(self.out, self.overlay, self.saliency, self.beside)
+            saving = Saving(self.out, self.overlay, self.saliency, self.beside, self.grey)
             workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
             failed = 0
-            notes = [*found.notes, *_renamed(own)]
+            notes += _renamed(own)
             with counted("segmenting", processes.rank == 0) as report:
                 report(0, len(own))
                 done = segment_files(segmenter, own, queries, saving, workers, reading)
@@ -136,6 +142,14 @@ class Segment:
             if processes.rank > 0:
                 return int(failed > 0)
             return self._said(len(jobs), counts, found.unread())
+
+    def _record(self, queries: Mapping[str, Query]) -> list[str]:
+        """Write what was asked for, and what grey label maps mean; return notes."""
+        save_config(self.out / RECORD, self)
+        notes = []
+        for folder, query in queries.items() if self.grey else ():
+            notes += _write_classes(self.out / folder, query.labels)
+        return notes
 
     def _said(self, pictures: int, counts: Sequence[tuple[int, int]], unread: str) -> int:
         """Say how many pictures of all processes were segmented; return the exit code."""
@@ -162,6 +176,29 @@ def _show_notes(notes: Sequence[str]) -> None:
 def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
     """Whether a picture has results for every set of labels; the JSON file is written last."""
     return all((out / folder / f"{job.name}.json").exists() for folder in queries)
+
+
+def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
+    """Write which value of a label map is which label, as a data set's file of classes.
+
+    Return a note if other labels were there before.
+    """
+    from disa.inference.labels import synonyms
+    from disa.inference.overlay import background_value
+    from disa.running.files import read_json, write_json
+
+    categories = []
+    for index, label in enumerate(labels):
+        name, *others = synonyms(label)
+        categories.append({"id": index, "name": name, "synonyms": others})
+    classes = {"categories": categories, "ignored": [background_value(labels)]}
+    path = folder / CLASSES
+    notes = []
+    if path.is_file() and read_json(path, "delete it") != classes:
+        notes.append(f"{path}: has the labels of this run now; label maps of earlier ones differ")
+    prepare_folder(folder)
+    write_json(path, classes)
+    return notes
 
 
 def _renamed(jobs: Sequence[Job]) -> list[str]:

@@ -99,6 +99,10 @@ def test_saved_files_hold_the_result(tmp_path: Path):
     with np.load(paths[3]) as stored:
         np.testing.assert_allclose(stored["scores"], scores, atol=1e-3)
         assert tuple(stored["words"]) == WORDS
+    (grey, _) = result().save(tmp_path / "grey", overlay=False, grey=True)
+    with Image.open(grey) as plain:
+        assert plain.mode == "L"
+        np.testing.assert_array_equal(np.asarray(plain), np.asarray(indexed))
     assert [path.name for path in result(source=None).save(tmp_path)][2] == "image.json"
     assert [path.name for path in result().save(tmp_path, "mine")][2] == "mine.json"
 

@@ -134,6 +134,28 @@ def test_quotes_keep_commas_in_options_and_in_files_of_options(
     assert [entry["word"] for entry in entries["words"]] == ["traffic light, red", "sea"]
 
 
+def test_grey_label_maps_are_a_data_sets_masks(
+    pictures: Path, tmp_path: Path, segment, model_folder: Path
+):
+    """Without a palette OpenCV reads the indices; classes.json says what they are."""
+    shutil.copy(pictures / "p1.png", pictures / "classes.png")
+    out = tmp_path / "out"
+    options = ["--out", out, "--grey", "--background", "0.5", "--no-overlay"]
+    assert segment(pictures, *options).exit_code == 0
+    content = (out / "p0_labels.png").read_bytes()
+    assert content[25] == 0  # a PNG's type of colour: grey
+    expected = disa.load(model_folder, "cpu")(pictures / "p0.png", LABELS, background=0.5).labels
+    found = np.asarray(Image.open(out / "p0_labels.png"))
+    np.testing.assert_array_equal(found, np.where(expected < 0, 255, expected))
+
+    names = load_vocabulary(out / "classes.json").prompts(synonyms=True)
+    assert names == ("House", "sea|ocean", "grass")
+    assert json.loads((out / "classes-2.json").read_text())["image"].endswith("classes.png")
+    again = segment(pictures / "p0.png", *options, labels="zebra, sky")
+    assert "classes.json" in again.stderr
+    assert load_vocabulary(out / "classes.json").prompts() == ("zebra", "sky")
+
+
 def test_one_bad_picture_is_reported_and_the_others_are_done(
     pictures: Path, tmp_path: Path, segment
 ):
