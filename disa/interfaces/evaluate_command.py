@@ -41,7 +41,7 @@ class Evaluate:
 
       disa evaluate all --data datasets --model models/large
 
-      disa evaluate folder --data my-pictures --save-worst failures
+      disa evaluate folder --data my-pictures --model models/mine --save-worst failures
 
       disa evaluate picturebook --model mini --json numbers.json --dense-clip
     """

@@ -17,6 +17,7 @@ PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to s
 SOME_FAILED = 1
 ALL_FAILED = 2
 NOTES_SHOWN = 20
+LABELS_SHOWN = 8  # of those that a note names
 CLASSES = "classes.json"  # what the values of grey label maps mean
 RECORD = "segment.yaml"  # what was asked for, beside the results
 
@@ -34,15 +35,17 @@ class Segment:
 
     Examples:
 
-      disa segment boat.png --labels "boat|ship, sea, sky" --out results
+    `mini` knows drawings alone; photographs need a model such as cat-seg-b.
 
-      disa segment holiday/ --labels "person, dog, sand, sea" --out results --background 0.3
+      disa segment drawing.png --labels "boat|ship, sea, sky" --out results --model mini
 
-      disa segment "scans/*.tif" --labels "cup, apple" --background "table, wall" --out results
+      disa segment holiday/ -l "person, dog, sand" -o results --background 0.3 --model cat-seg-b
 
-      disa segment rooms/ --vocabulary a150 --out results
+      disa segment "scans/*.tif" -l "cup, apple" --background "table, wall" -o out -m cat-seg-b
 
-      disa segment trip/ -l "sea, sky, sand" -l "person, dog" --out results --skip-existing
+      disa segment rooms/ --vocabulary a150 --out results --model cat-seg-b --protocol cat-seg
+
+      disa segment trip/ -l "sea, sand" -l "person, dog" -o out --skip-existing -m cat-seg-b
     """
 
     # Pictures, folders of pictures, or globs such as "trip/**/*.jpg"; "-" reads standard input.
@@ -115,6 +118,7 @@ class Segment:
                 segmenter.embed(query)
             notes = list(found.notes)
             if processes.rank == 0:
+                self._introduce(queries)
                 notes += self._record(queries)
 
             own = jobs[processes.rank :: processes.count]
@@ -142,6 +146,28 @@ class Segment:
             if processes.rank > 0:
                 return int(failed > 0)
             return self._said(len(jobs), counts, found.unread())
+
+    def _introduce(self, queries: Mapping[str, Query]) -> None:
+        """Say which model runs and what it knows, and which labels it may not be asked for."""
+        from disa.picturebook.nouns import names_a_noun
+        from disa.weights.names import BUNDLED, knowledge
+
+        known = knowledge(self.model)
+        say(f"model {self.model}{': ' if known else ''}{known}")
+        labels = [label for query in queries.values() for label in query.labels]
+        strange = [label for label in labels if not any(map(names_a_noun, label.split("|")))]
+        if self.model in BUNDLED and strange:
+            more = f" and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
+            warn(
+                f"note: no caption of {self.model} had {', '.join(strange[:LABELS_SHOWN])}{more}; "
+                "for photographs: disa segment ... --model cat-seg-b --protocol cat-seg"
+            )
+        for query in queries.values():
+            if len(query.labels) == 1 and query.background is None:
+                warn(
+                    f"note: {query.labels[0]} is the only label, so every pixel is it; "
+                    "--background 0.3 leaves out what is unlikely to be"
+                )
 
     def _record(self, queries: Mapping[str, Query]) -> list[str]:
         """Write what was asked for, and what grey label maps mean; return notes."""

@@ -48,3 +48,10 @@ def group(noun: str) -> Group:
     if noun in THINGS:
         return "seen_things" if noun in SEEN else "unseen_things"
     return "seen_stuff" if noun in SEEN else "unseen_stuff"
+
+
+def names_a_noun(text: str) -> bool:
+    """Tell whether captions hold a noun of this text: "red house" and "ship", but not "cow"."""
+    words = f" {' '.join(text.casefold().split())} "
+    known = (*NOUNS, *(word for others in SYNONYMS.values() for word in others))
+    return any(f" {noun} " in words for noun in known)

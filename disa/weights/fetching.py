@@ -7,12 +7,15 @@ checkpoints are converted into model folders of ours.
 import errno
 import logging
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from huggingface_hub import constants, errors, hf_hub_download
+from huggingface_hub import constants, errors, hf_hub_download, hf_hub_url
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
@@ -35,6 +38,8 @@ from disa.weights.names import (
 )
 
 LICENCE = "see the repository; the code of CAT-Seg is under the MIT licence"
+PUBLIC_HUB = "https://huggingface.co"
+CONNECTING = 3  # seconds
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # The disk refuses: it is full, or the folder is not the user's.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -78,18 +83,22 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
     )
 
 
-def fetch(repository: str, *files: str, kind: str = "model") -> Path:
+def fetch(repository: str, *files: str, kind: str = "model", remedy: str = "give its path") -> Path:
     """Return the first of `files` that the repository has, as a path in the Hub's cache.
 
-    Without a network, the first that is in the cache. `kind` is "model" or "space". Raises
-    `DisaError` that says what was looked for, where, and what to do.
+    Without a network, the first that is in the cache. `kind` is "model" or "space"; `remedy` is
+    what to do with a file from elsewhere. Raises `DisaError` that says what was looked for, where,
+    and what to do.
     """
     place = f"{repository}/{files[0]}"
     unreachable = False
+    offline = not _answers(constants.ENDPOINT)
     for file in files:
         try:
             with _quiet_hub():
-                return Path(hf_hub_download(repository, file, repo_type=kind))
+                return Path(
+                    hf_hub_download(repository, file, repo_type=kind, local_files_only=offline)
+                )
         except errors.RemoteEntryNotFoundError:
             continue
         except errors.GatedRepoError:
@@ -115,9 +124,10 @@ def fetch(repository: str, *files: str, kind: str = "model") -> Path:
             # The next of the files may be in the cache.
             unreachable = True
     if unreachable:
+        address = hf_hub_url(repository, files[0], repo_type=kind, endpoint=PUBLIC_HUB)
         raise DisaError(
             f"{place}: not in the cache {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot "
-            "be reached; connect to a network once, or get the file elsewhere and give its path"
+            f"be reached; connect to a network once, or get {address} elsewhere and {remedy}"
         )
     raise DisaError(f"{repository}: has none of {', '.join(files)}; it is no model that disa reads")
 
@@ -149,7 +159,8 @@ def _converted(name: str, published: Published) -> Path:
         return folder
     assert published.checkpoint is not None
     prepare_folder(folder.parent)
-    checkpoint = fetch(published.repository, published.checkpoint, kind="space")
+    remedy = f"`disa convert cat-seg {published.checkpoint} FOLDER`, then --model FOLDER"
+    checkpoint = fetch(published.repository, published.checkpoint, kind="space", remedy=remedy)
     sha256 = file_sha256(checkpoint)
     place = f"{published.repository}/{published.checkpoint}"
     _remember(place, sha256)
@@ -179,6 +190,20 @@ def _remember(file: str, sha256: str) -> None:
             f"authors replaced it, delete its line in {path}"
         )
     write_json(path, known)
+
+
+def _answers(endpoint: str) -> bool:
+    """Tell at once whether a Hub can be connected to: its client tries for half a minute."""
+    address = urlsplit(endpoint)
+    # Behind a proxy only the client can tell.
+    if getproxies().get(address.scheme) or address.hostname is None:
+        return True
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((address.hostname, port), CONNECTING).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

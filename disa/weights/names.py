@@ -50,6 +50,13 @@ PUBLISHED = {
 UNPUBLISHED = {"disa-vit-b-16": "vit-b-16", "disa-vit-l-14": "vit-l-14"}
 
 
+def knowledge(name: str) -> str:
+    """Return what a model knows, in a few words; "" for one of the user's own."""
+    if name in PUBLISHED:
+        return PUBLISHED[name].knows
+    return BUNDLED.get(name, "")
+
+
 def bundled_models() -> dict[str, Path]:
     """Return the folders of the models that come with the package, by name."""
     folders = {name: WEIGHTS / name for name in BUNDLED}

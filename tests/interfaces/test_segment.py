@@ -51,7 +51,9 @@ def test_a_folder_end_to_end_as_a_user_types_it(pictures: Path, tmp_path: Path, 
         text=True,
         check=True,
     )
-    assert done.stdout == "3 pictures segmented, in results\n"
+    first, last = done.stdout.splitlines()
+    assert first == f"model {model_folder}"
+    assert last == "3 pictures segmented, in results"
     assert done.stderr == ""
     names = {
         f"p{number}{end}" for number in range(3) for end in ("_overlay.png", "_labels.png", ".json")
@@ -154,6 +156,35 @@ def test_grey_label_maps_are_a_data_sets_masks(
     again = segment(pictures / "p0.png", *options, labels="zebra, sky")
     assert "classes.json" in again.stderr
     assert load_vocabulary(out / "classes.json").prompts() == ("zebra", "sky")
+
+
+def test_the_bundled_model_says_what_it_knows_and_what_it_never_read(
+    pictures: Path, tmp_path: Path
+):
+    picture = pictures / "p0.png"
+    labels = "cow|bull, red house, Ship, grass, sky scraper, photograph"
+    result = invoke("segment", picture, "-l", labels, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    first = result.stdout.splitlines()[0]
+    assert "mini" in first
+    assert "not photographs" in first
+    (note,) = result.stderr.splitlines()
+    for strange in ("cow|bull", "photograph", "--model cat-seg-b"):
+        assert strange in note
+    for known in ("house", "Ship", "grass"):
+        assert known not in note
+
+    known = invoke("segment", picture, "-l", "cottage, sea", "--out", tmp_path / "out")
+    assert known.stderr == ""
+
+
+def test_a_single_label_gets_a_hint_at_the_background(pictures: Path, tmp_path: Path, segment):
+    out = tmp_path / "out"
+    result = segment(pictures / "p0.png", "--out", out, labels="house")
+    assert result.exit_code == 0
+    assert "--background" in result.stderr
+    result = segment(pictures / "p0.png", "--out", out, "--background", "0.3", labels="house")
+    assert result.stderr == ""
 
 
 def test_one_bad_picture_is_reported_and_the_others_are_done(
@@ -363,7 +394,7 @@ def test_ctrl_c_leaves_only_whole_files(tmp_path: Path, model_folder: Path):
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
-    assert stdout == ""
+    assert stdout == f"model {model_folder}\n"
     assert stderr == "interrupted: files already written are whole and kept\n"
     written = sorted(path for path in out.iterdir() if path.name != "segment.yaml")
     assert 6 <= len(written) < 1200
@@ -485,7 +516,7 @@ def test_several_sets_of_labels_in_one_run(pictures: Path, tmp_path: Path, segme
     more = ["--labels", "zebra, sky", "--workers", "0"]
     result = segment(pictures, *more, "--out", tmp_path / "both")
     assert result.exit_code == 0
-    assert result.stdout.startswith("3 pictures segmented")
+    assert "3 pictures segmented" in result.stdout
     for number, labels in enumerate(("zebra, sky", LABELS), 1):
         alone = tmp_path / f"alone{number}"
         assert segment(pictures, "--out", alone, labels=labels).exit_code == 0
@@ -505,7 +536,7 @@ def test_existing_results_are_left_and_overlays_are_left_out(
     assert segment(pictures / "p1.png", "--out", out).exit_code == 0
     before = files_in(out)
     result = segment(pictures, "--out", out, "--skip-existing", "--no-overlay")
-    assert result.stdout == f"2 pictures segmented, in {out}; 1 were there\n"
+    assert result.stdout.endswith(f"\n2 pictures segmented, in {out}; 1 were there\n")
     after = files_in(out)
     assert {name: after[name] for name in before} == before
     new = {f"p{number}{end}" for number in (0, 2) for end in ("_labels.png", ".json")}
