@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from disa.inference.fonts import font_for
 from disa.inference.overlay import INK, PAPER, fitting
 
 SHEET_TILES = 64
@@ -72,7 +73,6 @@ def _sheet(tiles: list[tuple[str, Array]], size: tuple[int, int]) -> Image.Image
     """Lay tiles of one size out in a sheet that is about square, captions beneath them."""
     columns = min(len(tiles), max(2, round((len(tiles) * size[1] / size[0]) ** 0.5)))
     rows = -(-len(tiles) // columns)
-    font = ImageFont.load_default(20)
     gap = 10
     caption = 30
     wide = max(size[0], 120) + gap
@@ -84,5 +84,6 @@ def _sheet(tiles: list[tuple[str, Array]], size: tuple[int, int]) -> Image.Image
         y = gap + number // columns * high
         sheet.paste(Image.fromarray(tile), (x, y))
         middle = y + size[1] + caption // 2
+        font = font_for(text, 20)
         draw.text((x, middle), fitting(text, font, wide - gap), INK, font, anchor="lm")
     return sheet

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from disa.inference.colours import label_colours
+from disa.inference.fonts import Font, font_for
 
 # Pixels of an overlay's long side: smaller pictures are enlarged, larger ones shrunk.
 SMALLEST = 640
@@ -27,7 +28,6 @@ NOTHING = (70, 70, 75)  # colour of background
 Array = NDArray[Any]
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def overlay(
@@ -104,7 +104,6 @@ def _borders(indices: Array, reach: int) -> Array:
 def _write_labels(picture: Image.Image, indices: Array, labels: Sequence[str]) -> None:
     """Write each label where its region is widest, unless it would cover another one."""
     size = max(14, max(picture.size) / 34)
-    font = ImageFont.load_default(size)
     draw = ImageDraw.Draw(picture)
     counts = np.bincount(indices[indices >= 0], minlength=len(labels))
     taken: list[Box] = []
@@ -113,6 +112,7 @@ def _write_labels(picture: Image.Image, indices: Array, labels: Sequence[str]) -
         if counts[index] < NAMED_SHARE * indices.size:
             continue
         text = " ".join(labels[index].split())
+        font = font_for(text, size)
         half = font.getlength(text) / 2 + size / 4
         if 2 * half > picture.width or 2 * size > picture.height:
             continue  # no room for it anywhere
@@ -205,9 +205,10 @@ def with_legend(pictures: list[Image.Image], entries: list[Entry]) -> Image.Imag
 
     # A row holds a swatch, the text and the share, with room around them.
     letter = max(16, max(pictures[0].size) / 36)
-    font = ImageFont.load_default(letter)
+    font = font_for("100%", letter)
     row = round(1.5 * letter)
-    room = min(max(font.getlength(entry.text) for entry in entries), 14 * letter)
+    widest = max(font_for(entry.text, letter).getlength(entry.text) for entry in entries)
+    room = min(widest, 14 * letter)
     column = round(room + font.getlength("100%")) + 3 * row
 
     at_right = width <= 1.2 * height
@@ -230,7 +231,7 @@ def with_legend(pictures: list[Image.Image], entries: list[Entry]) -> Image.Imag
     draw = ImageDraw.Draw(canvas)
     for number, entry in enumerate(entries):
         place = (left + number // rows * column, top + number % rows * row)
-        _draw_entry(draw, entry, place, room, row, font)
+        _draw_entry(draw, entry, place, room, row, letter)
     return canvas
 
 
@@ -240,7 +241,7 @@ def _draw_entry(
     place: tuple[int, int],
     room: float,
     row: int,
-    font: Font,
+    letter: int | float,
 ) -> None:
     """Draw a swatch, the text and the share. Without a pixel they are an empty swatch and faint."""
     x, y = place
@@ -254,7 +255,9 @@ def _draw_entry(
     draw.rectangle(box, fill=fill, outline=outline, width=max(1, pad // 2))
 
     start = x + round(1.3 * row)
-    draw.text((start, middle), fitting(entry.text, font, room), ink, font, anchor="lm")
+    own = font_for(entry.text, letter)
+    draw.text((start, middle), fitting(entry.text, own, room), ink, own, anchor="lm")
+    font = font_for("100%", letter)
     share = "<1%" if 0 < entry.share < 0.01 else f"{entry.share:.0%}"
     end = start + room + font.getlength("100%") + row // 2
     draw.text((end, middle), share, ink, font, anchor="rm")

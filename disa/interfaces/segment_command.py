@@ -173,6 +173,8 @@ class Segment:
         """Write what was asked for, and what grey label maps mean; return notes."""
         save_config(self.out / RECORD, self)
         notes = []
+        if self.overlay:
+            notes += _boxes([label for query in queries.values() for label in query.labels])
         for folder, query in queries.items() if self.grey else ():
             notes += _write_classes(self.out / folder, query.labels)
         return notes
@@ -202,6 +204,19 @@ def _show_notes(notes: Sequence[str]) -> None:
 def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
     """Whether a picture has results for every set of labels; the JSON file is written last."""
     return all((out / folder / f"{job.name}.json").exists() for folder in queries)
+
+
+def _boxes(labels: Sequence[str]) -> list[str]:
+    """Return a note on characters that the overlay cannot draw."""
+    from disa.inference.fonts import undrawn
+
+    missing = "".join(dict.fromkeys(character for label in labels for character in undrawn(label)))
+    if not missing:
+        return []
+    return [
+        f"no font was found that draws {missing[:NOTES_SHOWN]}: the overlay has boxes for it; "
+        "install a font of that script (and fontconfig), such as Noto"
+    ]
 
 
 def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image
 import disa
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
-from disa.inference import folder
+from disa.inference import folder, fonts
 from disa.inference.segmenter import Segmenter
 
 LABELS = "House, sea|ocean, grass"
@@ -185,6 +185,24 @@ def test_a_single_label_gets_a_hint_at_the_background(pictures: Path, tmp_path: 
     assert "--background" in result.stderr
     result = segment(pictures / "p0.png", "--out", out, "--background", "0.3", labels="house")
     assert result.stderr == ""
+
+
+def test_characters_that_no_font_draws_are_named(
+    pictures: Path, tmp_path: Path, segment, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", "")  # without fontconfig
+    monkeypatch.setattr(fonts, "_places", {})
+    fonts.font_for.cache_clear()
+    options = [pictures / "p0.png", "--out", tmp_path / "out"]
+    try:
+        result = segment(*options, labels="\u732b, house")
+        assert result.exit_code == 0
+        assert "\u732b" in result.stderr
+        assert "font" in result.stderr
+        assert segment(*options, "--no-overlay", labels="\u732b, house").stderr == ""
+        assert segment(*options, labels="cat, house").stderr == ""
+    finally:
+        fonts.font_for.cache_clear()
 
 
 def test_one_bad_picture_is_reported_and_the_others_are_done(
