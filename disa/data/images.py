@@ -118,6 +118,8 @@ def read_picture(source: Source, reading: Reading = Reading()) -> Picture:  # no
         return Picture(pixels, is_turned, tuple(notes))
     with opened(source, reading.max_pixels, load=False) as image:
         turn = orientation(image)
+        if not reading.profiles:
+            image.info.pop("icc_profile", None)
         notes += _frames_note(image, name)
         pixels = _from_pillow(image, name, notes, reading)
     return Picture(pixels, turn != 1, tuple(notes))
@@ -198,8 +200,7 @@ def _from_pillow(
         return from_array(deep, name, notes, reading.stretch)
     if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
         alpha = image.convert("RGBA").getchannel("A")
-        if reading.profiles:
-            image = in_srgb(image, name, notes)
+        image = in_srgb(image, name, notes)
         pixels = np.dstack([np.asarray(image.convert("RGBA"))[..., :3], np.asarray(alpha)])
         if is_tiff_file and not _means_transparency(pixels[..., 3]):
             notes.append(
@@ -207,9 +208,7 @@ def _from_pillow(
             )
             pixels = np.ascontiguousarray(pixels[..., :3])
     else:
-        if reading.profiles:
-            image = in_srgb(image, name, notes)
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(in_srgb(image, name, notes).convert("RGB"))
     if had_16_bits and not reading.stretch:
         notes += dark_note(name, int(pixels[..., :3].max()) * 257)
     if reading.stretch:
