@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from disa.data.vocabulary import name_key
 from disa.errors import DisaError
+from disa.inference.appearance import appearance, oddities
 from disa.running.lists import split_list
 
 # No policy, a threshold in 0..1, "foreground", or labels that compete with the user's.
@@ -23,8 +23,8 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
     """Return the labels as the caller spelt them: "house, boat|ship" -> ("house", "boat|ship").
 
     A string is split at commas outside of quotes (`split_list`). `name` is what messages call a
-    label. Raises `DisaError` for no label, an empty one, a stray quote, and two that are equal by
-    `name_key`, synonyms included.
+    label. Raises `DisaError` for no label, an empty or invisible one, a stray quote, and two that
+    are equal by `name_key` or look the same, synonyms included.
     """
     if not isinstance(labels, Iterable):
         raise DisaError(
@@ -38,16 +38,19 @@ def parse_labels(labels: str | Sequence[str], name: str = "label") -> tuple[str,
     for position, label in enumerate(parts, start=1):
         _check_text(label, f"{name} {position}")
         for synonym in synonyms(label):
-            if not synonym:
+            key = appearance(synonym)
+            if not key:
                 shown = ", ".join(parts)
                 raise DisaError(
                     f'{name} {position} is empty in "{shown[:80]}"; remove the extra separator'
                 )
-            key = name_key(synonym)
             other = owner.get(key)
             if other is not None:
+                odd = oddities(synonym) or oddities(other)
+                looks = f", to look at: one holds {', '.join(odd)}" if odd else ""
                 raise DisaError(
-                    f'{name} "{synonym}" is given twice (in "{other}" and in "{label}"); remove one'
+                    f'{name} "{synonym}" is given twice (in "{other}" and in "{label}"){looks}; '
+                    "remove one"
                 )
             owner[key] = label
     return parts

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from disa.data.vocabulary import name_key
 from disa.errors import DisaError
+from disa.inference.appearance import appearance, doubts
 from disa.inference.labels import (
     check_templates,
     parse_background,
@@ -18,8 +19,8 @@ from disa.recipes import vit_b16
 
 WORD = st.text(
     st.characters(exclude_characters=',|"', exclude_categories=["Cs"]), min_size=1
-).filter(str.strip)
-WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=name_key)
+).filter(appearance)
+WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=appearance)
 
 
 @given(WORDS)
@@ -29,7 +30,7 @@ def test_words_are_kept_as_given(words: list[str]):
     assert parse_labels(",".join(words)) == tuple(spaced)
 
 
-@given(st.lists(WORD, min_size=2, max_size=4, unique_by=name_key))
+@given(st.lists(WORD, min_size=2, max_size=4, unique_by=appearance))
 def test_quotes_keep_commas_and_doubled_quotes(words: list[str]):
     label = ', "'.join(" ".join(word.split()) for word in words)
     quoted = label.replace('"', '""')
@@ -86,6 +87,9 @@ def test_any_text_gives_words_or_one_line_of_error(text: str):
         ("caf\u00e9, sea, CAFE\u0301", "given twice"),  # an accent of its own
         ("\uff42\uff4f\uff41\uff54, boat", "given twice"),  # of the width of Chinese
         ("\ud55c, \u1112\u1161\u11ab", "given twice"),  # a syllable by its letters
+        ("sea, \u200b", "label 2 is empty"),
+        ("sea, sea\u200b", "given twice.*U\\+200B ZERO WIDTH SPACE"),
+        ("s\u0435a, sea", "given twice.*U\\+0435 CYRILLIC"),
         (
             "sea, b\udcfcsch",
             "label 2.*UTF-8",
@@ -97,10 +101,44 @@ def test_bad_labels_are_refused(labels: str | list[str], reason: str):
         parse_labels(labels)
 
 
+@pytest.mark.parametrize(
+    ("label", "fact"),
+    [
+        ("se\u00ada", "U+00AD SOFT HYPHEN"),
+        ("\ufeffsky", "U+FEFF"),
+        ("\u0455\u0435\u0430", "U+0455 CYRILLIC"),  # all letters look Latin
+        ("bo\u0430t house", "U+0430 CYRILLIC"),
+        ("b\u043eat", "U+043E CYRILLIC"),
+        ("\u039fcean", "U+03BF GREEK"),
+    ],
+)
+def test_labels_that_are_not_what_they_look_like_are_named(label: str, fact: str):
+    (doubt,) = doubts(["house", label, "grass"])
+    assert fact in doubt
+    assert appearance(label).isascii()
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "na\u00efve caf\u00e9",
+        "\u043c\u043e\u0440\u0435",  # Russian for sea
+        "\u0434\u043e\u043c \u0443 \u043c\u043e\u0440\u044f",  # one word is a letter
+        "\u65e5\u672c\u8a9e",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a joiner
+        "\U0001f469\u200d\U0001f692",  # an emoji of two
+        "\u2764\ufe0f",
+    ],
+)
+def test_other_scripts_are_no_doubt(label: str):
+    assert not list(doubts([label]))
+
+
 WRONG_KINDS = """
 import numpy as np
 from disa.data.vocabulary import name_key
 from disa.errors import DisaError
+from disa.inference.appearance import appearance, doubts
 from disa.inference.labels import check_templates, parse_background, parse_labels
 
 print(parse_background(np.float32(0.5), ("sea",)))
