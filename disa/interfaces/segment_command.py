@@ -16,8 +16,6 @@ from disa.running.terminal import counted, say, warn
 PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to start
 SOME_FAILED = 1
 ALL_FAILED = 2
-NOTES_SHOWN = 20
-LABELS_SHOWN = 8  # of those that a note names
 CLASSES = "classes.json"  # what the values of grey label maps mean
 RECORD = "segment.yaml"  # what was asked for, beside the results
 
@@ -108,6 +106,7 @@ class Segment:
         from disa.inference.folder import segment_files
         from disa.inference.segmentation import Saving
         from disa.inference.segmenter import load
+        from disa.interfaces.segment_notes import introduce, judge_pictures, renamed, show_notes
         from disa.running.devices import DTYPES
         from disa.running.processes import join
 
@@ -117,17 +116,17 @@ class Segment:
             for query in queries.values():
                 segmenter.embed(query)
             notes = list(found.notes)
-            if processes.rank == 0:
-                self._introduce(queries)
-                notes += self._record(queries)
-
             own = jobs[processes.rank :: processes.count]
             if self.skip_existing:
                 own = [job for job in own if not _is_done(self.out, queries, job)]
+            if processes.rank == 0:
+                introduce(self.model, queries.values(), self.overlay)
+                judge_pictures(segmenter, self.model, own, reading)
+                notes += self._record(queries)
             saving = Saving(self.out, self.overlay, self.saliency, self.beside, self.grey)
             workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
             failed = 0
-            notes += _renamed(own)
+            notes += renamed(own)
             with counted("segmenting", processes.rank == 0) as report:
                 report(0, len(own))
                 done = segment_files(segmenter, own, queries, saving, workers, reading)
@@ -141,40 +140,16 @@ class Segment:
                         raise error
                     warn(f"error: {' '.join(str(error).split())}")
                     failed += 1
-            _show_notes(notes)
+            show_notes(notes)
             counts = processes.gathered((len(own), failed))
             if processes.rank > 0:
                 return int(failed > 0)
             return self._said(len(jobs), counts, found.unread())
 
-    def _introduce(self, queries: Mapping[str, Query]) -> None:
-        """Say which model runs and what it knows, and which labels it may not be asked for."""
-        from disa.picturebook.nouns import names_a_noun
-        from disa.weights.names import BUNDLED, knowledge
-
-        known = knowledge(self.model)
-        say(f"model {self.model}{': ' if known else ''}{known}")
-        labels = [label for query in queries.values() for label in query.labels]
-        strange = [label for label in labels if not any(map(names_a_noun, label.split("|")))]
-        if self.model in BUNDLED and strange:
-            more = f" and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
-            warn(
-                f"note: no caption of {self.model} had {', '.join(strange[:LABELS_SHOWN])}{more}; "
-                "for photographs: disa segment ... --model cat-seg-b --protocol cat-seg"
-            )
-        for query in queries.values():
-            if len(query.labels) == 1 and query.background is None:
-                warn(
-                    f"note: {query.labels[0]} is the only label, so every pixel is it; "
-                    "--background 0.3 leaves out what is unlikely to be"
-                )
-
     def _record(self, queries: Mapping[str, Query]) -> list[str]:
         """Write what was asked for, and what grey label maps mean; return notes."""
         save_config(self.out / RECORD, self)
         notes = []
-        if self.overlay:
-            notes += _boxes([label for query in queries.values() for label in query.labels])
         for folder, query in queries.items() if self.grey else ():
             notes += _write_classes(self.out / folder, query.labels)
         return notes
@@ -194,29 +169,9 @@ class Segment:
         return SOME_FAILED if done else ALL_FAILED
 
 
-def _show_notes(notes: Sequence[str]) -> None:
-    for note in notes[:NOTES_SHOWN]:
-        warn(f"note: {note}")
-    if len(notes) > NOTES_SHOWN:
-        warn(f"note: and {len(notes) - NOTES_SHOWN:,} more of these")
-
-
 def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
     """Whether a picture has results for every set of labels; the JSON file is written last."""
     return all((out / folder / f"{job.name}.json").exists() for folder in queries)
-
-
-def _boxes(labels: Sequence[str]) -> list[str]:
-    """Return a note on characters that the overlay cannot draw."""
-    from disa.inference.fonts import undrawn
-
-    missing = "".join(dict.fromkeys(character for label in labels for character in undrawn(label)))
-    if not missing:
-        return []
-    return [
-        f"no font was found that draws {missing[:NOTES_SHOWN]}: the overlay has boxes for it; "
-        "install a font of that script (and fontconfig), such as Noto"
-    ]
 
 
 def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
@@ -240,18 +195,6 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
     prepare_folder(folder)
     write_json(path, classes)
     return notes
-
-
-def _renamed(jobs: Sequence[Job]) -> list[str]:
-    """Return a note for each picture whose results are not called as itself."""
-    from disa.data.picture_paths import STDIN
-
-    # The name of a long file is shortened, to its first letters.
-    return [
-        f"{job.file}: its results are called {job.name}, since another picture's have its name"
-        for job in jobs
-        if job.file != STDIN and not job.file.stem.startswith(job.name)
-    ]
 
 
 def _keep_apart(files: Sequence[Path], out: Path) -> None:

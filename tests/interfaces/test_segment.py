@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from command_line import Result, invoke
+from matplotlib import cbook
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 import disa
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
 from disa.inference import folder, fonts
 from disa.inference.segmenter import Segmenter
+from disa.picturebook import TEST_SEED, render
 
 LABELS = "House, sea|ocean, grass"
 
@@ -158,10 +161,15 @@ def test_grey_label_maps_are_a_data_sets_masks(
     assert load_vocabulary(out / "classes.json").prompts() == ("zebra", "sky")
 
 
-def test_the_bundled_model_says_what_it_knows_and_what_it_never_read(
-    pictures: Path, tmp_path: Path
-):
-    picture = pictures / "p0.png"
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    path = tmp_path / "drawing.png"
+    Image.fromarray(render(TEST_SEED, 0).image).save(path)
+    return path
+
+
+def test_the_bundled_model_says_what_it_knows_and_what_it_never_read(drawing: Path, tmp_path: Path):
+    picture = drawing
     labels = "cow|bull, red house, Ship, grass, sky scraper, photograph"
     result = invoke("segment", picture, "-l", labels, "--out", tmp_path / "out")
     assert result.exit_code == 0
@@ -174,8 +182,34 @@ def test_the_bundled_model_says_what_it_knows_and_what_it_never_read(
     for known in ("house", "Ship", "grass"):
         assert known not in note
 
-    known = invoke("segment", picture, "-l", "cottage, sea", "--out", tmp_path / "out")
-    assert known.stderr == ""
+    words = ["-l", "cottage, sea", "--out", tmp_path / "out"]
+    assert invoke("segment", picture, *words).stderr == ""
+    assert "zebra" in invoke("segment", picture, *words, "--background", "zebra").stderr
+
+
+def test_the_bundled_model_warns_of_photographs(drawing: Path, tmp_path: Path, segment):
+    """Photographs that test packages bring with them; one alone may pass (decision D126)."""
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for name in ("china.jpg", "flower.jpg"):
+        Image.fromarray(load_sample_image(name)).save(photographs / name)
+    shutil.copy(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), photographs)
+    words = ["-l", "grass, sky", "--out", tmp_path / "out", "--no-overlay"]
+    warned = invoke("segment", photographs, *words)
+    assert warned.exit_code == 0
+    assert "of 3 pictures" in warned.stderr
+    assert "--model cat-seg-b" in warned.stderr
+    assert segment(photographs, "--out", tmp_path / "out").stderr == ""  # another model
+
+    # Unreadable ones count for nothing, and the drawing beside them is familiar.
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert "drawings" not in invoke("segment", drawing, tmp_path / "bad.png", *words).stderr
+
+
+def test_labels_that_are_not_what_they_look_like_are_named(pictures: Path, tmp_path: Path, segment):
+    odd = segment(pictures / "p0.png", "--out", tmp_path / "out", labels="se\u00ada, house")
+    assert odd.exit_code == 0
+    assert "U+00AD SOFT HYPHEN" in odd.stderr
 
 
 def test_a_single_label_gets_a_hint_at_the_background(pictures: Path, tmp_path: Path, segment):
