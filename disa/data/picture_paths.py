@@ -152,7 +152,9 @@ def _readable(found: Found, files: Iterable[Path]) -> list[Path]:
 
 
 def _is_result(file: Path) -> bool:
-    """Tell whether a picture was written by disa: NAME_labels.png beside NAME.json."""
+    """Tell whether a picture was written by disa: beside NAME.json, or in a folder of GeoTIFFs."""
+    if file.parent.name == "geotiff" and file.suffix == ".tif":
+        return (file.parent.parent / f"{file.stem}.json").exists()
     for end in RESULT_ENDS:
         if file.name.endswith(end):
             return file.with_name(f"{file.name.removesuffix(end)}.json").exists()

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from disa.data.images import Pixels
-from disa.data.rle import encode_rle
 from disa.data.vocabulary import name_key
 from disa.errors import DisaError
+from disa.formats.coco import coco_data
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.labels import Background, synonyms
 from disa.inference.overlay import index_image, palette_image
@@ -125,31 +125,35 @@ class Segmentation:
 
         Each label with a pixel is an annotation, its mask as compressed runs. Ids begin with 1.
         """
-        height, width = self.labels.shape
-        annotations: list[dict[str, Any]] = []
-        for index, (word, area) in enumerate(self.areas.items()):
-            if not area:
-                continue
-            region = self.mask(word)
-            rows = np.flatnonzero(region.any(1))
-            columns = np.flatnonzero(region.any(0))
-            left, top = int(columns[0]), int(rows[0])
-            box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": 1,
-                    "category_id": index + 1,
-                    "segmentation": encode_rle(region),
-                    "area": area,
-                    "bbox": box,
-                    "iscrowd": 0,
-                }
-            )
         name = as_json_has_it(Path(self.source).name) if self.source else "image"
-        image = {"id": 1, "file_name": name, "width": width, "height": height}
-        categories = [{"id": index + 1, "name": word} for index, word in enumerate(self.words)]
-        return {"images": [image], "annotations": annotations, "categories": categories}
+        data: dict[str, Any] = coco_data([(name, self.labels)], self.words)
+        return data
+
+    def to_supervision(self) -> Any:
+        """Return supervision's `Detections`: each label with a pixel, its mask and mean score.
+
+        Labels are in `data["class_name"]`. Raises `DisaError` if supervision, an extra, is not
+        installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise DisaError(
+                "to_supervision() needs supervision (pip install 'disa-seg[supervision]')"
+            ) from None
+        found = [index for index, area in enumerate(self.areas.values()) if area]
+        if not found:
+            return supervision.Detections.empty()
+        words = [self.words[index] for index in found]
+        masks = np.stack([self.labels == index for index in found])
+        means = self.mean_scores
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32),
+            mask=masks,
+            confidence=np.array([means[word] for word in words], np.float32),
+            class_id=np.array(found),
+            data={"class_name": np.array(words)},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data: the size, and each label's area, share, mean score and match."""

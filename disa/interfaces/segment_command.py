@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from disa.errors import DisaError
 from disa.inference.request import Job, Query, Request
@@ -69,6 +69,12 @@ class Segment:
     # Write NAME_labels.png as grey indices, without a palette (OpenCV reads colours from one), and
     # their names into OUT/classes.json.
     grey: bool = False
+    # Write all results in OUT for other tools, too, into OUT/FORMAT: coco, cvat, label-studio,
+    # yolo, geotiff, geojson; several with commas between.
+    format: UseAppendAction[tuple[str, ...]] = ()
+    # Of polygons (label-studio, yolo, geojson), in pixels: corners that stand out less are left
+    # out. 0: the outline of the pixels.
+    tolerance: float = 1.0
     # Leave out pictures that have results in OUT, whatever options these were made with.
     skip_existing: bool = False
     # Processes that draw and write results while the model computes the next; 0: none.
@@ -87,11 +93,13 @@ class Segment:
         """
         from disa.data.images import Reading, parse_bands
         from disa.data.picture_paths import expand
+        from disa.formats.write import parse_formats, write_formats
         from disa.inference.result_names import result_names
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
         queries = self.request.parse()
+        formats = parse_formats(self.format, self.tolerance)
         bands = None if self.bands is None else parse_bands(self.bands)
         reading = Reading(self.request.max_pixels, bands, self.stretch)
         found = expand(self.images, self.recursive)
@@ -140,10 +148,13 @@ class Segment:
                         raise error
                     warn(f"error: {' '.join(str(error).split())}")
                     failed += 1
-            show_notes(notes)
             counts = processes.gathered((len(own), failed))
             if processes.rank > 0:
+                show_notes(notes)
                 return int(failed > 0)
+            for folder, query in queries.items():
+                notes += write_formats(self.out / folder, query.labels, formats)
+            show_notes(notes)
             return self._said(len(jobs), counts, found.unread())
 
     def _record(self, queries: Mapping[str, Query]) -> list[str]:

@@ -73,10 +73,19 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         ) from None
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears in one step. Raises `DisaError` if the disk refuses."""
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text that appears in one step. Raises `DisaError` if the disk refuses."""
+    write_bytes(path, text.encode())
+
+
 def write_json(path: Path, data: Any, indent: int = 1) -> None:
     """Write plain data as JSON that appears in one step. Raises `DisaError` if the disk refuses."""
-    text = json.dumps(data, indent=indent) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, json.dumps(data, indent=indent) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> Any:

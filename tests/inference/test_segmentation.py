@@ -167,6 +167,27 @@ def test_coco_reads_what_to_coco_gives(tmp_path: Path):
         assert mask[top : top + height, left : left + width].sum() == mask.sum()
 
 
+def test_supervision_takes_what_to_supervision_gives():
+    supervision = pytest.importorskip("supervision")
+    found = result()
+    detections = found.to_supervision()
+    assert list(detections["class_name"]) == list(WORDS[:2])  # no pixel is of the third
+    np.testing.assert_array_equal(detections.class_id, [0, 1])
+    for word, mask, confidence in zip(WORDS, detections.mask, detections.confidence, strict=False):
+        np.testing.assert_array_equal(mask, found.mask(word))
+        assert confidence == pytest.approx(found.mean_scores[word])
+    picture = supervision.MaskAnnotator().annotate(found.image.copy(), detections)
+    assert (picture != found.image).any()
+    nothing = result(labels=np.full_like(found.labels, -1)).to_supervision()
+    assert len(nothing) == 0
+
+
+def test_to_supervision_without_it_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(DisaError, match=r"pip install 'disa-seg\[supervision\]'"):
+        result().to_supervision()
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     path = tmp_path / "a.json"
     path.write_text("old")

@@ -1,0 +1,119 @@
+"""The results in a folder of `disa segment`, as the writers of other tools' formats read them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from disa.data.masks import read_indices
+from disa.data.picture_paths import STDIN
+from disa.errors import DisaError
+from disa.running.files import read_json
+
+LabelMap = NDArray[Any]  # (H, W) int32, index into the categories; -1 where there is no label
+
+
+class Entry(NamedTuple):
+    """One picture's result."""
+
+    name: str  # of its files
+    source: Path | None  # the picture; None for one that was no file
+    picture: str  # the picture's path below the folder that all of them share, with slashes
+    size: tuple[int, int]  # height, width
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All results in a folder, whichever run wrote them, and the labels of all of them."""
+
+    folder: Path
+    categories: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+    def labels(self, entry: Entry) -> LabelMap:
+        """Read a label map. Raises `DisaError` for one that is damaged or of another size."""
+        path = self._path(entry)
+        values = read_indices(path).astype(np.int32)
+        if values.shape != entry.size:
+            raise DisaError(
+                f"{path}: is {values.shape[1]} x {values.shape[0]} pixels, {entry.name}.json says "
+                f"{entry.size[1]} x {entry.size[0]}; segment the picture again"
+            )
+        # What is no label's index is background, 255 or 65535.
+        place = [self.categories.index(word) for word in entry.words]
+        table = np.full(max(int(values.max()), len(place)) + 1, -1, np.int32)
+        table[: len(place)] = place
+        return table[values]
+
+    def colours(self, entry: Entry) -> dict[int, tuple[int, ...]]:
+        """Return the colour (r, g, b) of each category in a label map; {} without a palette."""
+        with Image.open(self._path(entry)) as image:
+            palette = image.getpalette() or []
+        colours = {}
+        for index, word in enumerate(entry.words):
+            if 3 * index < len(palette):
+                colour = tuple(palette[3 * index : 3 * index + 3])
+                colours[self.categories.index(word)] = colour
+        return colours
+
+    def _path(self, entry: Entry) -> Path:
+        return self.folder / f"{entry.name}_labels.png"
+
+
+def read_results(folder: Path, labels: tuple[str, ...]) -> Results:
+    """Find all results in a folder. Categories are `labels`, then those of other runs."""
+    found = [_Result.read(path) for path in _result_files(folder)]
+    words = (word for result in found for word in result.words)
+    parents = {_absolute(each.source).parent for each in found if each.source is not None}
+    try:
+        root = Path(os.path.commonpath(parents)) if parents else None
+    except ValueError:  # on two drives
+        root = None
+    entries = tuple(
+        Entry(each.name, each.source, _picture(each, root), each.size, each.words) for each in found
+    )
+    return Results(folder, tuple(dict.fromkeys((*labels, *words))), entries)
+
+
+class _Result(NamedTuple):
+    """What a JSON file says."""
+
+    name: str
+    source: Path | None
+    size: tuple[int, int]
+    words: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Result":
+        remedy = "segment the picture again, or delete the file"
+        data = read_json(path, remedy)
+        try:
+            image = data["image"]
+            words = tuple(str(word["word"]) for word in data["words"])
+            size = (int(data["height"]), int(data["width"]))
+            source = None if image is None or Path(image) == STDIN else Path(image)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DisaError(f"{path}: is no result of disa ({error!r}); {remedy}") from None
+        return cls(path.stem, source, size, words)
+
+
+def _result_files(folder: Path) -> list[Path]:
+    """Return the JSON files that have a label map beside them."""
+    files = sorted(folder.glob("*.json"))
+    return [path for path in files if path.with_name(f"{path.stem}_labels.png").is_file()]
+
+
+def _picture(result: _Result, root: Path | None) -> str:
+    if result.source is None:
+        return f"{result.name}.png"
+    absolute = _absolute(result.source)
+    return (absolute if root is None else absolute.relative_to(root)).as_posix()
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 (links stay)
