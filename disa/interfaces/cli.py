@@ -49,7 +49,7 @@ usage: disa COMMAND [OPTIONS]
 
 Segment pictures by labels: every pixel gets one of the labels that you name in your own words.
 
-Try: disa segment boat.png --labels "boat, sea, sky" --out results
+Try: disa segment drawing.png --labels "boat, sea, sky" --out results --model mini
 """
 EXIT_CODES = """\
 `disa COMMAND --help` explains a command; `disa --version` prints the version.

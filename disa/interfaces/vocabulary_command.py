@@ -47,7 +47,7 @@ class DrawPicturebook:
     """Draw scenes of the world in which the bundled model lives.
 
     Example: `disa picturebook scenes --count 6 --size 384`, then
-    `disa segment scenes --labels "house, sea" --out results`
+    `disa segment scenes --labels "house, sea" --out results --model mini`
     """
 
     # Folder for the pictures; made if need be.

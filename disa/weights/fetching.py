@@ -133,7 +133,8 @@ def fetch(repository: str, *files: str, kind: str = "model", remedy: str = "give
 
 
 def _fetch_folder(repository: str) -> Path:
-    folder = fetch(repository, CONFIG).parent
+    remedy = f"put it into a folder with {TOKENIZER} and {WHOLE[0]}, whose path is a model"
+    folder = fetch(repository, CONFIG, remedy=remedy).parent
     # Of OpenAI's own CLIPs the activation is known, and another one gives wrong numbers silently.
     if repository.startswith("openai/") and is_clip(folder):
         clip = CLIPConfig(**read_clip_config(folder))

@@ -188,7 +188,8 @@ def test_without_a_network_the_error_says_what_where_and_what_to_do(
         "openai/clip-vit-base-patch16/config.json",
         str(tmp_path / "cache/hf"),
         nowhere.address,
-        "give its path",
+        "tokenizer.json",
+        "model.safetensors",
     ):
         assert part in failed.stderr
     nowhere.use(monkeypatch, tmp_path / "cache", offline=True)
