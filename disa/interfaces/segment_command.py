@@ -201,7 +201,10 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
     classes = {"categories": categories, "ignored": [background_value(labels)]}
     path = folder / CLASSES
     notes = []
-    if path.is_file() and read_json(path, "delete it") != classes:
+    there = read_json(path, "delete it") if path.is_file() else classes
+    if isinstance(there, dict) and "image" in there:
+        raise DisaError(f"{path}: is the result of a picture; choose another folder for --grey")
+    if there != classes:
         notes.append(f"{path}: has the labels of this run now; label maps of earlier ones differ")
     prepare_folder(folder)
     write_json(path, classes)

@@ -16,9 +16,10 @@ from disa.inference.labels import (
     template_sets,
 )
 from disa.recipes import vit_b16
+from disa.running.lists import CLOSING
 
 WORD = st.text(
-    st.characters(exclude_characters=',|"', exclude_categories=["Cs"]), min_size=1
+    st.characters(exclude_characters=[*',|"', *CLOSING], exclude_categories=["Cs"]), min_size=1
 ).filter(appearance)
 WORDS = st.lists(WORD, min_size=1, max_size=8, unique_by=appearance)
 
@@ -40,7 +41,10 @@ def test_quotes_keep_commas_and_doubled_quotes(words: list[str]):
 def test_quotes_within_a_label_are_plain_and_stray_ones_are_refused():
     assert parse_labels('5" pipe, car') == ('5" pipe', "car")
     assert parse_background('"wall, white", floor', ("car",)) == ("wall, white", "floor")
-    for text in ('"car, sea', '"car" red, sea'):
+    for word in ("rock 'n' roll", "'n'", "dogs'", "\u201cSea\u201d", "'"):
+        assert parse_labels(f"{word}, sea") == (word, "sea")
+    others = ("'car, red', sea", "sea, \u201ccar, very, red\u201d", "\u201ecar, red\u201c", "', '")
+    for text in ('"car, sea', '"car" red, sea', *others):
         with pytest.raises(DisaError, match="quote"):
             parse_labels(text)
 

@@ -168,6 +168,15 @@ def drawing(tmp_path: Path) -> Path:
     return path
 
 
+def test_classes_of_grey_maps_replace_no_result(pictures: Path, tmp_path: Path, segment):
+    shutil.copy(pictures / "p1.png", pictures / "classes.png")
+    out = tmp_path / "out"
+    assert segment(pictures / "classes.png", "--out", out).exit_code == 0
+    before = (out / "classes.json").read_bytes()
+    segment(pictures / "p0.png", "--out", out, "--grey").fails("classes.json", "--grey")
+    assert (out / "classes.json").read_bytes() == before
+
+
 def test_the_bundled_model_says_what_it_knows_and_what_it_never_read(drawing: Path, tmp_path: Path):
     picture = drawing
     labels = "cow|bull, red house, Ship, grass, sky scraper, photograph"
