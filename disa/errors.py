@@ -11,6 +11,11 @@ class DisaError(Exception):
     """
 
 
+def one_line(error: Exception) -> str:
+    """Return what an exception says, in one line; its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextmanager
 def memory_errors_as(message: str) -> Iterator[None]:
     """Raise a `DisaError` that says `message` where memory runs out in this block.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 
 Pixels = NDArray[np.uint8]
 
@@ -82,11 +82,6 @@ def dark_note(name: str, largest: int) -> list[str]:
         f"{name}: holds no value over {largest} of 65535 (fewer bits in 16?), so it is seen almost "
         "black; stretch its range (disa segment --stretch)"
     ]
-
-
-def one_line(error: Exception) -> str:
-    """Return what an exception says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _to_bytes(array: NDArray[Any], name: str, notes: list[str], stretch: bool) -> Pixels:

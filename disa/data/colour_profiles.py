@@ -4,6 +4,8 @@ import io
 
 from PIL import Image, ImageCms
 
+from disa.errors import one_line
+
 # Colour spaces of profiles, and the modes of pictures that they describe.
 MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}
 
@@ -27,8 +29,7 @@ def in_srgb(image: Image.Image, name: str, notes: list[str]) -> Image.Image:
         srgb = ImageCms.createProfile("sRGB")
         changed = ImageCms.profileToProfile(colours, profile, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        notes.append(f"{name}: its colour profile is of no use and is ignored ({reason})")
+        notes.append(f"{name}: its colour profile is of no use and is ignored ({one_line(error)})")
         return image
     return changed or image
 

@@ -22,7 +22,6 @@ from disa.data.arrays import (
     from_array,
     from_tensor,
     is_tensor,
-    one_line,
     over_white,
 )
 from disa.data.colour_profiles import in_srgb
@@ -37,7 +36,7 @@ from disa.data.picture_files import (
 from disa.data.picture_files import SUFFIXES as SUFFIXES
 from disa.data.picture_files import opened as opened
 from disa.data.tiff import needs_bands, read_bands
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 from disa.running.files import MAX_PIXELS, write_whole
 from disa.running.lists import split_list
 

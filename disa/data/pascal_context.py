@@ -11,7 +11,7 @@ from disa.data.images import read_size
 from disa.data.masks import Values
 from disa.data.pairs import Pair, listed_files, listed_pairs, read_list
 from disa.data.rle import decode_rle
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 from disa.running.files import MAX_PIXELS, read_json
 
 REMEDY_59 = (
@@ -144,7 +144,7 @@ def read_label_map(path: Path) -> Values:
     except FileNotFoundError:
         raise DisaError(f"{path}: no such file; {REMEDY_459}") from None
     except Exception as error:  # scipy meets damaged files with every kind of exception
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise DisaError(f"{path}: is damaged or no .mat file ({reason}); {REMEDY_459}") from None
 
     # Fractions and negative numbers would be looked up as some label.

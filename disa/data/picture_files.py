@@ -14,8 +14,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from disa.data.arrays import one_line
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 from disa.running.files import MAX_PIXELS
 
 Source = Path | io.BytesIO

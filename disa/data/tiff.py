@@ -12,7 +12,7 @@ from PIL import TiffImagePlugin
 from PIL.Image import Transpose
 
 from disa.data.picture_files import TURNS, Source
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 REMEDY = "pip install 'disa-seg[tiff]', or save it as PNG of 8 bits"
@@ -72,7 +72,7 @@ def read_bands(
     except DisaError:
         raise
     except Exception as error:  # decoders meet damaged files with every kind of exception
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DisaError(f"{name}: is damaged, or packed in an unknown way ({reason})") from None
 
     array = array.reshape(*array.shape[:2], -1)

@@ -20,7 +20,7 @@ from disa.inference.segmenter import Segmenter, load
 from disa.model.dense import DenseClip
 from disa.picturebook import LARGEST, SMALLEST
 from disa.running.devices import DTYPES
-from disa.running.files import text_sha256, write_json, write_whole
+from disa.running.files import text_sha256, write_json, write_text
 from disa.running.processes import Processes
 from disa.running.provenance import code_and_machine, weights_sha256
 from disa.running.terminal import counted
@@ -165,7 +165,7 @@ def write_result(out: Path, result: dict[str, Any]) -> None:
     """
     write_json(out / "result.json", result, indent=2)
     if result["dataset"] != PICTUREBOOK:
-        write_whole(out / "report.md", lambda file: file.write(report(result).encode()))
+        write_text(out / "report.md", report(result))
 
 
 def protocol_of(name: str, settings: EvaluationSettings) -> Protocol:

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import tyro
 
-from disa.errors import DisaError, memory_errors_as
+from disa.errors import DisaError, memory_errors_as, one_line
 from disa.running.interruption import INTERRUPTED
 from disa.running.records import options, read_config
 from disa.running.terminal import escape_unprintable, say, warn
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with memory_errors_as("out of memory; use smaller pictures, fewer labels or --device cpu"):
             return _run(arguments)
     except DisaError as error:
-        warn(f"error: {' '.join(str(error).split())}")
+        warn(f"error: {one_line(error)}")
         return FAILED
     except KeyboardInterrupt:
         warn("interrupted: files already written are whole and kept")

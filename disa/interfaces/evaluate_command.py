@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from disa.errors import DisaError
 from disa.evaluation.settings import EvaluationSettings
 from disa.inference.request import check_gate
-from disa.running.files import prepare_file, prepare_folder, text_sha256, write_json, write_whole
+from disa.running.files import prepare_file, prepare_folder, text_sha256, write_json, write_text
 from disa.running.records import save_config
 from disa.running.terminal import counted, say, warn
 
@@ -179,7 +179,7 @@ class Evaluate:
         rows = paper_table(results, self.model)
         reasons = [f"{name}: {reason}" for name, reason in left_out.items()]
         text = paper_markdown(rows, reasons)
-        write_whole(out / "table.md", lambda file: file.write(text.encode()))
+        write_text(out / "table.md", text)
         everything = {"model": self.model, "benchmarks": results, "left_out": left_out}
         for path in (out / "result.json", self.json):
             if path is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 from disa.inference.request import Job, Query, Request
 from disa.running.files import prepare_folder
 from disa.running.records import save_config
@@ -94,7 +94,6 @@ class Segment:
         from disa.data.images import Reading, parse_bands
         from disa.data.picture_paths import expand
         from disa.formats.write import parse_formats, write_formats
-        from disa.inference.result_names import result_names
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
@@ -103,12 +102,9 @@ class Segment:
         bands = None if self.bands is None else parse_bands(self.bands)
         reading = Reading(self.request.max_pixels, bands, self.stretch)
         found = expand(self.images, self.recursive)
-        files = found.files
-        _keep_apart(files, self.out)
+        _keep_apart(found.files, self.out)
         prepare_folder(self.out)
-        reserved = (CLASSES.removesuffix(".json"),) if self.grey else ()
-        names = result_names(files, [self.out / folder for folder in queries], reserved)
-        jobs = [Job(*pair) for pair in zip(files, names, strict=True)]
+        jobs = self._jobs(found.files, queries)
 
         # Only now, because this import takes seconds.
         from disa.inference.folder import segment_files
@@ -131,23 +127,22 @@ class Segment:
                 introduce(self.model, queries.values(), self.overlay)
                 judge_pictures(segmenter, self.model, own, reading)
                 notes += self._record(queries)
+            notes += renamed(own)
             saving = Saving(self.out, self.overlay, self.saliency, self.beside, self.grey)
             workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
-            failed = 0
-            notes += renamed(own)
             with counted("segmenting", processes.rank == 0) as report:
                 report(0, len(own))
                 done = segment_files(segmenter, own, queries, saving, workers, reading)
+                failed = 0
                 for number, (job, error, own_notes) in enumerate(done, 1):
                     report(number, len(own), job.file.name)
                     notes += own_notes
-                    if error is None:
-                        continue
                     # Of several pictures, the others are worth segmenting all the same.
-                    if len(jobs) == 1:
+                    if error is not None and len(jobs) == 1:
                         raise error
-                    warn(f"error: {' '.join(str(error).split())}")
-                    failed += 1
+                    if error is not None:
+                        warn(f"error: {one_line(error)}")
+                        failed += 1
             counts = processes.gathered((len(own), failed))
             if processes.rank > 0:
                 show_notes(notes)
@@ -156,6 +151,14 @@ class Segment:
                 notes += write_formats(self.out / folder, query.labels, formats)
             show_notes(notes)
             return self._said(len(jobs), counts, found.unread())
+
+    def _jobs(self, files: Sequence[Path], queries: Mapping[str, Query]) -> list[Job]:
+        """Return each picture with the name of its results."""
+        from disa.inference.result_names import result_names
+
+        reserved = (CLASSES.removesuffix(".json"),) if self.grey else ()
+        names = result_names(files, [self.out / folder for folder in queries], reserved)
+        return [Job(*pair) for pair in zip(files, names, strict=True)]
 
     def _record(self, queries: Mapping[str, Query]) -> list[str]:
         """Write what was asked for, and what grey label maps mean; return notes."""

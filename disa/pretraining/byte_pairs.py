@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import Tensor
 
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, write_json, write_whole
+from disa.running.files import prepare_folder, write_bytes, write_json
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _LAST = "</w>"  # ends the last piece of a word
@@ -107,7 +107,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     """
     prepare_folder(folder)
     text = tokenizer.to_str(pretty=True).encode()
-    write_whole(folder / "tokenizer.json", lambda file: file.write(text))
+    write_bytes(folder / "tokenizer.json", text)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": START,

@@ -22,7 +22,7 @@ from disa.pretraining.captioned_pictures import render_pictures
 from disa.pretraining.contrastive import mosaic_loss, quarters, scene_loss
 from disa.pretraining.settings import RUNTIME_FIELDS, PretrainConfig
 from disa.running.devices import choose_device
-from disa.running.files import write_json, write_whole
+from disa.running.files import write_bytes, write_json
 from disa.running.interruption import Interruption
 from disa.running.processes import ALONE
 from disa.running.records import values
@@ -149,7 +149,7 @@ class ClipTraining(Trainee):
         state = self.model.clip.state_dict()
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         weights = save(tensors, {"format": "pt"})
-        write_whole(folder / "model.safetensors", lambda file: file.write(weights))
+        write_bytes(folder / "model.safetensors", weights)
         about = {"architectures": ["CLIPModel"], "model_type": "clip"}
         write_json(folder / "config.json", about | self.clip_config)
 

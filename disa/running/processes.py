@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 
 # One process may compute for long while the others wait. The launcher notices one that dies.
 PATIENCE = timedelta(days=2)
@@ -92,7 +92,7 @@ def join(backend: str = "gloo") -> Iterator[Processes]:
                 backend, rank=processes.rank, world_size=processes.count, timeout=PATIENCE
             )
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DisaError(
             f"cannot join the other processes ({reason}); start them with torchrun or accelerate"
         ) from None

@@ -11,8 +11,8 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from disa.errors import DisaError
-from disa.running.files import write_whole
+from disa.errors import DisaError, one_line
+from disa.running.files import write_text
 
 
 def options(record_type: type, default: Any = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def values(record: Any) -> dict[str, Any]:
 def save_config(path: Path, record: Any) -> None:
     """Write a record as YAML that `--config` accepts. Raises `DisaError` if the disk refuses."""
     text = yaml.safe_dump(values(record), sort_keys=False, allow_unicode=True)
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def read_config(path: Path, record_type: type) -> dict[str, Any]:
@@ -71,8 +71,7 @@ def read_config(path: Path, record_type: type) -> dict[str, Any]:
             f"{path}: cannot be read ({error.strerror}); give a YAML or TOML file"
         ) from None
     except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise DisaError(f"{path}: is not valid YAML or TOML ({reason})") from None
+        raise DisaError(f"{path}: is not valid YAML or TOML ({one_line(error)})") from None
     if not isinstance(data, Mapping):
         raise DisaError(f"{path}: holds no options; write lines such as `size: 512`")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from disa.errors import DisaError
-from disa.running.files import write_whole
+from disa.running.files import write_text
 from disa.running.terminal import Report, counted, warn
 
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal to show a bar
@@ -128,4 +128,4 @@ def _keep_before(path: Path, start: int) -> None:
     if path.exists():
         records = [record for record in read_log(path) if record.get("step", start) < start]
         text = "".join(json.dumps(record) + "\n" for record in records)
-        write_whole(path, lambda file: file.write(text.encode()))
+        write_text(path, text)

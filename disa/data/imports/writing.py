@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO
 
 from disa.data.images import SUFFIXES, read_size, write_png
 from disa.data.imports.annotations import (
@@ -15,8 +13,9 @@ from disa.data.imports.annotations import (
     LeftOut,
     leave_out,
 )
+from disa.data.masks import Labels
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, write_json, write_whole
+from disa.running.files import prepare_folder, write_bytes, write_json, write_text
 from disa.running.terminal import Report
 
 FOLDERS = ("images", "masks")
@@ -136,32 +135,43 @@ def _write_picture(
 
     # The size is that of the copy, which may have come from memory.
     file = out / "images" / f"{name}{suffix}"
-    write_whole(file, partial(_write_bytes, content=content))
+    write_bytes(file, content)
     is_whole = False
     try:
-        size = read_size(file)
-        canvas = Canvas(size, ignored, written.annotations, picture.name)
-        # Polygons for another size would lie in the wrong places, without a word.
-        fits = picture.size in (None, size)
-        if fits:
-            picture.draw(canvas)
-        if not fits:
-            reason = "of another size than the annotations are for (resized, or turned by EXIF)"
-            leave_out(written.failed, reason, picture.name)
-        elif canvas.drawn.any() or empty_label is not None:
-            if empty_label is not None:
-                canvas.fill(empty_label)
-            write_png(out / "masks" / f"{name}.png", canvas.labels)
+        mask = _mask(picture, read_size(file), ignored, empty_label, written)
+        if mask is not None:
+            write_png(out / "masks" / f"{name}.png", mask)
             is_whole = True
-        else:
-            reason = UNDRAWN if canvas.rejected else UNANNOTATED
-            leave_out(written.failed, reason, picture.name)
     finally:
         if not is_whole:
             file.unlink()
+    return is_whole
+
+
+def _mask(
+    picture: AnnotatedPicture,
+    size: tuple[int, int],
+    ignored: int,
+    empty_label: int | None,
+    written: Written,
+) -> Labels | None:
+    """Draw the mask (H, W) of a picture of this size; None if the picture is left out."""
+    # Polygons for another size would lie in the wrong places, without a word.
+    if picture.size not in (None, size):
+        reason = "of another size than the annotations are for (resized, or turned by EXIF)"
+        leave_out(written.failed, reason, picture.name)
+        return None
+    canvas = Canvas(size, ignored, written.annotations, picture.name)
+    picture.draw(canvas)
     written.covered += canvas.covered
     written.overlaps += canvas.covered > 0
-    return is_whole
+    if empty_label is not None:
+        canvas.fill(empty_label)
+    elif not canvas.drawn.any():
+        reason = UNDRAWN if canvas.rejected else UNANNOTATED
+        leave_out(written.failed, reason, picture.name)
+        return None
+    return canvas.labels
 
 
 def _write_lists(source: Annotations, out: Path, ids: Mapping[str, str]) -> None:
@@ -170,8 +180,4 @@ def _write_lists(source: Annotations, out: Path, ids: Mapping[str, str]) -> None
         lines = [ids[name] for name in names if name in ids]
         if lines:
             text = "\n".join(lines) + "\n"
-            write_whole(out / f"{split}.txt", partial(_write_bytes, content=text.encode()))
-
-
-def _write_bytes(file: IO[bytes], content: bytes) -> None:
-    file.write(content)
+            write_text(out / f"{split}.txt", text)
