@@ -25,8 +25,7 @@ from disa.weights.model_folder import save
 
 LABELS = ["house", "sea", "boat|ship"]
 
-# One process makes each export once for all tests.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("export")]
+pytestmark = pytest.mark.slow
 
 
 def export(model: object, out: Path, *options: str) -> Path:
@@ -62,19 +61,16 @@ def torch_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return export(model_folder, out, "--format", "torch")
 
 
-@pytest.fixture(params=["onnx_folder", "torch_folder"])
-def folder(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(request.param)
-
-
 @pytest.fixture
 def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (50, 71, 3), np.uint8)
 
 
+@pytest.mark.parametrize("name", ["onnx_folder", "torch_folder"])
 def test_an_export_segments_as_the_model_does(
-    model_folder: Path, folder: Path, picture: np.ndarray
+    name: str, model_folder: Path, picture: np.ndarray, request: pytest.FixtureRequest
 ) -> None:
+    folder = request.getfixturevalue(name)
     assert not list(folder.glob("*.safetensors"))
     model = disa.load(model_folder, "cpu")
     exported = disa.load(folder, "cpu")
@@ -96,37 +92,39 @@ def test_an_export_segments_as_the_model_does(
     np.testing.assert_allclose(again.scores, model(picture, LABELS, scores=True).scores, atol=1e-4)
 
 
-def test_the_commands_take_an_export(folder: Path, tmp_path: Path) -> None:
+def test_the_commands_take_an_export(onnx_folder: Path, tmp_path: Path) -> None:
     invoke("picturebook", tmp_path / "scenes", "--count", 1, "--size", 64)
     out = tmp_path / "out"
-    done = invoke("segment", tmp_path / "scenes", "--labels", "house", "--model", folder, "-o", out)
+    done = invoke(
+        "segment", tmp_path / "scenes", "--labels", "house", "--model", onnx_folder, "-o", out
+    )
     assert done.exit_code == 0, done.output
     assert list(out.glob("*_overlay.png"))
 
     file = tmp_path / "numbers.json"
-    options = ("--model", folder, "--out", tmp_path / "run", "--json", file)
+    options = ("--model", onnx_folder, "--out", tmp_path / "run", "--json", file)
     done = invoke("evaluate", "picturebook", "--limit", 2, *options)
     assert done.exit_code == 0, done.output
     assert json.loads(file.read_text())["scenes"] == 2
 
 
 def test_what_an_export_cannot_do_is_one_line(
-    folder: Path, picture: np.ndarray, tmp_path: Path
+    onnx_folder: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:
-    segmenter = disa.load(folder)
+    segmenter = disa.load(onnx_folder)
     with refused("export", "gate"):
         segmenter(picture, LABELS, gate=1)
     with refused("export"):
-        segmenter.save_pretrained(folder / "copy")
+        segmenter.save_pretrained(onnx_folder / "copy")
     with refused("export", "bfloat16"):
-        disa.load(folder, dtype=torch.bfloat16)
+        disa.load(onnx_folder, dtype=torch.bfloat16)
     with refused("cpu"):
-        disa.load(folder, device="cuda")
+        disa.load(onnx_folder, device="cuda")
     with refused("48", "50", "patch"):
         segmenter.model.look(torch.zeros(1, 3, 48, 50))
-    invoke("bench", folder).fails("export")
-    invoke("export", folder, folder / "again").fails("export")
-    options = ("--dense-clip", "--limit", 1, "--model", folder, "--out", tmp_path)
+    invoke("bench", onnx_folder).fails("export")
+    invoke("export", onnx_folder, onnx_folder / "again").fails("export")
+    options = ("--dense-clip", "--limit", 1, "--model", onnx_folder, "--out", tmp_path)
     invoke("evaluate", "picturebook", *options).fails("export")
 
 
@@ -152,9 +150,9 @@ def test_the_papers_recipe_in_8_bit(tmp_path: Path) -> None:
     assert few.agreement > 0.5
 
 
-def test_a_wrong_graph_is_found(model_folder: Path, torch_folder: Path) -> None:
+def test_a_wrong_graph_is_found(model_folder: Path, onnx_folder: Path) -> None:
     model, tokenizer = load(model_folder)
-    exported = load_exported(torch_folder)
+    exported = load_exported(onnx_folder)
     image = exported.image
     for factor in (1.001, torch.nan):
         # The logits come first.
