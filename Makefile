@@ -5,7 +5,7 @@ LABELS := house, tree, car, boat|ship, sun, moon, star, balloon, fish, flower, m
 heart, kite, cloud, snowman, cactus, sky, night sky, sea|ocean, grass, sand, snow, road, brick wall, wooden floor, \
 stone wall, lava, tiled floor, wheat field, carpet
 
-.PHONY: demo test test-unit lint train-mini clean
+.PHONY: demo test test-unit lint docs train-mini clean
 
 demo: .venv/core  ## draw six scenes and segment them with the bundled model; look into demo-out/
 	$(BIN)/disa picturebook demo-out/scenes --count 6 --size 384
@@ -24,6 +24,9 @@ lint: .venv/dev  ## style, types, and which part may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/docs  ## the documentation as a site, in site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+
 # glibc would hand every tensor's memory back and fetch it again: a fifth of the time
 train-mini: export MALLOC_MMAP_MAX_ = 0
 train-mini: export MALLOC_TRIM_THRESHOLD_ = 10000000000
@@ -41,5 +44,9 @@ train-mini: .venv/core  ## make the bundled model from scratch (docs/training.md
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,plot]"
 	touch $@
 
+.venv/docs: .venv/dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out site
