@@ -37,6 +37,8 @@ COMMANDS: dict[str, str] = {
     "export": "disa.interfaces.export_command:Export",
     "convert": "disa.interfaces.models_command:Convert",
     "vocabulary": "disa.interfaces.vocabulary_command:PrintVocabulary",
+    "doctor": "disa.interfaces.doctor_command:Doctor",
+    "completion": "disa.interfaces.completion_command:Completion",
     "picturebook": "disa.interfaces.vocabulary_command:DrawPicturebook",
     "data list": "disa.interfaces.data_command:ListData",
     "data import": "disa.interfaces.data_command:ImportData",
@@ -80,7 +82,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
     Options come from three places, later ones win: `--config FILE`, `--set NAME=VALUE`, and the
     options themselves. Exits with 2 after a message for what is no option or no value of one.
     """
-    record_type = _record_type(command)
+    record_type = record_of(command)
     settings: dict[str, Any] = {}
     arguments = [_at_home(argument) for argument in arguments]
     paths, _ = _split_off("--config", arguments)
@@ -150,12 +152,13 @@ def _summaries(commands: Sequence[str]) -> list[str]:
     """Return a line for each command: its name and the first line of its docstring."""
     lines = []
     for command in commands:
-        docstring = _record_type(command).__doc__ or ""
+        docstring = record_of(command).__doc__ or ""
         lines.append(f"  {command:<15} {docstring.strip().splitlines()[0]}")
     return lines
 
 
-def _record_type(command: str) -> type:
+def record_of(command: str) -> type:
+    """Return the record of a command."""
     module, _, name = COMMANDS[command].partition(":")
     record_type: type = getattr(import_module(module), name)
     return record_type

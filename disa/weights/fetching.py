@@ -15,7 +15,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from huggingface_hub import constants, errors, hf_hub_download, hf_hub_url
+from huggingface_hub import (
+    constants,
+    errors,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
@@ -83,6 +89,20 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
     )
 
 
+def is_here(name: str) -> bool:
+    """Tell whether a published model is on this disk, and so works without a network."""
+    published = PUBLISHED[name]
+    if published.checkpoint is not None:
+        return (_converted_folder(name) / CONFIG).is_file()
+    kept = (try_to_load_from_cache(published.repository, file) for file in (*WHOLE, *PARTS))
+    return any(isinstance(path, str) for path in kept)
+
+
+def hub_answers() -> bool:
+    """Tell at once whether the Hub can be reached."""
+    return _answers(constants.ENDPOINT)
+
+
 def fetch(repository: str, *files: str, kind: str = "model", remedy: str = "give its path") -> Path:
     """Return the first of `files` that the repository has, as a path in the Hub's cache.
 
@@ -92,7 +112,7 @@ def fetch(repository: str, *files: str, kind: str = "model", remedy: str = "give
     """
     place = f"{repository}/{files[0]}"
     unreachable = False
-    offline = not _answers(constants.ENDPOINT)
+    offline = not hub_answers()
     for file in files:
         try:
             with _quiet_hub():
@@ -152,9 +172,13 @@ def _fetch_folder(repository: str) -> Path:
     return folder
 
 
+def _converted_folder(name: str) -> Path:
+    return cache_folder() / "models" / name
+
+
 def _converted(name: str, published: Published) -> Path:
     """Return the folder of a checkpoint of CAT-Seg, converted on first use."""
-    folder = cache_folder() / "models" / name
+    folder = _converted_folder(name)
     # This file is written last, so it tells that the others are there.
     if (folder / CONFIG).is_file():
         return folder
