@@ -33,8 +33,8 @@ class Things(nn.Module):
     def forward(self, visual: Visual) -> Float[Tensor, "b h w"]:
         """Return a logit per token: above 0, a thing is here."""
         assert visual.attention is not None
-        tokens = visual.tokens.detach()
-        # Numbers of about 1, whatever the width.
-        direction = F.normalize(tokens, dim=1) * tokens.shape[1] ** 0.5
+        # Of unit length, so that the direction learns more slowly than the attention: it would soon
+        # know every seen thing by heart (docs/log.md).
+        direction = F.normalize(visual.tokens.detach(), dim=1)
         attention = visual.attention.detach()
         return (self.direction(direction) + self.attention(attention))[:, 0]

@@ -57,7 +57,7 @@ class PretrainConfig:
     embedding_width: int = 128
 
     # Optimizer steps.
-    steps: int = 1800
+    steps: int = 4000
     # Pictures of four cards in a batch of mosaics.
     mosaics: int = 64
     # Pictures in a batch of scenes.
@@ -81,9 +81,9 @@ class PretrainConfig:
     # Precision of the forward pass.
     precision: Literal["fp32", "bf16"] = "bf16"
     # Cards drawn before the first step.
-    cards: int = 60_000
+    cards: int = 100_000
     # Scenes drawn before the first step.
-    pool_scenes: int = 16_000
+    pool_scenes: int = 24_000
     # Seed of weights and pictures.
     seed: int = 0
     # Steps between checkpoints.

@@ -89,12 +89,13 @@ def recipe_settings(recipe: str) -> TrainConfig:
         return published
     return replace(
         published,
-        steps=1000,
+        steps=2800,
         batch=8,
-        lr=3e-3,
+        lr=2.5e-3,
         clip_lr_scale=0.05,
         clip_norm=1.0,
         warmup=100,
+        ema=0.998,
         colour_jitter=False,
         categories=12,
         precision="bf16",
