@@ -13,9 +13,10 @@ import torch
 from torch.nn import functional as F
 
 import disa
+from disa.config import IGNORED
 from disa.data.drawn import DrawnDataset
 from disa.model.disa import Disa
-from disa.model.losses import IGNORED, things_loss
+from disa.model.losses import things_loss
 from disa.model.things import Things
 from disa.picturebook import NOUNS, THINGS, UNSEEN
 
