@@ -70,6 +70,7 @@ def prepare(
         return 0, []
 
     official = benchmark.open_official(root, split)
+    prepare_folder(folder)
     prepare_folder(folder / "labels")
     if benchmark.converts_pictures:
         prepare_folder(folder / "images")

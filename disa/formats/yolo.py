@@ -7,7 +7,7 @@ import yaml
 from disa.errors import DisaError
 from disa.formats.polygons import corners, outlines, without_holes
 from disa.formats.results import Entry, Results
-from disa.running.files import write_text
+from disa.running.files import prepare_folder, write_text
 
 DIGITS = 6
 
@@ -26,9 +26,10 @@ def write_yolo(results: Results, out: Path, tolerance: float) -> list[str]:
                 f"{entry.picture}: YOLO has one file of labels for it and {other.picture}; rename "
                 "one of the pictures and segment it again, or leave out --format yolo"
             )
-    for path, entry in owners.items():
-        file = out / "labels" / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
+    files = {out / "labels" / path.lstrip("/"): entry for path, entry in owners.items()}
+    for folder in {file.parent for file in files}:
+        prepare_folder(folder)
+    for file, entry in files.items():
         write_text(file, _lines(results, entry, tolerance))
 
     names = dict(enumerate(results.categories))

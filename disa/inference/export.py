@@ -1,8 +1,6 @@
 """From a network to the graphs of `weights.exported`, and how far they answer as it does."""
 
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,8 @@ from disa.inference.text import TextEncoder
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.picturebook import NOUNS
-from disa.running.files import write_json
+from disa.running.drafts import draft
+from disa.running.files import prepare_folder, write_json
 from disa.weights.exported import (
     ENDINGS,
     IMAGE,
@@ -69,30 +68,37 @@ def export(
         raise DisaError(f"int8 is for onnx only, not for {runtime}; leave it out")
     if runtime == "onnx":
         _import_writers()
-    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
+    prepare_folder(out.parent)
     try:
-        draft.mkdir(parents=True)
-        _write(model, tokenizer, draft, runtime)
-        comparisons = compare(model, load_exported(draft), tokenizer)
-        for each in comparisons:
-            if not each.holds:
-                raise DisaError(
-                    f"the export of {each.images} images of {each.width} x {each.height} pixels "
-                    f"with {each.labels} labels differs from the network by {each.difference:.1e} "
-                    f"of the largest value, {each.agreement:.2%} equal labels; nothing is written"
-                )
-        if int8:
-            _quantise(draft)
-            comparisons = compare(model, load_exported(draft), tokenizer)
-        if out.is_dir():
-            out.rmdir()
-        draft.rename(out)
+        with draft(out) as part:
+            part.mkdir()
+            comparisons = _written(model, tokenizer, part, runtime, int8)
+            if out.is_dir():
+                out.rmdir()
+            part.rename(out)
     except OSError as error:
         raise DisaError(
             f"{out}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    return comparisons
+
+
+def _written(
+    model: Disa | DenseClip, tokenizer: Tokenizer, folder: Path, runtime: Runtime, int8: bool
+) -> list[Comparison]:
+    """Write the graphs and compare them. Raises `DisaError` where they differ from the network."""
+    _write(model, tokenizer, folder, runtime)
+    comparisons = compare(model, load_exported(folder), tokenizer)
+    for each in comparisons:
+        if not each.holds:
+            raise DisaError(
+                f"the export of {each.images} images of {each.width} x {each.height} pixels "
+                f"with {each.labels} labels differs from the network by {each.difference:.1e} "
+                f"of the largest value, {each.agreement:.2%} equal labels; nothing is written"
+            )
+    if int8:
+        _quantise(folder)
+        comparisons = compare(model, load_exported(folder), tokenizer)
     return comparisons
 
 

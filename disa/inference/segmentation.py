@@ -20,7 +20,7 @@ from disa.inference.labels import Background, synonyms
 from disa.inference.overlay import index_image, palette_image
 from disa.inference.overlay import overlay as draw_overlay
 from disa.inference.result_names import as_json_has_it, free_names
-from disa.running.files import prepare_folder, write_whole
+from disa.running.files import make_folder, write_whole
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`: a pixel that a background policy gives to no label
@@ -200,7 +200,7 @@ class Segmentation:
         cannot be written.
         """
         folder = Path(folder)
-        prepare_folder(folder)
+        make_folder(folder)
         if stem is None:
             own = Path(self.source).stem if self.source else "image"
             stem = next(iter(free_names(own, self.source, [folder])))

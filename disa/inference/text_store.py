@@ -14,6 +14,7 @@ from torch import Tensor
 from disa.errors import DisaError
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
+from disa.running.drafts import remove_abandoned
 from disa.running.files import replace_file
 from disa.weights.tensor_files import read_safetensors
 
@@ -53,6 +54,7 @@ class TextStore:
         tensors = {NAME: embeddings.detach().cpu().contiguous()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent)
             replace_file(path, lambda draft: save_file(tensors, draft))
         except OSError:
             return

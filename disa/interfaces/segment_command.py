@@ -153,11 +153,14 @@ class Segment:
             return self._said(len(jobs), counts, found.unread())
 
     def _jobs(self, files: Sequence[Path], queries: Mapping[str, Query]) -> list[Job]:
-        """Return each picture with the name of its results."""
+        """Prepare the folders; return each picture with the name of its results."""
         from disa.inference.result_names import result_names
 
         reserved = (CLASSES.removesuffix(".json"),) if self.grey else ()
-        names = result_names(files, [self.out / folder for folder in queries], reserved)
+        folders = [self.out / folder for folder in queries]
+        for folder in folders:
+            prepare_folder(folder)
+        names = result_names(files, folders, reserved)
         return [Job(*pair) for pair in zip(files, names, strict=True)]
 
     def _record(self, queries: Mapping[str, Query]) -> list[str]:
@@ -209,7 +212,6 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
         raise DisaError(f"{path}: is the result of a picture; choose another folder for --grey")
     if there != classes:
         notes.append(f"{path}: has the labels of this run now; label maps of earlier ones differ")
-    prepare_folder(folder)
     write_json(path, classes)
     return notes
 

@@ -3,33 +3,50 @@
 import hashlib
 import json
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
 from disa.errors import DisaError
+from disa.running.drafts import draft, remove_abandoned
 
 # Of a picture: about 12,000 x 8,300. Cameras make smaller ones, and larger ones fill a laptop's
 # memory.
 MAX_PIXELS = 100_000_000
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder and try to write into it. Raises `DisaError` if that does not work."""
-    # Permissions do not tell about full disks and network drives; a file that is written does.
+def make_folder(folder: Path) -> None:
+    """Make the folder. Raises `DisaError` if that does not work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     except FileExistsError:
         raise DisaError(
             f"{folder}: is a file, not a folder; choose another place for the results"
         ) from None
     except OSError as error:
-        raise DisaError(
-            f"{folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
+        raise _unwritable(folder, error) from None
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, try to write into it, and remove what killed processes left half written.
+
+    Raises `DisaError` if that does not work.
+    """
+    make_folder(folder)
+    # Permissions do not tell about full disks and network drives; a file that is written does.
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    remove_abandoned(folder)
+
+
+def _unwritable(folder: Path, error: OSError) -> DisaError:
+    return DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder")
 
 
 def refuse_existing(folder: Path) -> None:
@@ -51,21 +68,29 @@ def prepare_file(path: Path) -> None:
         raise DisaError(
             f"{path}: is a folder; name the file to write, such as {path / 'result.json'}"
         )
-    prepare_folder(path.parent)
+    if not _is_stream(path):
+        prepare_folder(path.parent)
+    elif not os.access(path, os.W_OK):
+        raise DisaError(f"{path}: cannot be written (Permission denied); choose another file")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file that appears at `path` in one step.
 
+    A device, a pipe and this process's own output are written to, as they are no files to replace.
     Raises `DisaError` if the disk refuses.
     """
 
-    def fill(draft: Path) -> None:
-        with draft.open("wb") as file:
+    def fill(part: Path) -> None:
+        with part.open("wb") as file:
             write(file)
 
     try:
-        replace_file(path, fill)
+        if _is_stream(path):
+            with _open_stream(path) as stream:
+                write(stream)
+        else:
+            replace_file(path, fill)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DisaError(
@@ -103,23 +128,51 @@ def read_json(path: Path, remedy: str) -> Any:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a neighbour of `path`, then put it in place.
+    """Let `write` fill a draft of `path`, then put it in place.
 
-    No reader ever sees half a file, and an interruption leaves the old file or the new one.
-    Raises what `write` and the disk raise.
+    No reader ever sees half a file, and an interruption leaves the old file or the new one. A link
+    is replaced, not followed. Raises what `write` and the disk raise.
     """
-    # A neighbour, because a rename takes one step only within a disk. The process's number keeps
-    # two processes from writing the same draft.
-    draft = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    try:
-        draft.touch()
-        mode = draft.stat().st_mode
-        write(draft)
+    with draft(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        write(part)
         # Some writers let only the owner read a file; this one gets the user's usual permissions.
-        draft.chmod(mode)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        part.chmod(mode)
+        part.replace(path)
+
+
+def _is_stream(path: Path) -> bool:
+    """Tell whether a path is no file to be replaced: a device, a pipe, or our own output."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    if _own_output(status) is not None:
+        return True
+    return not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
+
+
+def _open_stream(path: Path) -> IO[bytes]:
+    own = _own_output(path.stat())
+    if own is None:
+        return path.open("wb")
+    # Opened by its name, a file that the shell redirects to would be cut to nothing.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return open(os.dup(own), "wb")  # noqa: PTH123
+
+
+def _own_output(status: os.stat_result) -> int | None:
+    """Return the number of this process's stdout or stderr if it is the file of this status."""
+    for number in (1, 2):
+        try:
+            is_own = os.path.samestat(status, os.fstat(number))
+        except OSError:  # closed
+            continue
+        if is_own:
+            return number
+    return None
 
 
 def sync(path: Path) -> None:

@@ -13,19 +13,19 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from disa.errors import DisaError
+from disa.running.drafts import draft, remove_abandoned, remove_folder
 from disa.running.files import prepare_folder, sync, write_json
+from disa.running.locks import hold
 from disa.running.provenance import code_and_machine
 from disa.running.records import save_config
 
@@ -81,13 +81,9 @@ class RunFolder:
                 f"{self.log}: is no log of a run (there is no run.json) and will not be touched; "
                 "choose another --out"
             )
-        try:
-            with FileLock(self.path / ".lock", timeout=PATIENCE):
-                yield
-        except Timeout:
-            raise DisaError(
-                f"{self.path}: another run is at work in it; wait, or choose another --out"
-            ) from None
+        busy = f"{self.path}: another run is at work in it; wait, or choose another --out"
+        with hold(self.path / ".lock", PATIENCE, busy):
+            yield
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest checkpoint, None in a folder without any."""
@@ -118,18 +114,14 @@ class RunFolder:
 
         A run that starts at step 0 removes all evaluations of an older one.
         """
+        for folder in (self.checkpoints, self.best, self.evaluation):
+            remove_abandoned(folder)
         # In a folder that has seen no run nothing is removed: it may hold somebody's own files.
         starts = self._starts()
-        if starts:
-            # `*.part` are drafts of files that were never finished.
-            for folder in (self.model, self.best):
-                for path in folder.glob(".*.part"):
-                    path.unlink(missing_ok=True)
-            _remove_partial(self.checkpoints)
         if starts and step == 0:
             self.best_numbers.unlink(missing_ok=True)
             for folder in (self.best, self.evaluation):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
 
         start = code_and_machine() | {"processes": processes, "step": step} | dict(facts)
         write_json(self.starts, [*starts, start])
@@ -160,34 +152,31 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
     Raises `DisaError` when the disk is full or read-only; older checkpoints stay.
     """
     final = folder / f"step-{checkpoint.state['step']:08d}"
-    partial = folder / f".{final.name}.partial"
+    # Safetensors refuses views.
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_partial(folder)
-        partial.mkdir()
-        # Safetensors refuses views.
-        tensors = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
-        }
-        save_file(tensors, partial / TENSORS)
-        write_json(partial / STATE, checkpoint.state)
+        with draft(final) as part:
+            part.mkdir()
+            save_file(tensors, part / TENSORS)
+            write_json(part / STATE, checkpoint.state)
 
-        # The rename must not reach the disk before the content does.
-        for path in (partial / TENSORS, partial / STATE, partial):
-            sync(path)
-        # A resumed run writes the checkpoints of its repeated steps again.
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+            # The rename must not reach the disk before the content does.
+            for path in (part / TENSORS, part / STATE, part):
+                sync(path)
+            # A resumed run writes the checkpoints of its repeated steps again.
+            remove_folder(final)
+            part.rename(final)
         sync(folder)
     except (OSError, SafetensorError, DisaError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise DisaError(
             f"{final}: cannot be written ({error}); free space, then run the same command again"
         ) from error
     # Only now: until the rename, the old ones were all that there was.
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
     return final
 
 
@@ -210,12 +199,6 @@ def checkpoints(folder: Path) -> list[Path]:
         return []
     # Other names may be somebody's copies.
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name))
-
-
-def _remove_partial(folder: Path) -> None:
-    """Remove what a run left behind that was killed while it wrote a checkpoint."""
-    for leftover in folder.glob(".step-*.partial"):
-        shutil.rmtree(leftover)
 
 
 def _refuse_another_run(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The evaluations on the way of a run, by the evaluator of `disa evaluate`."""
 
-import shutil
 from typing import Any
 
 from disa.data.dataset import Dataset
@@ -12,6 +11,7 @@ from disa.evaluation.predictions import PredictionFolder, Predictor, predict
 from disa.evaluation.score import Scores, numbers, score
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
+from disa.running.drafts import remove_folder
 from disa.running.interruption import Interruption
 from disa.training.learner import Learner
 from disa.training.run_folder import RunFolder
@@ -121,7 +121,7 @@ class Evaluation:
         if engine.writes:
             for other in self.folder.evaluation.glob("step-*"):
                 if other != path:
-                    shutil.rmtree(other, ignore_errors=True)
+                    remove_folder(other)
             predictions.open({"step": done})
         engine.wait()
         return predictions

@@ -16,7 +16,7 @@ from disa.model.backbone import set_finetune
 from disa.model.count import parameters
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
-from disa.running.files import read_json, replace_file, write_json
+from disa.running.files import prepare_folder, read_json, replace_file, write_json
 from disa.weights.model_card import Source, model_card
 from disa.weights.names import CONFIG, EXPORT, KIND, TOKENIZER, WHOLE
 from disa.weights.tensor_files import first_line, read_safetensors
@@ -46,8 +46,8 @@ def save(
     `DisaError` if the disk refuses.
     """
     folder = Path(folder)
+    prepare_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if tokenizer is not None:
             text = tokenizer.to_str(pretty=True)
             replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))

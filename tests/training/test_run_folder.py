@@ -170,8 +170,9 @@ def test_a_run_killed_while_it_keeps_the_best_model_keeps_it_after_all(
         pass
 
     def pulled(self: Learner, folder: Path, model: object) -> None:
-        folder.mkdir()
-        (folder / ".model.safetensors.7.part").write_bytes(b"half")
+        draft = folder / ".disa-0123456789abcdef.part"
+        draft.mkdir(parents=True)
+        (draft / "model.safetensors").write_bytes(b"half")
         raise Pulled
 
     with monkeypatch.context() as patch:
