@@ -3,17 +3,20 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from disa.data.pairs import PairedDataset
 from disa.errors import DisaError
+from disa.running.interruption import SIGNALS
 
 Result = TypeVar("Result")
+GRACE = 30  # seconds that a process of a pool goes on after SIGTERM
 PART = 4  # images that one process takes at a time; few, so that an interruption is answered soon
 
 
@@ -57,31 +60,56 @@ def process_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """Open a pool that finishes the work in hand, and no more, when its block is left.
 
-    `prepare` runs once in each of its processes, before any work. Ctrl-C is answered by this
-    process alone. Raises `DisaError`, which ends with `remedy`, if a
-    process of the pool dies.
+    `prepare` runs once in each of its processes, before any work. Signals are answered by this
+    process alone. Raises `DisaError`, which ends with `remedy`, if a process of the pool dies.
     """
     # Fresh processes: a forked copy of one in which torch has started threads can hang.
     # `prepare` goes with `_begin`, because a pool has only one initializer.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (prepare,))
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    pool = _Pool(workers, context, _begin, (theirs, prepare))
     try:
         yield pool
     except BrokenProcessPool:
+        # The pool waits for the others, which this ends at once.
+        ours.close()
         raise DisaError(f"a process died, perhaps for lack of memory; {remedy}") from None
     finally:
         pool.shutdown(cancel_futures=True)
+        ours.close()
+        theirs.close()
 
 
-def _begin(prepare: Callable[[], None] | None) -> None:
-    """Leave Ctrl-C to the parent, and end when it is killed instead of waiting for work forever."""
-    # Ctrl-C reaches every process of the terminal; only the parent says anything about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes are deaf to signals from their first moment on."""
+
+    def submit(self, *call: Any, **options: Any) -> Future[Any]:
+        """Start a process, if there are too few, and hand the call over."""
+        # A process inherits which signals are blocked; Windows has no such thing.
+        if not hasattr(signal, "pthread_sigmask"):
+            return super().submit(*call, **options)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            return super().submit(*call, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(parent: Connection, prepare: Callable[[], None] | None) -> None:
+    """Leave signals to the parent, and end when it does instead of waiting for work forever."""
+    # A closed terminal, Ctrl-C and clusters signal every process; only the parent says anything
+    # about it, and it may need this one until it has saved.
+    if hasattr(signal, "pthread_sigmask"):
+        # They are blocked since the start. SIGTERM is also how a pool ends the rest of it after a
+        # death, so it works after a while.
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait_for_the_end() -> None:
-        # A killed parent cannot tell its processes to end.
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
+        # Nothing is ever sent: this ends when the parent closes its side, or is killed.
+        parent.poll(None)
         os._exit(1)
 
     Thread(target=wait_for_the_end, daemon=True).start()

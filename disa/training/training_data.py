@@ -5,7 +5,6 @@ that processes that prepare samples start quickly.
 """
 
 import shlex
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -238,11 +237,7 @@ _shared: list[Samples] = []
 
 
 def share(samples: Samples) -> None:
-    """Prepare this process for `stacked_shared`.
-
-    SIGTERM is left to the training process, which saves before it ends this one.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Prepare this process for `stacked_shared`."""
     _shared[:] = [samples]
 
 

@@ -1,4 +1,4 @@
-"""Processes that share work out: what Ctrl-C and a dead process do to them."""
+"""Processes that share work out: what signals and a dead process do to them."""
 
 import os
 import signal
@@ -9,21 +9,25 @@ import pytest
 from refusals import refused
 
 from disa.data.parallel import process_pool
+from disa.running.interruption import SIGNALS
 
 WORKERS = 3
 
 
 def arrive(folder: Path) -> bool:
-    """Wait for all workers, so that each has one task; tell whether this one ignores Ctrl-C."""
+    """Wait for all workers, so that each has one task; tell whether it outlives all signals."""
     (folder / str(os.getpid())).touch()
     until = time.monotonic() + 60
     while len(list(folder.iterdir())) < WORKERS and time.monotonic() < until:
         time.sleep(0.01)
-    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    for number in SIGNALS:
+        os.kill(os.getpid(), number)
+    return True
 
 
 @pytest.mark.slow
-def test_every_process_leaves_ctrl_c_to_its_parent(tmp_path: Path):
+@pytest.mark.skipif(os.name == "nt", reason="signals end processes there")
+def test_every_process_leaves_signals_to_its_parent(tmp_path: Path):
     before = signal.getsignal(signal.SIGINT)
     with process_pool(WORKERS, "") as pool:
         assert list(pool.map(arrive, [tmp_path] * WORKERS)) == [True] * WORKERS
@@ -36,7 +40,8 @@ def die() -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_one_error_with_the_remedy():
+def test_a_process_that_dies_is_one_error_with_the_remedy_and_ends_the_others():
     remedy = "buy some memory"
-    with refused(remedy), process_pool(1, remedy) as pool:
+    with refused(remedy), process_pool(2, remedy) as pool:
+        pool.submit(time.sleep, 600)
         pool.submit(die).result()
