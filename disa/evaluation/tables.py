@@ -13,6 +13,7 @@ from typing import Any
 from disa.data.benchmarks import PAPER
 from disa.evaluation.score import percent_text
 from disa.running.files import read_json
+from disa.running.shown import as_markdown, printable
 
 BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table stands beside
 SCALES = {
@@ -122,13 +123,16 @@ def beside_published(result: Result) -> list[tuple[str, str, str]]:
 def report(result: Result) -> str:
     """Return `report.md`: the measures, published results, how it was measured, the categories."""
     counts = f"{result['images']} images, {result['categories']} categories."
-    sections = [f"# {result['dataset']}: {result['model']}", counts, *remarks(result)]
+    title = as_markdown(f"{result['dataset']}: {result['model']}")
+    sections = [f"# {title}", counts, *remarks(result)]
     sections.append(markdown_table(("measure", "%"), measures(result)))
     if result["published"]:
         sections.append("## Beside published results")
         sections.append(markdown_table(("method", "mIoU %", ""), beside_published(result)))
     sections.append("## How it was measured")
-    sections.append(markdown_table(("", ""), _circumstances(result)))
+    # Indented text is shown as it is, and commands can be copied from it.
+    lines = (f"    {name}: {printable(value)}" for name, value in _circumstances(result))
+    sections.append("\n".join(lines))
     sections.append("## Categories")
     header = ("", "category", "kind", "pixels", "IoU %", "accuracy %", "boundary IoU %")
     sections.append(markdown_table(header, [_category(entry) for entry in result["per_category"]]))
@@ -158,7 +162,7 @@ def paper_markdown(rows: Sequence[Sequence[str]], reasons: Sequence[str]) -> str
         TWO_SCALES,
         "Measured here over the categories present. `*`: over a part of the images, not "
         "comparable.",
-        *(f"Left out: {reason}" for reason in reasons),
+        *(f"Left out: {as_markdown(reason)}" for reason in reasons),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -169,21 +173,20 @@ def is_incomplete(result: Result) -> bool:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; bars in the cells are escaped."""
-    lines = [header, ["---"] * len(header), *rows]
-    # A category may be called "boat|ship", and a bar would end its cell.
-    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    """Return a Markdown table whose cells show these texts as they are."""
+    cells = [[as_markdown(cell) for cell in row] for row in (header, *rows)]
+    cells.insert(1, ["---"] * len(header))
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def _circumstances(result: Result) -> list[tuple[str, str]]:
     prompts = result["prompts"]
     names = "all synonyms, averaged" if prompts["synonyms"] else "names only"
-    templates = ", ".join(f"`{template}`" for template in prompts["templates"])
+    templates = ", ".join(f'"{template}"' for template in prompts["templates"])
     size = result["size"] or "its own"
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return [
-        ("command", f"`{shlex.join(result['command'])}`"),
+        ("command", shlex.join(result["command"])),
         ("date", result["date"]),
         ("commit", str(result["commit"])),
         ("masks (sha256)", result["masks_sha256"]),

@@ -17,12 +17,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tyro
 
 from disa.errors import DisaError, memory_errors_as, one_line
-from disa.running.interruption import INTERRUPTED
+from disa.running.interruption import INTERRUPTED, like_ctrl_c
 from disa.running.records import options, read_config
 from disa.running.terminal import escape_unprintable, say, warn
 from disa.version import __version__
 
 FAILED = 2
+LESS_MEMORY = "out of memory; use smaller pictures, fewer labels or --device cpu"
 
 # command -> where its record is
 COMMANDS: dict[str, str] = {
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     escape_unprintable()
     try:
-        with memory_errors_as("out of memory; use smaller pictures, fewer labels or --device cpu"):
+        with like_ctrl_c(), memory_errors_as(LESS_MEMORY):
             return _run(arguments)
     except DisaError as error:
         warn(f"error: {one_line(error)}")
@@ -124,7 +125,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        say(_help())
+        say(*_help())
         return 0
     if arguments[0] == "--version":
         say(f"disa {__version__}")
@@ -136,7 +137,7 @@ def _run(arguments: list[str]) -> int:
             return int(code)
     group = [command for command in COMMANDS if command.startswith(f"{arguments[0]} ")]
     if group and arguments[1:] in ([], ["-h"], ["--help"]):
-        say("\n".join(_summaries(group)))
+        say(*_summaries(group))
         return 0
     wanted = " ".join(arguments[:2]) if group else arguments[0]
     near = get_close_matches(wanted, COMMANDS, n=1)
@@ -144,8 +145,9 @@ def _run(arguments: list[str]) -> int:
     raise DisaError(f'there is no command "{wanted}"; {advice}')
 
 
-def _help() -> str:
-    return "\n".join([INTRODUCTION, "commands:", *_summaries(list(COMMANDS)), "", EXIT_CODES])
+def _help() -> list[str]:
+    commands = ["commands:", *_summaries(list(COMMANDS)), ""]
+    return [*INTRODUCTION.split("\n"), *commands, *EXIT_CODES.split("\n")]
 
 
 def _summaries(commands: Sequence[str]) -> list[str]:

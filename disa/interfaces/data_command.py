@@ -42,7 +42,8 @@ class ListData:
         from disa.data.benchmarks import BENCHMARKS, find_benchmark
 
         shown = list(BENCHMARKS.values()) if self.name is None else [find_benchmark(self.name)]
-        say("\n".join(map(_description, shown)).rstrip())
+        # The last of them ends with an empty line, too.
+        say(*[line for benchmark in shown for line in _description(benchmark)][:-1])
         return 0
 
 
@@ -86,7 +87,7 @@ class CheckData(_OnDisk):
             findings = check(official, self.workers, report)
         problems = findings.problems
         notes: list[str] = []
-        say(_histogram(official, findings))
+        say(*_histogram(official, findings))
         count = len(official.ids)
         if isinstance(official, FolderDataset):
             say(f"{official.name}, {self.split}: {count:,} images")
@@ -253,11 +254,11 @@ def write_labels(part: "PairedDataset", out: Path) -> None:
         write_png(out / f"{name}.png", part.labels(index))
 
 
-def _description(benchmark: "Benchmark") -> str:
-    """Return what `disa data list` prints of a data set."""
+def _description(benchmark: "Benchmark") -> list[str]:
+    """Return what `disa data list` prints of a data set, line by line."""
     counts = ", ".join(f"{split} {count:,}" for split, count in benchmark.images.items())
     command = f"disa data prepare {benchmark.name} DIR"
-    lines = [
+    return [
         f"{benchmark.name}: {benchmark.title}",
         f"  images   {counts}",
         f"  from     {benchmark.page}",
@@ -266,8 +267,8 @@ def _description(benchmark: "Benchmark") -> str:
         f"  prepare  {command if benchmark.is_prepared else 'not needed'}",
         "  DIR/",
         *(f"    {line}" for line in benchmark.tree.splitlines()),
+        "",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _prepared_line(benchmark: "Benchmark", root: Path, split: str) -> str:
@@ -281,7 +282,7 @@ def _prepared_line(benchmark: "Benchmark", root: Path, split: str) -> str:
     return f"{count:,} images are prepared, in {prepared_folder(benchmark, root, split)}"
 
 
-def _histogram(dataset: "PairedDataset", findings: "Findings") -> str:
+def _histogram(dataset: "PairedDataset", findings: "Findings") -> list[str]:
     """Return a line per category: index, name, number of images, share of labelled pixels."""
     categories = dataset.vocabulary.categories
     sources = dataset.vocabulary.source_ids
@@ -299,7 +300,7 @@ def _histogram(dataset: "PairedDataset", findings: "Findings") -> str:
         f"{present:,} of {len(categories):,} categories occur; "
         f"{1 - labelled / max(1, total):.2%} of {total:,} pixels are ignored"
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _picture_notes(findings: "Findings") -> list[str]:

@@ -42,12 +42,12 @@ class Models:
         for name, folder in bundled.items():
             size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
             say(f"{name}  {size / 1e6:.1f} MB")
-            say(f"  knows: {names.BUNDLED[name]}\n  where: {folder}")
+            say(f"  knows: {names.BUNDLED[name]}", f"  where: {folder}")
         for name, published in names.PUBLISHED.items():
             parts = (published.repository, published.checkpoint)
             place = "/".join(part for part in parts if part)
             say(f"{name}  fetched when first used")
-            say(f"  knows: {published.knows}\n  where: {place} on the Hub")
+            say(f"  knows: {published.knows}", f"  where: {place} on the Hub")
         say(
             "--model also takes a folder that disa or transformers (CLIP) wrote, OpenAI's .pt, or "
             "a Hub id. No weights of DiSa on photographs exist in public; docs/training.md says "
@@ -80,7 +80,7 @@ class Info:
             raise DisaError(f"--labels {self.labels}: choose 1 to {MOST_LABELS:,}")
         data = _facts(self.model, self.labels, self.size)
         if self.json:
-            say(json.dumps(data, indent=2))
+            say(*json.dumps(data, indent=2).split("\n"))
             return 0
         say(_table(data))
         for line in _lines_below(data):

@@ -36,7 +36,7 @@ class PrintVocabulary:
         vocabulary = load_vocabulary(self.name)
         if self.json:
             data = _as_json(vocabulary, self.synonyms)
-            say(json.dumps(data, indent=1, ensure_ascii=False))
+            say(*json.dumps(data, indent=1, ensure_ascii=False).split("\n"))
         else:
             _print(vocabulary, self.synonyms)
         return 0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from disa.config import ModelConfig
+from disa.running.shown import as_markdown
 from disa.version import __version__
 
 
@@ -67,9 +68,10 @@ def model_card(
         parameters="\n".join(f"| {part} | {number:,} |" for part, number in parameters.items()),
         sdm="on" if config.disentangle else "off",
         size=config.backbone_image_size,
-        prompts=", ".join(f"`{template}`" for template in config.backbone_templates),
+        prompts=as_markdown(", ".join(f'"{each}"' for each in config.backbone_templates)),
     )
     if source is None:
         return card
     revision = f", revision {source.revision}" if source.revision else ""
-    return card + SOURCE.format(**source._asdict() | {"revision": revision})
+    shown = {"place": as_markdown(source.place), "revision": as_markdown(revision)}
+    return card + SOURCE.format(**source._asdict() | shown)
