@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from disa.data.benchmarks import find_benchmark
 from disa.data.drawn import PICTUREBOOK, DrawnDataset
 from disa.data.folder import open_folder
-from disa.data.images import Pixels
+from disa.data.images import Pixels, real_path
 from disa.data.masks import Labels
 from disa.data.pairs import PairedDataset
 from disa.data.prepared import open_prepared
@@ -76,6 +76,24 @@ def open_dataset(name: str, root: str | Path | None, split: str = "val") -> Data
             raise DisaError(f"{PICTUREBOOK} is drawn, not read: leave out --data")
         return DrawnDataset(split)
     return open_files(name, root, split)
+
+
+def keep_apart(dataset: Dataset, *places: Path | None) -> None:
+    """Raise `DisaError` for a place to write to that lies in a folder of images or masks."""
+    if not isinstance(dataset, PairedDataset):
+        return
+    files = (file for pair in dataset.pairs for file in (pair.image, pair.mask))
+    folders = {file.parent for file in files if isinstance(file, Path)}
+    own = {real_path(folder) for folder in folders}
+    for place in places:
+        if place is None:
+            continue
+        real = real_path(place)
+        if own & {real, *real.parents}:
+            raise DisaError(
+                f"{place}: is among the images or masks of {dataset.name}; choose another place "
+                "for the results"
+            )
 
 
 def open_files(

@@ -118,7 +118,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
         prog=f"disa {command}",
         args=[*map(_at_home, _tokens(settings, known, positional)), *arguments],
         config=(tyro.conf.FlagCreatePairsOff,),
-        registry=_plain_names_of_types(),
+        registry=_rules_of_types(),
     )
     return record
 
@@ -240,9 +240,31 @@ def _boolean(name: str, value: Any) -> bool:
     return text == "true"
 
 
-def _plain_names_of_types() -> Any:
-    """Return tyro's rules with one more: an option that may be None shows the type of its value."""
+def _path(texts: Sequence[str]) -> Path:
+    if not texts[0]:
+        raise ValueError("a path is empty; name a file or a folder")
+    return Path(texts[0])
+
+
+def _rules_of_types() -> Any:
+    """Return tyro's rules with two more.
+
+    An option that may be None shows the type of its value. A path is not empty: Python would take
+    that for the folder in which the command runs.
+    """
     registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def path(info: Any) -> Any:
+        if info.type is not Path:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=_path,
+            is_instance=lambda value: isinstance(value, Path),
+            str_from_instance=lambda value: [str(value)],
+        )
 
     @registry.primitive_rule
     def optional(info: Any) -> Any:

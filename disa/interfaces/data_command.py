@@ -225,16 +225,12 @@ class WriteLabels(_OnDisk):
         """Write the first `limit` label maps. Raises `DisaError`."""
         from functools import partial
 
-        from disa.data.dataset import open_files
-        from disa.data.images import real_path
+        from disa.data.dataset import keep_apart, open_files
         from disa.data.parallel import each_part
 
         dataset = open_files(self.name, self.dir, self.split)
         # A label map has the name of its image's mask, and would replace it.
-        files = (file for pair in dataset.pairs for file in (pair.image, pair.mask))
-        sources = {real_path(file.parent) for file in files if isinstance(file, Path)}
-        if real_path(self.out) in sources:
-            raise DisaError(f"{self.out}: holds the data set's own files; choose another folder")
+        keep_apart(dataset, self.out)
         prepare_folder(self.out)
         indices = range(len(dataset.ids))[: self.limit]
         write = partial(write_labels, out=self.out)

@@ -69,6 +69,7 @@ class Evaluate:
 
     def run(self) -> int:
         """Measure. Raises `DisaError` for what cannot be read, written or measured."""
+        from disa.data.dataset import keep_apart
         from disa.data.drawn import SCENES, DrawnDataset
         from disa.evaluation.evaluate import Evaluator, check_scene_size, protocol_of
         from disa.running.processes import join
@@ -78,9 +79,11 @@ class Evaluate:
         protocol_of(self.dataset, self.settings)
         check_scene_size(self.dataset, self.settings.scene_size)
         check_gate(self.settings.gate)
+        datasets, left_out = self._open()
+        for dataset in datasets.values():
+            keep_apart(dataset, self._out(), self._maps(), self.save_worst, self.json)
         if self.json is not None:
             prepare_file(self.json)
-        datasets, left_out = self._open()
         path = model_folder(self.model)
         with join() as processes:
             evaluator = Evaluator(path, self.model, self.settings, self.device, processes)
@@ -239,15 +242,16 @@ class Score:
 
     def run(self) -> int:
         """Count. Raises `DisaError` for a map that is missing or does not fit."""
-        from disa.data.dataset import open_dataset
+        from disa.data.dataset import keep_apart, open_dataset
         from disa.evaluation.evaluate import base_result
         from disa.evaluation.score import score
 
         if not self.predictions.is_dir():
             raise DisaError(f"{self.predictions}: no such folder; name one with the label maps")
+        dataset = open_dataset(self.dataset, self.data, self.split)
+        keep_apart(dataset, self.json)
         if self.json is not None:
             prepare_file(self.json)
-        dataset = open_dataset(self.dataset, self.data, self.split)
         ids = dataset.ids[: self.limit]
         with counted(f"{dataset.name}: counting") as bar:
             scores = score(self.predictions, dataset, ids, bar)

@@ -81,6 +81,7 @@ class Train:
 
     def run(self) -> int:
         """Train. Raises `DisaError`; what can be refused is refused before the first step."""
+        from disa.data.dataset import keep_apart
         from disa.running.processes import is_first
         from disa.training.loop import train
         from disa.training.run_folder import RunFolder
@@ -90,6 +91,8 @@ class Train:
             raise DisaError(f'unknown recipe "{self.recipe}"; use one of {", ".join(RECIPES)}')
         network = with_settings(RECIPES[self.recipe](), self.set)
         data = open_training_data(self.dataset, self.data, self.split)
+        if self.data is not None:
+            keep_apart(data.dataset, self.out)
         folder = RunFolder(self.out, command=self)
         model = train(
             network, self.training, self._weights(), data, folder, self.resume, self.device

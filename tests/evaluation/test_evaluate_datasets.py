@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -145,6 +146,48 @@ def test_two_processes_give_exactly_what_one_gives(model_folder: Path, tmp_path:
     assert done.stdout.count("report.md") == 1
 
 
+def test_nothing_is_written_among_the_data(model_folder: Path, tmp_path: Path) -> None:
+    data = save_folder(tmp_path / "data")
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    (tmp_path / "link").symlink_to(data / "masks")
+    command = words("folder", data, model_folder, tmp_path / "out")
+    for place in (data / "masks", data / "images" / "worst", tmp_path / "link"):
+        for option in ("--save-worst", "--save-predictions", "--out"):
+            evaluate(*command, option, place).fails(place)
+    file = data / "masks" / "photo-0.png"
+    evaluate(*command, "--json", file).fails(file)
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    invoke("score", maps, "folder", "--data", data, "--json", file).fails(file)
+    train = ("train", "mini", "--init", model_folder, "--dataset", "folder", "--data", data)
+    invoke(*train, "--out", data / "images").fails(data / "images")
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("given", [("--out", ""), ("--json=",), ("--save-worst", "")])
+def test_an_empty_path_is_not_the_current_folder(
+    given: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("picturebook", "--limit", 1, *given).exit_code == 2
+    assert invoke("picturebook", "").exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_shows_names_as_they_are(model_folder: Path, tmp_path: Path) -> None:
+    data = save_folder(tmp_path / "data<b>")
+    names = ["<img src=x onerror=alert(1)>", "[a](javascript:b)", "d e"]
+    (data / "classes.txt").write_text("\n".join([*names, "d"]) + "\n")
+    out = tmp_path / "out"
+    assert evaluate(*words("folder", data, model_folder, out)).exit_code == 0
+    report = (out / "report.md").read_text()
+    # Indented lines are shown as they are.
+    text = "\n".join(line for line in report.splitlines() if not line.startswith("    "))
+    for shown in (r"data\<b\>", r"\<img src=x", r"\[a\](java"):
+        assert shown in text
+    assert not re.search(r"(?<!\\)[<\[]", text)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
 def test_an_interrupted_command_goes_on(
@@ -225,7 +268,7 @@ def test_all_exits_with_1_where_a_benchmark_fails(model_folder: Path, tmp_path: 
         ("folder --data HERE/data --protocol cat-seg --size 64", "size 64"),
         ("folder --data HERE/data --out HERE/file", "file: is a file, not a folder"),
         ("folder --data HERE/data --json HERE/file/x.json", "file: is a file, not a folder"),
-        ("folder --data HERE/data --save-predictions HERE/data/masks", "is not empty"),
+        ("folder --data HERE/data --save-predictions HERE/data", "is not empty"),
         ("coco-stuff --data HERE/data --split test", 'coco-stuff has no split "test"'),
         ("folder --data HERE/data --size 3", "size 3 is smaller than one patch"),
         ("folder --data HERE/data --model no-such", 'unknown model "no-such"'),
