@@ -26,6 +26,7 @@ from transformers import CLIPConfig
 
 from disa.errors import DisaError
 from disa.running.files import cache_folder, file_sha256, prepare_folder, read_json, write_json
+from disa.running.locks import hold
 from disa.weights.catseg import convert_catseg
 from disa.weights.clip_files import read_clip_config, weight_parts
 from disa.weights.model_card import Source
@@ -182,8 +183,18 @@ def _converted(name: str, published: Published) -> Path:
     # This file is written last, so it tells that the others are there.
     if (folder / CONFIG).is_file():
         return folder
-    assert published.checkpoint is not None
     prepare_folder(folder.parent)
+    # Of several first uses one converts, and the others wait for it. The list of checksums is one
+    # for all models.
+    with hold(cache_folder() / ".lock", patience=-1.0, busy=""):
+        if not (folder / CONFIG).is_file():
+            _convert(published, name, folder)
+    return folder
+
+
+def _convert(published: Published, name: str, folder: Path) -> None:
+    """Fetch a checkpoint of CAT-Seg and convert it into a model folder."""
+    assert published.checkpoint is not None
     remedy = f"`disa convert cat-seg {published.checkpoint} FOLDER`, then --model FOLDER"
     checkpoint = fetch(published.repository, published.checkpoint, kind="space", remedy=remedy)
     sha256 = file_sha256(checkpoint)
@@ -199,7 +210,6 @@ def _converted(name: str, published: Published) -> Path:
         revision=checkpoint.parent.name,
     )
     convert_catseg(checkpoint, folder, CLIP_TOKENIZER, source)
-    return folder
 
 
 def _remember(file: str, sha256: str) -> None:

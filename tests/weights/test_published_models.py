@@ -136,6 +136,36 @@ def test_cat_seg_is_fetched_converted_once_and_remembered(
     assert read_config(tmp_path / "own") == read_config(folder)
 
 
+@pytest.mark.slow
+def test_two_first_uses_at_once_share_one_model(served: Hub, space: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    code = "import disa; disa.load('cat-seg-b', 'cpu')"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | served.environment(cache),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    models = cache / "disa" / "models"
+    assert [path.name for path in models.iterdir()] == ["cat-seg-b"]
+
+
+def test_a_lock_that_is_none_is_one_line(
+    served: Hub, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served.use(monkeypatch, tmp_path)
+    lock = tmp_path / "disa" / ".lock"
+    lock.mkdir(parents=True)
+    with pytest.raises(DisaError, match=re.escape(str(lock))):
+        disa.load("cat-seg-b", "cpu")
+
+
 def test_another_file_under_the_same_name_is_refused(
     served: Hub, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
