@@ -16,6 +16,11 @@ if (
 
 pytest_plugins = ["small_network"]  # fixtures of a network in all its recipes
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=2, help="of each command in tests/faults")
+
+
 settings.register_profile("disa", deadline=None)  # a busy machine is no mistake of the code
 settings.load_profile("disa")
 

@@ -76,7 +76,7 @@ class RunFolder:
         """
         prepare_folder(self.path)
         # The log is shortened on resuming, so it must be a run's own.
-        if self.log.exists() and not self._starts():
+        if (self.log.exists() or self.log.is_symlink()) and not self._starts():
             raise DisaError(
                 f"{self.log}: is no log of a run (there is no run.json) and will not be touched; "
                 "choose another --out"
