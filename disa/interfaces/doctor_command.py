@@ -39,7 +39,7 @@ class Doctor:
         }
         findings["trial"] = trial = _trial()
         if self.json:
-            say(json.dumps(findings, indent=2))
+            say(*json.dumps(findings, indent=2).split("\n"))
         else:
             for title, facts in findings.items():
                 say(f"{title}:")
