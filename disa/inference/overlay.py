@@ -42,9 +42,15 @@ def overlay(
     original = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     map_image = Image.fromarray(indices.astype(np.int32))
     shown = np.asarray(map_image.resize(size, Image.Resampling.NEAREST))
-    tinted = _tint(np.asarray(original.convert("L")), shown, label_colours(labels))
-    _write_labels(tinted, shown, labels)
-    return with_legend([original, tinted] if beside else [tinted], legend(indices, labels))
+    picture = tinted(original, shown, labels)
+    return with_legend([original, picture] if beside else [picture], legend(indices, labels))
+
+
+def tinted(picture: Image.Image, indices: Array, labels: Sequence[str]) -> Image.Image:
+    """Return a picture of the label map's size tinted by label, with borders and labels."""
+    result = _tint(np.asarray(picture.convert("L")), indices, label_colours(labels))
+    _write_labels(result, indices, labels)
+    return result
 
 
 def index_image(indices: Array, labels: Sequence[str]) -> Image.Image:

@@ -90,6 +90,36 @@ class Request:
         return sets
 
 
+@dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """Which frames of a video are segmented, and how."""
+
+    # Segment every Nth frame of a video; those between have its labels.
+    every: int = 1
+    # Begin at this second of a video.
+    start: Annotated[float, arg(name="from")] = 0.0
+    # End at this second of a video.
+    end: Annotated[float | None, arg(name="to")] = None
+    # Mix the probabilities of a video's frame with those before, whose share this is: 0 to 0.95.
+    # Labels flicker less, and follow later.
+    smooth: float = 0.0
+
+    def check(self, query: "Query") -> None:
+        """Raise `DisaError` for numbers that make no sense."""
+        if self.every < 1:
+            raise DisaError(f"--every {self.every}: choose 1 (all frames) or more")
+        if self.start < 0:
+            raise DisaError(f"--from {self.start:g}: seconds from the start, 0 or more")
+        if self.end is not None and self.end <= self.start:
+            raise DisaError(f"--to {self.end:g}: choose more than --from, {self.start:g}")
+        if not 0 <= self.smooth < 1:
+            raise DisaError(f"--smooth {self.smooth:g}: choose 0 (none) to less than 1")
+        if self.smooth and not (query.background is None or isinstance(query.background, float)):
+            raise DisaError(
+                "--smooth goes without --background, or with a threshold such as --background 0.3"
+            )
+
+
 class Job(NamedTuple):
     """A picture, and the name of its results."""
 

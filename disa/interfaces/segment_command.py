@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from disa.errors import DisaError, one_line
-from disa.inference.request import Job, Query, Request
+from disa.inference.request import Excerpt, Job, Query, Request
+from disa.interfaces.segment_videos import is_video, segment_videos
 from disa.running.files import prepare_folder
 from disa.running.records import save_config
 from disa.running.terminal import counted, say, warn
@@ -22,7 +23,7 @@ RECORD = "segment.yaml"  # what was asked for, beside the results
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Segment pictures by labels given as text.
+    """Segment pictures or videos by labels given as text.
 
     For each picture, OUT gets NAME_overlay.png (to look at, with a legend), NAME_labels.png (label
     indices with a palette, 255 is background) and NAME.json (area and mean score of each label).
@@ -43,10 +44,13 @@ class Segment:
 
       disa segment rooms/ --vocabulary a150 --out results --model cat-seg-b --protocol cat-seg
 
+      disa segment film.mp4 -l "person, dog, grass" -o results -m cat-seg-b --every 5 --to 60
+
       disa segment trip/ -l "sea, sand" -l "person, dog" -o out --skip-existing -m cat-seg-b
     """
 
     # Pictures, folders of pictures, or globs such as "trip/**/*.jpg"; "-" reads standard input.
+    # Or videos, cameras such as /dev/video0, and addresses such as rtsp://...
     images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGES")]
     # Folder for the results; made if need be.
     out: Annotated[Path, arg(aliases=["-o"])]
@@ -77,6 +81,7 @@ class Segment:
     tolerance: float = 1.0
     # Leave out pictures that have results in OUT, whatever options these were made with.
     skip_existing: bool = False
+    excerpt: OmitArgPrefixes[Excerpt] = field(default_factory=Excerpt)
     # Processes that draw and write results while the model computes the next; 0: none.
     workers: int = 2
     # Numbers inside the model.
@@ -87,17 +92,22 @@ class Segment:
     config: Path | None = None
 
     def run(self) -> int:
-        """Segment every picture; 1 if some failed, 2 if all did.
+        """Segment every picture or video; 1 if some failed, 2 if all did.
 
         What can be refused is refused before the model is loaded. Raises `DisaError`.
         """
+        queries = self.request.parse()
+        if any(map(is_video, self.images)):
+            return segment_videos(self, queries)
+        return self._segment_pictures(queries)
+
+    def _segment_pictures(self, queries: Mapping[str, Query]) -> int:
         from disa.data.images import Reading, parse_bands
         from disa.data.picture_paths import expand
         from disa.formats.write import parse_formats, write_formats
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
-        queries = self.request.parse()
         formats = parse_formats(self.format, self.tolerance)
         bands = None if self.bands is None else parse_bands(self.bands)
         reading = Reading(self.request.max_pixels, bands, self.stretch)
