@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -34,10 +35,12 @@ from disa.data.vocabulary import (
     vocabulary_of,
 )
 from disa.errors import DisaError
+from disa.running.reading import check_form
 
 REMEDY = "a data set of your own is a folder with images/, masks/ and classes.txt (docs/data.md)"
 # Ignored in masks of indices, unless classes.json says otherwise or a category has that index.
 VOID = (255, 65535)
+Level = Annotated[int, range(256)]  # of one of the three colours
 CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")  # the first that is there counts
 
 
@@ -232,13 +235,12 @@ def _ignored(class_file: ClassFile, in_colours: bool) -> Iterable[int]:
     given = class_file.ignored
     if given is None:
         return () if in_colours else VOID
-    try:
-        return tuple(packed(value) if in_colours else int(value) for value in given)
-    except (TypeError, ValueError):
-        wanted = "colours [red, green, blue]" if in_colours else "whole numbers"
-        raise DisaError(
-            f'{class_file.path}: "ignored" is {json.dumps(given)[:60]}; write a list of {wanted}'
-        ) from None
+    form: Any = list[tuple[Level, Level, Level]] if in_colours else list[int]
+    wanted = "colours [red, green, blue]" if in_colours else "whole numbers"
+    check_form(
+        {"ignored": given}, dict[str, form], str(class_file.path), f"write a list of {wanted}"
+    )
+    return map(packed, given) if in_colours else given
 
 
 def _shown(value: int, is_colour: bool) -> str:

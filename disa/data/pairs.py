@@ -6,6 +6,7 @@ means is the `source_id` of the vocabulary's categories.
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from disa.data.picture_paths import in_subfolder
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
 from disa.running.files import file_sha256, text_sha256
+from disa.running.reading import read_text
 
 SHOWN_VALUES = 5
+LONGEST_LINE = 10_000  # of a list; the paths of an image and its mask have at most 4,096 each
 
 
 @dataclass(frozen=True)
@@ -224,18 +227,14 @@ def read_list(path: Path, remedy: str) -> list[str]:
 
     Raises `DisaError` for a file that is missing, empty or has a line twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DisaError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    except UnicodeDecodeError:
-        raise DisaError(f"{path}: is not a text file; {remedy}") from None
-    lines = [line.strip() for line in text.split("\n")]
+    lines = [line.strip() for line in read_text(path, remedy).split("\n")]
+    if max(map(len, lines)) > LONGEST_LINE:
+        raise DisaError(f"{path}: a line has more than {LONGEST_LINE:,} characters; {remedy}")
     ids = [line for line in lines if line and not line.startswith("#")]
     if not ids:
         raise DisaError(f"{path}: lists no image; {remedy}")
-    if len(set(ids)) < len(ids):
-        twice = next(name for index, name in enumerate(ids) if name in ids[:index])
+    twice, count = Counter(ids).most_common(1)[0]
+    if count > 1:
         raise DisaError(f"{path}: lists {twice} twice; remove one line")
     return ids
 

@@ -1,8 +1,7 @@
 """PASCAL-Context on 5,104 val images: `pc59` from run lengths, `pc459` from `.mat` files."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from disa.data.masks import Values
 from disa.data.pairs import Pair, listed_files, listed_pairs, read_list
 from disa.data.rle import decode_rle
 from disa.errors import DisaError, one_line
-from disa.running.files import MAX_PIXELS, read_json
+from disa.running.files import MAX_PIXELS
+from disa.running.reading import MOST_ANNOTATION_BYTES, check_form, read_json
 
 REMEDY_59 = (
     "unpack VOCtrainval_03-May-2010.tar and put trainval_merged.json beside it "
@@ -22,7 +22,13 @@ REMEDY_459 = (
     "unpack VOCtrainval_03-May-2010.tar and PASCAL-Context's trainval.tar.gz "
     "(`disa data list pc459`)"
 )
+AGAIN = "fetch it again"
 SOURCES = 460  # 0 is unlabelled, 1 to 459 are the categories of the full annotation
+# Kinds of arrays in .mat files; the others hold text and objects.
+NUMBERS = (
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("single", "double", "logical"),
+)
 PUBLISHED_LIST = Path(__file__).with_name("pascalcontext_val.txt")
 PAGE = (
     "https://cs.stanford.edu/~roozbeh/pascal-context (masks), "
@@ -40,6 +46,41 @@ TREE_59 = f"""{TREE}\
 TREE_459 = f"""{TREE}\
     trainval/2008_000002.mat ...    from PASCAL-Context's trainval.tar.gz
     pascalcontext_val.txt           optional: the ids come with disa"""
+
+
+# 8,191 squared is more than any picture of VOC has, and less than `MAX_PIXELS`.
+Side = Annotated[int, range(1, 8192)]
+
+
+class Image(TypedDict):
+    """An image in `trainval_merged.json`."""
+
+    image_id: int | str
+    file_name: str
+    height: Side
+    width: Side
+
+
+class Runs(TypedDict):
+    """The pixels of a mask: (H, W), and run lengths as `rle` reads them."""
+
+    size: list[int]
+    counts: str | list[int]
+
+
+class Segment(TypedDict):
+    """A mask in `trainval_merged.json`."""
+
+    image_id: int | str
+    category_id: Annotated[int, range(2**16)]
+    segmentation: Runs
+
+
+class Merged(TypedDict):
+    """What `trainval_merged.json` holds."""
+
+    images: list[Image]
+    annos_segmentation: list[dict[str, Any]]
 
 
 class Annotations(NamedTuple):
@@ -94,14 +135,23 @@ def read_annotations(path: Path, ids: list[str]) -> dict[str, Annotations]:
 
     Raises `DisaError` for a file that is missing, damaged or knows none of the images.
     """
-    data = read_json(path, REMEDY_59)
-    try:
-        annotations = _annotations_of(data, set(ids))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise DisaError(
-            f"{path}: is damaged or no trainval_merged.json ({reason}); fetch it again"
-        ) from None
+    data: Merged = read_json(path, REMEDY_59, Merged, MOST_ANNOTATION_BYTES)
+    wanted = set(ids)
+    # The file numbers its images; masks refer to that number.
+    by_number: dict[int | str, Annotations] = {}
+    for image in data["images"]:
+        name = Path(image["file_name"]).stem
+        if name in wanted:
+            size = (image["height"], image["width"])
+            by_number[image["image_id"]] = Annotations(name, size, [])
+    for entry in data["annos_segmentation"]:
+        image_id = entry.get("image_id")
+        own = by_number.get(image_id) if isinstance(image_id, int | str) else None
+        # Only masks of the val images are looked at: the file has as many others.
+        if own is not None:
+            check_form(entry, Segment, f"{path}: a mask of image {image_id}", AGAIN)
+            own.masks.append(_mask(path, entry, own.size))
+    annotations = {annotations.image: annotations for annotations in by_number.values()}
     if not annotations:
         raise DisaError(
             f"{path}: knows none of the {len(ids):,} val images; is it trainval_merged.json?"
@@ -134,10 +184,11 @@ def read_label_map(path: Path) -> Values:
     io = _scipy_io()
     try:
         # The size is judged before the map is decompressed.
-        shapes = {name: shape for name, shape, _ in io.whosmat(path)}
-        shape = shapes.get("LabelMap", ())
-        if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
-            raise DisaError(f"{path}: holds no LabelMap (H, W), only {shapes}; {REMEDY_459}")
+        found = {name: (shape, kind) for name, shape, kind in io.whosmat(path)}
+        shape, kind = found.get("LabelMap", ((), ""))
+        is_map = len(shape) == 2 and kind in NUMBERS
+        if not is_map or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
+            raise DisaError(f"{path}: holds no LabelMap (H, W), only {found}; {REMEDY_459}")
         values = np.asarray(io.loadmat(path, variable_names=["LabelMap"])["LabelMap"])
     except DisaError:
         raise
@@ -155,35 +206,15 @@ def read_label_map(path: Path) -> Values:
     return values
 
 
-def _annotations_of(data: Any, ids: set[str]) -> dict[str, Annotations]:
-    """Pick the annotations of these images. Damaged data raises whatever it runs into."""
-    # The file numbers its images; masks refer to that number.
-    by_number: dict[Any, Annotations] = {}
-    for image in data["images"]:
-        name = Path(image["file_name"]).stem
-        if name in ids:
-            size = (int(image["height"]), int(image["width"]))
-            by_number[image["image_id"]] = Annotations(name, size, [])
-    for entry in data["annos_segmentation"]:
-        annotations = by_number.get(entry["image_id"])
-        if annotations is not None:
-            annotations.masks.append(_mask(entry, annotations.size))
-    return {annotations.image: annotations for annotations in by_number.values()}
-
-
-def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, str | list[int]]:
-    """Return (category, counts) of one annotation, judging its size before anything is decoded."""
-    rle = entry["segmentation"]
-    if tuple(rle["size"]) != size or not 0 < size[0] * size[1] <= MAX_PIXELS:
-        raise ValueError(
-            f"a mask of image {entry['image_id']} has size {rle['size']}, the image {list(size)}"
+def _mask(path: Path, entry: Any, size: tuple[int, int]) -> tuple[int, str | list[int]]:
+    """Return (category, counts) of one annotation, whose size must be its image's."""
+    runs = entry["segmentation"]
+    if runs["size"] != list(size):
+        raise DisaError(
+            f"{path}: a mask of image {entry['image_id']} has size {runs['size']}, the image "
+            f"{list(size)}; {AGAIN}"
         )
-    category = int(entry["category_id"])
-    if not 0 <= category < 2**16:
-        raise ValueError(f"image {entry['image_id']} has category {category}")
-    if not isinstance(rle["counts"], str | list):
-        raise ValueError(f"a mask of image {entry['image_id']} has no counts")
-    return category, rle["counts"]
+    return entry["category_id"], runs["counts"]
 
 
 def _scipy_io() -> Any:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -19,9 +20,17 @@ from disa.data.pairs import PairedDataset, listed_pairs
 from disa.data.parallel import each_part
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, read_json, write_json, write_whole
+from disa.running.files import prepare_folder, write_json, write_whole
+from disa.running.reading import read_json
 
 FORMAT = 1  # of the prepared files; it counts up when what they hold changes
+
+
+class Complete(TypedDict):
+    """What `complete.json` says."""
+
+    format: int
+    ids: list[str]
 
 
 class PreparedDataset(PairedDataset):
@@ -127,9 +136,7 @@ def _complete(folder: Path) -> list[str] | None:
     if not path.exists():
         return None
     remedy = f"remove {folder} and prepare again"
-    data = read_json(path, remedy)
-    if not isinstance(data, dict) or not isinstance(data.get("ids"), list):
-        raise DisaError(f"{path}: holds no list of ids; {remedy}")
-    if data.get("format") != FORMAT:
+    data: Complete = read_json(path, remedy, Complete)
+    if data["format"] != FORMAT:
         raise DisaError(f"{path}: was written by another version of disa; {remedy}")
-    return [str(name) for name in data["ids"]]
+    return data["ids"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from disa.errors import DisaError
-from disa.running.files import read_json
+from disa.running.reading import read_json, read_text
 
 Kind = Literal["thing", "stuff"]
 FOLDER = Path(__file__).with_name("vocabularies")
@@ -22,7 +22,7 @@ VOCABULARIES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 BACKGROUND = "background"
 # A line of CVAT's labelmap.txt: "boat:10,200,30:parts:actions"; colour and the rest may be empty.
 LABELMAP = re.compile(r"(?P<name>.+?):(?P<colour>[\d, ]*):[^:]*:[^:]*")
-NUMBERED = re.compile(r"(?P<id>\d+)\s*[:;,=\t]\s*(?P<name>.+)")  # "7: boat"
+NUMBERED = re.compile(r"(?P<id>\d{1,10})\s*[:;,=\t]\s*(?P<name>.+)")  # "7: boat"
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def read_class_file(path: Path) -> ClassFile:
         class_file = ClassFile(path, entries, options.get("ignored"))
     else:
         # An empty line at the end is usual; one between names is a mistake and stays.
-        class_file = ClassFile(path, _entries_of_text(_read_text(path)))
+        text = read_text(path, "give a classes.txt or a JSON file")
+        class_file = ClassFile(path, _entries_of_text(text))
     if not class_file.entries:
         raise DisaError(f"{path}: names no category; write one a line")
     return class_file
@@ -212,7 +213,7 @@ def _entries_of_text(text: str) -> list[Any]:
 
 
 def _labelmap_entry(fields: re.Match[str]) -> dict[str, Any]:
-    shares = [int(share) for share in re.findall(r"\d+", fields["colour"])]
+    shares = [int(share) for share in re.findall(r"\d{1,10}", fields["colour"])]
     return {"name": fields["name"]} | ({"color": shares} if shares else {})
 
 
@@ -282,14 +283,3 @@ def _source_id(entry: dict[str, Any], index: int, place: str) -> int:
 def _is_integer(value: object, largest: int) -> bool:
     # In Python True is an integer, too.
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DisaError(
-            f"{path}: cannot be read ({error.strerror}); give a classes.txt or a JSON file"
-        ) from None
-    except UnicodeDecodeError:
-        raise DisaError(f"{path}: is not UTF-8 text; save it as such") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Int
@@ -21,12 +21,20 @@ from disa.errors import DisaError, memory_errors_as
 from disa.inference.overlay import palette_image
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
-from disa.running.files import prepare_folder, read_json, write_json, write_whole
+from disa.running.files import prepare_folder, write_json, write_whole
 from disa.running.processes import ALONE, Processes
+from disa.running.reading import read_json
 from disa.running.terminal import Report
 
 ABOUT = "predictions.json"  # what the maps of a folder are of
 LESS_MEMORY = "use --dtype bf16 or a smaller --size"
+
+
+class About(TypedDict):
+    """What `predictions.json` says at least: the content of each image, by id."""
+
+    contents: dict[str, str]
+
 
 Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category
 
@@ -84,7 +92,8 @@ class PredictionFolder:
         contents = {name: self.dataset.image_content(index) for index, name in enumerate(self.ids)}
         facts = facts | {"images": len(self.ids)}
         if about.exists():
-            self._compare(read_json(about, "delete the folder to predict anew"), facts, contents)
+            before = read_json(about, "delete the folder to predict anew", About)
+            self._compare(before, facts, contents)
         # Hidden files are the system's; anything else may be somebody's masks.
         elif any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise DisaError(
@@ -92,7 +101,9 @@ class PredictionFolder:
             )
         write_json(about, facts | {"contents": contents})
 
-    def _compare(self, before: Any, facts: dict[str, Any], contents: dict[str, str]) -> None:
+    def _compare(
+        self, before: dict[str, Any], facts: dict[str, Any], contents: dict[str, str]
+    ) -> None:
         """Refuse the maps of another run, and remove those of images that have changed."""
         differing = [
             f"{name} {before.get(name)}, not {value}"
@@ -100,7 +111,7 @@ class PredictionFolder:
             if before.get(name) != value
         ]
         # A run of as many images of the same data set may still be one of others.
-        old = before.get("contents", {})
+        old = before["contents"]
         differing += [f"no image {name}" for name in contents if name not in old][:1]
         if differing:
             raise DisaError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from disa.data.benchmarks import PAPER
 from disa.evaluation.score import percent_text
-from disa.running.files import read_json
+from disa.running.reading import read_json
 from disa.running.shown import as_markdown, printable
 
 BESIDE = ("CAT-Seg", "DiSa", "ESC-Net")  # what the paper's own table stands beside

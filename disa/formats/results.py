@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from PIL import Image
 from disa.data.masks import read_indices
 from disa.data.picture_paths import STDIN
 from disa.errors import DisaError
-from disa.running.files import read_json
+from disa.running.reading import read_json
 
 LabelMap = NDArray[Any]  # (H, W) int32, index into the categories; -1 where there is no label
 
@@ -44,11 +44,10 @@ class Results:
                 f"{path}: is {values.shape[1]} x {values.shape[0]} pixels, {entry.name}.json says "
                 f"{entry.size[1]} x {entry.size[0]}; segment the picture again"
             )
-        # What is no label's index is background, 255 or 65535.
-        place = [self.categories.index(word) for word in entry.words]
-        table = np.full(max(int(values.max()), len(place)) + 1, -1, np.int32)
-        table[: len(place)] = place
-        return table[values]
+        # What is no label's index is background, 255 or 65535: the last place of the table.
+        places = {category: index for index, category in enumerate(self.categories)}
+        table = np.array([*(places[word] for word in entry.words), -1], np.int32)
+        return table.take(values, mode="clip")
 
     def colours(self, entry: Entry) -> dict[int, tuple[int, ...]]:
         """Return the colour (r, g, b) of each category in a label map; {} without a palette."""
@@ -80,6 +79,19 @@ def read_results(folder: Path, labels: tuple[str, ...]) -> Results:
     return Results(folder, tuple(dict.fromkeys((*labels, *words))), entries)
 
 
+class _Word(TypedDict):
+    word: str
+
+
+class _Json(TypedDict):
+    """What a file must say."""
+
+    image: str | None
+    width: int
+    height: int
+    words: list[_Word]
+
+
 class _Result(NamedTuple):
     """What a JSON file says."""
 
@@ -91,15 +103,11 @@ class _Result(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> "_Result":
         remedy = "segment the picture again, or delete the file"
-        data = read_json(path, remedy)
-        try:
-            image = data["image"]
-            words = tuple(str(word["word"]) for word in data["words"])
-            size = (int(data["height"]), int(data["width"]))
-            source = None if image is None or Path(image) == STDIN else Path(image)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DisaError(f"{path}: is no result of disa ({error!r}); {remedy}") from None
-        return cls(path.stem, source, size, words)
+        data = read_json(path, remedy, _Json)
+        image = data["image"]
+        source = None if image is None or Path(image) == STDIN else Path(image)
+        words = tuple(word["word"] for word in data["words"])
+        return cls(path.stem, source, (data["height"], data["width"]), words)
 
 
 def _result_files(folder: Path) -> list[Path]:

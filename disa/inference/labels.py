@@ -3,7 +3,6 @@
 Free of torch, so that the command line can refuse bad labels before the heavy imports.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from disa.errors import DisaError
 from disa.inference.appearance import appearance, oddities
 from disa.running.lists import split_list
+from disa.running.reading import read_json
 
 # No policy, a threshold in 0..1, "foreground", or labels that compete with the user's.
 Background = float | str | tuple[str, ...] | None
@@ -67,7 +67,7 @@ def template_sets() -> dict[str, tuple[str, ...]]:
 
     They are facts of other people's work, kept as data with their sources in templates.json.
     """
-    data = json.loads(TEMPLATES.read_text(encoding="utf-8"))
+    data = read_json(TEMPLATES, "install disa again")
     return {name: tuple(entry["templates"]) for name, entry in data.items()}
 
 

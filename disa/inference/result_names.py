@@ -1,14 +1,22 @@
 """What the files of a result are called, so that no picture's replace another one's (D123)."""
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
+from typing import TypedDict
 
 from disa.data.picture_paths import STDIN
+from disa.errors import DisaError
+from disa.running.reading import read_json
 
 LONGEST_STEM = 200  # bytes; file systems take names of 255
+
+
+class Owned(TypedDict):
+    """What NAME.json says of its picture."""
+
+    image: str | None
 
 
 def result_names(
@@ -50,10 +58,10 @@ def _is_of_another(path: Path, source: str | None) -> bool:
     if not path.is_file():
         return False
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))["image"]
-    except (OSError, ValueError, TypeError, LookupError):
+        owner = read_json(path, "delete it", Owned)["image"]
+    except DisaError:
         return True
-    if source is None or not isinstance(owner, str):
+    if source is None or owner is None:
         return True
     return os.path.abspath(owner) != os.path.abspath(as_json_has_it(source))  # noqa: PTH100
 

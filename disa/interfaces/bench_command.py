@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 from disa.errors import DisaError
 from disa.recipes import BASELINE, RECIPES
-from disa.running.files import prepare_file, read_json, write_json
+from disa.running.files import prepare_file, write_json
+from disa.running.reading import read_json
 from disa.running.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     from disa.inference.segmenter import Segmenter
 
 BOTH = ("model", "baseline")
+
+
+class Row(TypedDict):
+    """What a run with one number of labels has at least."""
+
+    labels: int
+    multiples: dict[str, float]
+
+
+class Measured(TypedDict, total=False):
+    """What a file of an earlier run holds."""
+
+    model: list[Row]
+    baseline: list[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +78,8 @@ class Bench:
         self._check()
         earlier = None
         if self.against is not None:
-            earlier = read_json(self.against, "give a file that disa bench --json wrote")
+            remedy = "give a file that disa bench --json wrote"
+            earlier = read_json(self.against, remedy, Measured)
         if self.json is not None:
             prepare_file(self.json)
         if self.threads is not None:
@@ -172,13 +188,14 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def _comparison(earlier: Any, now: dict[str, Any]) -> Table:
+def _comparison(earlier: Measured, now: dict[str, Any]) -> Table:
     """Return how the multiples of two runs differ, where both have the same labels."""
     shown = Table("network", "labels", "before", "now", "before / now")
     for column in shown.columns[1:]:
         column.justify = "right"
     for name in BOTH:
-        before = {row["labels"]: row["multiples"]["call"] for row in earlier.get(name, ())}
+        rows: Any = earlier.get(name, ())
+        before = {row["labels"]: row["multiples"].get("call") for row in rows}
         for row in now.get(name, ()):
             old = before.get(row["labels"])
             if old is not None:

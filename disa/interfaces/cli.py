@@ -98,7 +98,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
 
     # The defaults of `disa train` depend on its recipe.
     presets = getattr(record_type, "presets", None)
-    default = presets(typed or settings.get(positional, "")) if presets else None
+    default = presets(typed or str(settings.get(positional, ""))) if presets else None
     known = options(record_type, default)
     texts, arguments = _split_off("--set", arguments)
     for text in texts:

@@ -222,7 +222,7 @@ def _on_meta(model: str) -> tuple["Disa | DenseClip", str | None]:
     from disa.model.disa import Disa
     from disa.weights.clip_files import dense_config, read_clip_config
     from disa.weights.fetching import model_folder
-    from disa.weights.model_folder import build, read_config
+    from disa.weights.model_folder import build, read_config, try_out
 
     recipe = model if model in RECIPES else names.UNPUBLISHED.get(model)
     if model in names.PUBLISHED:
@@ -239,7 +239,10 @@ def _on_meta(model: str) -> tuple["Disa | DenseClip", str | None]:
         # The bundled model, or one on disk: a CLIP alone or a model of disa.
         if names.is_clip(folder):
             config = dense_config(read_clip_config(folder))
-            backbone = build(folder, lambda: Backbone(config), config)
-            return DenseClip(backbone, config), None
+            clip = build(folder, lambda: DenseClip(Backbone(config), config))
+            try_out(folder, clip.eval())
+            return clip, None
         config = read_config(folder)
-        return build(folder, lambda: Disa(config), config), None
+        network = build(folder / names.CONFIG, lambda: Disa(config))
+        try_out(folder / names.CONFIG, network.eval())
+        return network, None

@@ -208,7 +208,8 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
     """
     from disa.inference.labels import synonyms
     from disa.inference.overlay import background_value
-    from disa.running.files import read_json, write_json
+    from disa.running.files import write_json
+    from disa.running.reading import read_json
 
     categories = []
     for index, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, trying folders before any work, JSON and checksums."""
+"""Writing files whole or not at all, trying folders before any work, and checksums."""
 
 import hashlib
 import json
@@ -111,20 +111,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any, indent: int = 1) -> None:
     """Write plain data as JSON that appears in one step. Raises `DisaError` if the disk refuses."""
     write_text(path, json.dumps(data, indent=indent) + "\n")
-
-
-def read_json(path: Path, remedy: str) -> Any:
-    """Return the data in a JSON file.
-
-    Raises `DisaError` that names the file and ends with `remedy` if it is missing or damaged.
-    """
-    try:
-        # Some editors on Windows put a mark before the text, which this encoding skips.
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DisaError(f"{path}: no such file; {remedy}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DisaError(f"{path}: cannot be read as JSON ({error}); {remedy}") from None
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -4,7 +4,6 @@ Records nest: the options of a nested record count as the outer one's own.
 """
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -13,6 +12,12 @@ import yaml
 
 from disa.errors import DisaError, one_line
 from disa.running.files import write_text
+from disa.running.reading import check_form, read_text
+
+# YAML is slow to read, and options are few.
+MOST_BYTES = 2**20
+REMEDY = "write lines such as `size: 512`"
+Value = str | bool | int | float | None
 
 
 def options(record_type: type, default: Any = None) -> dict[str, Any]:
@@ -63,21 +68,19 @@ def read_config(path: Path, record_type: type) -> dict[str, Any]:
     Raises `DisaError` that names the file for one that cannot be read, and for a name that is not
     an option of `record_type`.
     """
+    text = read_text(path, "give a YAML or TOML file", MOST_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except OSError as error:
-        raise DisaError(
-            f"{path}: cannot be read ({error.strerror}); give a YAML or TOML file"
-        ) from None
-    except (ValueError, yaml.YAMLError) as error:
+    except Exception as error:  # both parsers meet damaged text with every kind of exception
         raise DisaError(f"{path}: is not valid YAML or TOML ({one_line(error)})") from None
-    if not isinstance(data, Mapping):
-        raise DisaError(f"{path}: holds no options; write lines such as `size: 512`")
+    # A list in a list is no value of any option, and YAML's can hold themselves.
+    check_form(data, dict[Any, Value | list[Value]], str(path), REMEDY)
 
-    # Names are written as on the command line or as in Python.
+    # Names are written as on the command line or as in Python; no value is no choice.
     known = options(record_type)
-    settings = {str(name).replace("-", "_"): value for name, value in data.items()}
+    settings = {
+        str(name).replace("-", "_"): value for name, value in data.items() if value is not None
+    }
     # A misspelt name would leave the default in force without a word.
     for name in settings:
         if name not in known:

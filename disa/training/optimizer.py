@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from disa.errors import DisaError
+from disa.errors import DisaError, one_line
 from disa.training.engine import Engine
 from disa.training.settings import TrainConfig
 
@@ -101,19 +101,36 @@ def restore_run(
 ) -> None:
     """Put back in place what `run_tensors` returned.
 
-    Raises `DisaError`, naming the first tensor that differs, for those of another architecture.
+    Raises `DisaError`, naming the first tensor that differs, for those of another architecture, and
+    for a damaged state of the random generator.
     """
     # A checkpoint of other shapes is refused before anything is overwritten.
     own = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    kept = own | {f"ema.{name}": tensor for name, tensor in averages.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
+    # AdamW knows nothing yet of a parameter that has had no gradient.
+    moments = _moment_shapes(adam)
+    shapes |= {name: moments[name] for name in moments.keys() & tensors.keys()}
     others = {name for name in tensors if name.startswith("model.")}
-    for name in sorted(own.keys() | others):
+    # The model's own tensors say it best, so they come first.
+    for name in sorted(shapes.keys() | others, key=lambda name: (name not in own, name)):
         there = tuple(tensors[name].shape) if name in tensors else "missing"
-        wanted = tuple(own[name].shape) if name in own else "none"
+        wanted = shapes.get(name, "none")
         if there != wanted:
             raise DisaError(
                 f"the checkpoint is of another architecture: {name} is {there}, not {wanted}; "
                 "choose another --out"
             )
+
+    try:
+        torch.set_rng_state(tensors["rng.cpu"])
+        if torch.cuda.is_available() and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise DisaError(
+            f"the checkpoint's random state is missing or damaged ({one_line(error)}); delete the "
+            "checkpoint to continue from the one before it"
+        ) from None
 
     # In place, because the optimizer and compiled code hold these very tensors.
     with torch.no_grad():
@@ -128,9 +145,16 @@ def restore_run(
                 # AdamW counts its steps on the CPU; its moments lie beside their parameter.
                 device = "cpu" if key == "step" else parameter.device
                 adam.state[parameter][key] = value.to(device, copy=True)
-    torch.set_rng_state(tensors["rng.cpu"])
-    if torch.cuda.is_available() and "rng.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
+
+
+def _moment_shapes(adam: Optimizer) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what AdamW keeps, by the names that `run_tensors` gives it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, parameter in _optimized(adam).items():
+        shapes[f"adam.step.{name}"] = ()
+        shapes[f"adam.exp_avg.{name}"] = tuple(parameter.shape)
+        shapes[f"adam.exp_avg_sq.{name}"] = tuple(parameter.shape)
+    return shapes
 
 
 def _optimized(adam: Optimizer) -> dict[str, nn.Parameter]:

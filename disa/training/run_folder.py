@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -27,11 +27,14 @@ from disa.running.drafts import draft, remove_abandoned, remove_folder
 from disa.running.files import prepare_folder, sync, write_json
 from disa.running.locks import hold
 from disa.running.provenance import code_and_machine
+from disa.running.reading import read_json
 from disa.running.records import save_config
+from disa.running.terminal import warn
 
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
 PATIENCE = 10.0  # seconds to wait for a run in the same folder that is about to leave
+REMEDY = "delete this checkpoint to continue from the one before it"
 MOST_SHOWN = 4  # differences in a message
 
 # What a run may not change when it continues: part of a checkpoint's state -> advice.
@@ -42,6 +45,38 @@ IDENTITY = {
     "data": "give the data as they were",
     "start": "give the same --clip or --init",
 }
+
+
+class Scale(TypedDict):
+    """The state of torch's `GradScaler`."""
+
+    scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+    _growth_tracker: int
+
+
+class State(TypedDict):
+    """What `state.json` says at least."""
+
+    step: Annotated[int, range(2**53)]
+    # How fp16 multiplies losses.
+    scale: NotRequired[Scale | None]
+    # The parts in `IDENTITY`.
+    model: NotRequired[dict[str, Any]]
+    training: NotRequired[dict[str, Any]]
+    pretraining: NotRequired[dict[str, Any]]
+    data: NotRequired[dict[str, Any]]
+    start: NotRequired[dict[str, Any]]
+
+
+class Best(TypedDict):
+    """What `best.json` says."""
+
+    step: int
+    miou: float | None
+    images: int
 
 
 class Checkpoint(NamedTuple):
@@ -130,20 +165,19 @@ class RunFolder:
 
     def is_best(self, miou: float | None, images: int) -> bool:
         """Whether this is the best evaluation on as many images so far; others do not compare."""
-        before = _read_json(self.best_numbers)
+        before: Best | None = _described(self.best_numbers, Best)
         if miou is None:
             return False
-        if not isinstance(before, dict) or before.get("images") != images:
+        if before is None or before["images"] != images:
             return True
-        return before.get("miou") is None or miou > before["miou"]
+        return before["miou"] is None or miou > before["miou"]
 
     def keep_best(self, done: int, miou: float | None, images: int) -> None:
         """Note that `best/` is the model after `done` steps."""
         write_json(self.best_numbers, {"step": done, "miou": miou, "images": images})
 
     def _starts(self) -> list[Any]:
-        starts = _read_json(self.starts)
-        return starts if isinstance(starts, list) else []
+        return _described(self.starts, list) or []
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
@@ -183,14 +217,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises `DisaError` if it is damaged."""
     try:
-        state = json.loads((path / STATE).read_text())
-        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-            raise ValueError(f"{STATE} names no step")
-        return Checkpoint(load_file(path / TENSORS), state)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise DisaError(
-            f"{path}: damaged ({error}); delete it to continue from the checkpoint before it"
-        ) from error
+        return Checkpoint(load_file(path / TENSORS), read_json(path / STATE, REMEDY, State))
+    except (OSError, SafetensorError) as error:
+        raise DisaError(f"{path}: damaged ({error}); {REMEDY}") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -225,8 +254,15 @@ def _difference(name: str, value: object) -> str:
     return f"{name}={text}" if len(text) <= 40 else f"{name} changed"
 
 
-def _read_json(path: Path) -> Any:
+def _described(path: Path, form: Any) -> Any:
+    """Return the data in a file that only describes the run; None if it is missing.
+
+    One that is damaged stops no run, but is named: it counts as missing.
+    """
+    if not path.exists():
+        return None
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or not ours: it is only a description
+        return read_json(path, "it counts as missing", form)
+    except DisaError as error:
+        warn(str(error))
         return None

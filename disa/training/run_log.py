@@ -4,19 +4,34 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
 from disa.errors import DisaError
 from disa.running.files import write_text
+from disa.running.reading import decode_text, parse_json
 from disa.running.terminal import Report, counted, warn
 
+LEFT_OUT = "this line is left out"
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal to show a bar
+
+
+class Measured(TypedDict):
+    """What an evaluation in the log says at least."""
+
+    images: int
+
+
+class Logged(TypedDict):
+    """What a line of the log says at least."""
+
+    step: int
+    evaluation: NotRequired[Measured]
 
 
 @contextmanager
@@ -109,23 +124,26 @@ def peak_memory() -> float:
     return peak / (1e9 if sys.platform == "darwin" else 1e6)
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the log's whole lines; the half line that a killed run may leave is dropped."""
+def read_log(path: Path, report: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
+    """Return the log's whole lines; `report` gets a line on each that is damaged.
+
+    A run that is killed may leave half a line, and a crash of the machine other bytes.
+    """
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
+            name = f"{path}: line {number}"
+            text = decode_text(line, name, LEFT_OUT)
+            records.append(parse_json(text, name, LEFT_OUT, Logged))
+        except DisaError as error:
+            report(str(error))
     return records
 
 
 def _keep_before(path: Path, start: int) -> None:
     if path.exists():
-        records = [record for record in read_log(path) if record.get("step", start) < start]
+        records = [record for record in read_log(path, warn) if record["step"] < start]
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_text(path, text)

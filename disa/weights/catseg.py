@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from disa.config import ModelConfig
@@ -17,9 +16,9 @@ from disa.model.disa import Disa
 from disa.recipes import BASELINE
 from disa.weights.clip_files import GRID, guidance_blocks
 from disa.weights.model_card import Source
-from disa.weights.model_folder import load_tokenizer, save
+from disa.weights.model_folder import build, check_config, load_tokenizer, save, try_out
 from disa.weights.openai import from_openai, openai_config
-from disa.weights.tensor_files import in_32_bit, read_torch_file
+from disa.weights.tensor_files import in_32_bit, named_tensors, read_torch_file
 
 PREDICTOR = "sem_seg_head.predictor."
 CLIP = f"{PREDICTOR}clip_model."
@@ -78,18 +77,22 @@ def convert_catseg(checkpoint: Path, out: Path, tokenizer: Path, source: Source)
 
 def read_catseg(checkpoint: Path) -> Disa:
     """Return the baseline with a CAT-Seg checkpoint's weights, for evaluation, in 32 bit."""
-    data = read_torch_file(checkpoint)
+    official = _unpack(checkpoint, read_torch_file(checkpoint))
     try:
-        official = _unpack(data)
         config = catseg_config(official)
-        # The network takes no memory until it gets the file's tensors.
-        with torch.device("meta"):
-            model = Disa(config)
-        model.load_state_dict(from_catseg(official, model.state_dict()), assign=True)
     except DisaError as error:
         raise DisaError(f"{checkpoint}: {error}") from None
+    check_config(checkpoint, config)
+    # The network takes no memory until it gets the file's tensors.
+    model = build(checkpoint, lambda: Disa(config))
+    try:
+        state = from_catseg(official, model.state_dict())
+    except DisaError as error:
+        raise DisaError(f"{checkpoint}: {error}") from None
+    model.load_state_dict(state, assign=True)
     model.backbone.restore_buffers()
-    return model.eval()
+    try_out(checkpoint, model.eval())
+    return model
 
 
 def catseg_config(official: Mapping[str, Tensor]) -> ModelConfig:
@@ -175,16 +178,16 @@ def from_catseg(
     return in_32_bit(ours)
 
 
-def _unpack(checkpoint: Any) -> dict[str, Tensor]:
+def _unpack(path: Path, checkpoint: Any) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint. Raises `DisaError` if there is none."""
     # detectron2 keeps it beside the state of the optimiser.
     state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, Mapping) else checkpoint
-    if not isinstance(state, Mapping) or not any(str(name).startswith(PREDICTOR) for name in state):
-        raise DisaError(f"holds no tensors named {PREDICTOR}...; it is no checkpoint of CAT-Seg")
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            raise DisaError(f"{name} is no tensor; it is no checkpoint of CAT-Seg")
-    return {str(name): value for name, value in state.items()}
+    tensors = named_tensors(path, state)
+    if not any(name.startswith(PREDICTOR) for name in tensors):
+        raise DisaError(
+            f"{path}: holds no tensors named {PREDICTOR}...; it is no checkpoint of CAT-Seg"
+        )
+    return tensors
 
 
 def _clip_part(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,21 +2,78 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 from torch import Tensor
+from transformers import CLIPConfig
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.backbone import Backbone
 from disa.recipes import BASELINE
-from disa.running.files import read_json
-from disa.weights.names import CONFIG, PARTS, WHOLE
+from disa.running.reading import check_form, read_json
+from disa.weights.names import CONFIG, PARTS, TOKENIZER, WHOLE
 from disa.weights.openai import from_openai, openai_config
-from disa.weights.tensor_files import check_shapes, in_32_bit, read_safetensors, read_torch_file
+from disa.weights.tensor_files import (
+    check_shapes,
+    first_line,
+    in_32_bit,
+    named_tensors,
+    read_safetensors,
+    read_torch_file,
+)
 
+AGAIN = "copy the whole CLIP folder again"
 # Tokens a side at which CLIPs for pictures of 224 pixels and more are used [B].
 GRID = 24
+# Several times what any CLIP has; a damaged number could ask for hours or for all memory.
+MOST_LAYERS = 200
+Layers = Annotated[int, range(1, MOST_LAYERS + 1)]
+Size = Annotated[int, range(1, 2**16 + 1)]
+
+
+class Typed(TypedDict):
+    """What tells a CLIP's configuration from others'."""
+
+    model_type: Literal["clip"]
+
+
+class TextTower(TypedDict):
+    """Sizes of the text tower."""
+
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Layers
+    num_attention_heads: Size
+    vocab_size: Annotated[int, range(1, 2**24)]
+    max_position_embeddings: Size
+    eos_token_id: int
+
+
+class VisionTower(TypedDict):
+    """Sizes of the image tower."""
+
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Layers
+    num_attention_heads: Size
+    num_channels: Literal[3]
+    patch_size: Annotated[int, range(1, 257)]
+    image_size: Annotated[int, range(1, 8193)]
+
+
+class Clip(TypedDict):
+    """Sizes in `CLIPConfig` data."""
+
+    projection_dim: Size
+    text_config: TextTower
+    vision_config: VisionTower
+
+
+class Index(TypedDict):
+    """What lists the parts of large weights: the file of each tensor."""
+
+    weight_map: dict[str, str]
 
 
 def load_clip(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -30,7 +87,7 @@ def load_clip(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if source.is_dir():
         return read_clip_config(source), _folder_weights(source)
     config, state = _openai_file(source)
-    return config, in_32_bit(from_openai(state))
+    return config, in_32_bit(state)
 
 
 def fill_clip(backbone: Backbone, state: Mapping[str, Tensor], source: Path) -> None:
@@ -51,11 +108,19 @@ def read_clip_config(source: Path) -> dict[str, Any]:
     if source.is_file():
         return _openai_file(source)[0]
     path = source / CONFIG
-    config = read_json(path, "copy the whole CLIP folder")
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "clip":
-        raise DisaError(f"{path}: model_type is {kind!r}, expected 'clip'")
+    config: dict[str, Any] = read_json(path, AGAIN, Typed)
+    check_clip(path, config)
     return config
+
+
+def check_clip(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise `DisaError` that names `path` for `CLIPConfig` data of which no CLIP can be built."""
+    try:
+        # What is left out has defaults, and older files say some fields twice.
+        whole = CLIPConfig(**config).to_dict()
+    except Exception as error:  # transformers checks fields in many ways
+        raise DisaError(f"{path}: describes no CLIP ({first_line(error)}); {AGAIN}") from None
+    check_form(whole, Clip, str(path), AGAIN)
 
 
 def dense_config(clip: Mapping[str, Any]) -> ModelConfig:
@@ -84,12 +149,9 @@ def guidance_blocks(depth: int) -> tuple[int, int]:
 
 def weight_parts(index: Path) -> list[str]:
     """Return the names of the files that hold the weights, from the index that lists them."""
-    data = read_json(index, "copy the whole CLIP folder")
-    try:
-        # A name alone, so that an index cannot lead out of the folder.
-        return sorted({Path(part).name for part in data["weight_map"].values()})
-    except (KeyError, TypeError, AttributeError):
-        raise DisaError(f"{index}: lists no files of weights; copy it again") from None
+    data: Index = read_json(index, AGAIN, Index)
+    # A name alone, so that an index cannot lead out of the folder.
+    return sorted({Path(part).name for part in data["weight_map"].values()})
 
 
 def _folder_weights(folder: Path) -> dict[str, Tensor]:
@@ -111,21 +173,20 @@ def _folder_weights(folder: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    return in_32_bit(_read_torch_tensors(path))
-
-
-def _read_torch_tensors(path: Path) -> dict[str, Tensor]:
-    state = read_torch_file(path)
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise DisaError(f"{path}: holds other things than tensors by name; it is no CLIP")
-    return state
+    return in_32_bit(named_tensors(path, read_torch_file(path)))
 
 
 def _openai_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the configuration and the weights under OpenAI's names."""
-    state = _read_torch_tensors(path)
+    """Return the configuration, and the weights under transformers' names."""
+    if path.suffix == ".safetensors":
+        raise DisaError(
+            f"{path}: weights alone are no model; give the folder with {CONFIG} and {TOKENIZER}"
+        )
+    state = named_tensors(path, read_torch_file(path))
     try:
-        config = openai_config(state)
+        config = {"model_type": "clip", **openai_config(state)}
+        renamed = from_openai(state)
     except DisaError as error:
         raise DisaError(f"{path}: {error}") from None
-    return {"model_type": "clip", **config}, state
+    check_clip(path, config)
+    return config, renamed

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
-from disa.running.files import read_json
+from disa.running.reading import read_json
 from disa.weights.model_folder import read_config
 from disa.weights.names import CONFIG
 from disa.weights.tensor_files import first_line
@@ -25,6 +25,15 @@ TEXT = "text"
 IMAGE = "image"
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 AGAIN = "export the model again"
+
+
+class Graphs(TypedDict):
+    """What an export's configuration says of its graphs."""
+
+    runtime: Literal["onnx", "torch"]
+    # Fields of `Prediction`.
+    outputs: list[Literal["logits", "saliency", "matched", "foreground", "things", "chosen"]]
+
 
 # From tensors to tensors, in the order of the graph's inputs and outputs.
 Graph = Callable[..., Sequence[Tensor]]
@@ -117,14 +126,10 @@ def load_exported(folder: Path) -> ExportedModel:
     Raises `DisaError` for a missing or damaged file, and if onnxruntime is missing.
     """
     config = read_config(folder)
-    data = read_json(folder / CONFIG, AGAIN)
-    try:
-        ending = ENDINGS[data["runtime"]]
-        outputs = tuple(data["outputs"])
-    except (KeyError, TypeError) as error:
-        raise DisaError(f"{folder / CONFIG}: damaged ({error!r}); {AGAIN}") from None
+    data: Graphs = read_json(folder / CONFIG, AGAIN, Graphs)
+    ending = ENDINGS[data["runtime"]]
     text, image = (read_graph(folder / f"{name}{ending}") for name in (TEXT, IMAGE))
-    return ExportedModel(config, text, image, outputs)
+    return ExportedModel(config, text, image, data["outputs"])
 
 
 def read_graph(path: Path) -> Graph:

@@ -6,6 +6,7 @@ checkpoints are converted into model folders of ours.
 
 import errno
 import logging
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ from huggingface_hub import (
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
-from disa.running.files import cache_folder, file_sha256, prepare_folder, read_json, write_json
+from disa.running.files import cache_folder, file_sha256, prepare_folder, write_json
 from disa.running.locks import hold
+from disa.running.reading import read_json
 from disa.weights.catseg import convert_catseg
 from disa.weights.clip_files import read_clip_config, weight_parts
 from disa.weights.model_card import Source
@@ -65,11 +67,12 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
         return bundled[name]
     # What the user has on disk goes before what a network could bring under the same name.
     path = Path(name)
-    if path.is_dir():
+    # `Path.is_dir` raises on names that are too long.
+    if os.path.isdir(path):  # noqa: PTH112
         if missing := missing_files(path):
             raise DisaError(f"{path}: is not a model folder, it lacks {', '.join(missing)}")
         return path
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return path
     if name in UNPUBLISHED:
         raise DisaError(
@@ -218,7 +221,8 @@ def _remember(file: str, sha256: str) -> None:
     path = cache_folder() / "sha256.json"
     known = {}
     if path.is_file():
-        known = read_json(path, "delete it, and the files will be trusted anew")
+        remedy = "delete it, and the files will be trusted anew"
+        known = read_json(path, remedy, dict[str, str])
     if known.setdefault(file, sha256) != sha256:
         raise DisaError(
             f"{file}: has sha256 {sha256}, but {known[file]} when it was first used; if its "

@@ -14,7 +14,7 @@ from disa.model.disa import Disa
 from disa.weights.clip_files import dense_config, fill_clip, load_clip
 from disa.weights.exported import ExportedModel, load_exported
 from disa.weights.fetching import model_folder
-from disa.weights.model_folder import build, load_disa, load_tokenizer
+from disa.weights.model_folder import build, load_disa, load_tokenizer, try_out
 from disa.weights.names import is_clip, is_export, tokenizer_of
 
 
@@ -49,9 +49,10 @@ def load_dense_clip(source: str | Path) -> DenseClip:
     clip, state = load_clip(source)
     # Built without memory: the file's own tensors become the backbone's.
     config = dense_config(clip)
-    backbone = build(source, lambda: Backbone(config), config)
-    fill_clip(backbone, state, Path(source))
-    return DenseClip(backbone, config).eval()
+    model = build(Path(source), lambda: DenseClip(Backbone(config), config))
+    fill_clip(model.backbone, state, Path(source))
+    try_out(Path(source), model.eval())
+    return model
 
 
 def disa_on_clip(config: ModelConfig, source: str | Path) -> Disa:

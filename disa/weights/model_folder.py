@@ -1,14 +1,15 @@
 """A model as a folder: written whole, and checked before memory is taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import nn
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
@@ -16,20 +17,31 @@ from disa.model.backbone import set_finetune
 from disa.model.count import parameters
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
-from disa.running.files import prepare_folder, read_json, replace_file, write_json
+from disa.running.files import prepare_folder, replace_file, write_json
+from disa.running.reading import misfit, read_json
+from disa.weights.clip_files import MOST_LAYERS, check_clip
 from disa.weights.model_card import Source, model_card
-from disa.weights.names import CONFIG, EXPORT, KIND, TOKENIZER, WHOLE
+from disa.weights.names import CONFIG, KIND, TOKENIZER, WHOLE
 from disa.weights.tensor_files import first_line, read_safetensors
 
 WEIGHTS = WHOLE[0]
 CARD = "README.md"
 FORMAT = 1
-# More than any CLIP has.
-MOST_LAYERS = 200
+AGAIN = "copy the model folder again"
+LONGEST_SIDE = 8192  # pixels that a model may see
+MOST = 2**20  # of channels, labels and the like
 # Configurations of OpenAI's CLIP name this id; transformers then takes the highest id as the end.
 LEGACY_END = 2
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", Disa, DenseClip)
+
+
+class Described(TypedDict):
+    """What `config.json` says."""
+
+    format: int
+    kind: Literal["disa", "disa-export"]  # `KIND` or `EXPORT`
+    model: dict[str, Any]
 
 
 def save(
@@ -86,12 +98,13 @@ def load_disa(folder: str | Path) -> Disa:
     """
     folder = Path(folder)
     config = read_config(folder)
-    model = build(folder, lambda: Disa(config), config)
+    model = build(folder / CONFIG, lambda: Disa(config))
     # The network has shapes and no values yet, so the file's own tensors take their place.
     model.load_state_dict(read_safetensors(folder / WEIGHTS, model.state_dict()), assign=True)
     model.backbone.restore_buffers()
     set_finetune(model.backbone, config.backbone_finetune)
-    return model.eval()
+    try_out(folder / CONFIG, model.eval())
+    return model
 
 
 def read_config(folder: str | Path) -> ModelConfig:
@@ -100,48 +113,71 @@ def read_config(folder: str | Path) -> ModelConfig:
     Raises `DisaError` naming the file and what is wrong with it.
     """
     path = Path(folder) / CONFIG
-    data = read_json(path, f"give a folder that holds {CONFIG} and {WEIGHTS}")
-    is_disa = isinstance(data, dict) and data.get("kind") in (KIND, EXPORT)
-    if not is_disa or not isinstance(data.get("model"), dict):
+    data: Described = read_json(path, "give a folder written by disa", Described)
+    if data["format"] != FORMAT:
         raise DisaError(
-            f"{path}: not the configuration of a disa model; give a folder written by disa"
+            f"{path}: format {data['format']}, this version reads {FORMAT}; install a matching disa"
         )
-    if data.get("format") != FORMAT:
-        raise DisaError(
-            f"{path}: format {data.get('format')!r}, this version reads {FORMAT}; install a "
-            "matching disa"
-        )
+    # Retired fields are read by `from_dict`, which names unknown ones, too.
+    forms = get_type_hints(ModelConfig)
+    for name, value in data["model"].items():
+        fault = misfit(value, forms.get(name, object), f"model.{name}")
+        if fault is not None:
+            raise DisaError(f"{path}: {fault}; {AGAIN}")
     try:
-        return ModelConfig.from_dict(data["model"])
+        config = ModelConfig.from_dict(data["model"])
     except DisaError as error:
         raise DisaError(f"{path}: {error}") from error
-    except TypeError as error:  # fields of the wrong type, where types are checked
-        raise _unbuildable(path, error) from error
+    check_config(path, config)
+    return config
 
 
-def build(folder: str | Path, make: Callable[[], Model], config: ModelConfig) -> Model:
+def check_config(path: Path, config: ModelConfig) -> None:
+    """Raise `DisaError` that names `path` for numbers that would take hours or all memory."""
+    check_clip(path, config.backbone_clip)
+    layers = max(config.saliency_layers, config.refine_levels)
+    # Pairs of numbers are the decoder's channels and CLIP's blocks.
+    values = vars(config).values()
+    numbers = chain(*(value if isinstance(value, tuple) else (value,) for value in values))
+    largest = max(number for number in numbers if isinstance(number, int))
+    if layers > MOST_LAYERS or config.backbone_image_size > LONGEST_SIDE or largest > MOST:
+        raise DisaError(
+            f"{path}: more than {MOST_LAYERS} layers, {LONGEST_SIDE} pixels or {MOST:,} of "
+            f"anything; {AGAIN}"
+        )
+
+
+def build(path: Path, make: Callable[[], Model]) -> Model:
     """Return `make()` on the meta device: no memory is taken.
 
-    Raises `DisaError` if the numbers fit no network.
+    Raises `DisaError` that names `path` if the numbers fit no network.
     """
-    path = Path(folder) / CONFIG
+    with _no_network(path), torch.device("meta"):
+        return make()
+
+
+def try_out(path: Path, model: Disa | DenseClip) -> None:
+    """Send the smallest picture and text through a network.
+
+    Raises `DisaError` that names `path` if its numbers fit no network.
+    """
+    # The rules that numbers must keep stand in many places; to try them is to know them all.
+    side = 2 * model.backbone.patch_size
+    prompts = len(model.config.backbone_templates)
+    with _no_network(path), torch.inference_mode(), next(model.parameters()).device:
+        text = model.encode_text(torch.zeros(1, 1, dtype=torch.long))
+        model(torch.zeros(1, 3, side, side), text.expand(2, prompts, -1))
+
+
+@contextmanager
+def _no_network(path: Path) -> Iterator[None]:
+    """Turn what transformers and torch raise for numbers that fit no network into `DisaError`."""
     try:
-        # A damaged number could ask for millions of layers, each of which takes time to build.
-        towers = [
-            config.backbone_clip[tower]["num_hidden_layers"]
-            for tower in ("vision_config", "text_config")
-        ]
-        if max(*towers, config.saliency_layers, config.refine_levels) > MOST_LAYERS:
-            raise DisaError(
-                f"{path}: more than {MOST_LAYERS} layers; the file is damaged, copy it again"
-            )
-        with torch.device("meta"):
-            return make()
-    except DisaError:
-        raise
-    # transformers and torch raise many kinds for numbers that fit no network.
-    except Exception as error:
-        raise _unbuildable(path, error) from error
+        yield
+    except Exception as error:  # of many kinds
+        raise DisaError(
+            f"{path}: no network can be built from it ({first_line(error)}); {AGAIN}"
+        ) from error
 
 
 def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
@@ -174,10 +210,3 @@ def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
             "is it another model's?"
         )
     return tokenizer
-
-
-def _unbuildable(path: Path, error: Exception) -> DisaError:
-    return DisaError(
-        f"{path}: no network can be built from it ({first_line(error)}); copy the model folder "
-        "again"
-    )

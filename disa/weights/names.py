@@ -3,9 +3,11 @@
 This file does without torch, so that `disa models` answers at once.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
+
+from disa.errors import DisaError
+from disa.running.reading import read_json
 
 WEIGHTS = Path(__file__).parent
 CONFIG = "config.json"
@@ -86,10 +88,10 @@ def is_export(path: Path) -> bool:
 def _says(folder: Path, name: str, value: str) -> bool:
     """Tell whether a model's configuration gives a field this value."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(folder / CONFIG, "copy the folder again", dict)
+    except DisaError:  # whoever reads the folder says it
         return False
-    return isinstance(config, dict) and config.get(name) == value
+    return config.get(name) == value
 
 
 def tokenizer_of(path: Path) -> Path:

@@ -54,12 +54,13 @@ def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         context, text = shape["positional_embedding"]
         words, _ = shape["token_embedding.weight"]
         _, projection = shape["text_projection"]
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise DisaError(
-            f"lacks {error.args[0]}; it is no CLIP in OpenAI's form, such as ViT-B-16.pt"
+            f"lacks {error.args[0]}, or it has an impossible shape; it is no CLIP in OpenAI's "
+            "form, such as ViT-B-16.pt"
         ) from None
     # One token stands for the whole picture, the others for a square of patches.
-    side = int((tokens - 1) ** 0.5 + 0.5)
+    side = int(max(0, tokens - 1) ** 0.5 + 0.5)
     config = openai_clip(
         projection,
         text=(text, _depth(state, "transformer."), max(1, text // HEAD_WIDTH)),
@@ -76,12 +77,18 @@ def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights under transformers' names, in their own types.
 
-    Nothing is left out but `NO_WEIGHTS`.
+    Nothing is left out but `NO_WEIGHTS`. Raises `DisaError` for a tensor of an impossible shape.
     """
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
-        if name.rpartition(".")[2] not in NO_WEIGHTS:
+        if name.rpartition(".")[2] in NO_WEIGHTS:
+            continue
+        try:
             renamed |= _rename(name, value)
+        except (RuntimeError, ValueError):
+            raise DisaError(
+                f"{name} has the impossible shape {tuple(value.shape)}; download the file again"
+            ) from None
     return renamed
 
 

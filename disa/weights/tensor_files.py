@@ -1,9 +1,11 @@
 """Tensors by name in files: safetensors, and what `torch.save` wrote. No file's code is run."""
 
 import pickle
+import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -11,6 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from disa.errors import DisaError
+
+AGAIN = "download it again"
+# Two names may share a tensor that the file holds once.
+MOST_GROWTH = 2
 
 
 def read_safetensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -52,12 +58,15 @@ def read_torch_file(path: Path) -> Any:
     try:
         # Files from before torch 1.6 are no archives and are read whole.
         is_archive = zipfile.is_zipfile(path)
-        if is_archive and _is_torchscript(path):
-            raise DisaError(
-                f"{path}: is a TorchScript archive, which could run code; the same weights are "
-                "`--model clip-vit-b-16` and the like, or a folder in transformers' form"
-            )
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+        if is_archive:
+            _check_archive(path)
+        elif tarfile.is_tarfile(path):
+            raise DisaError(f"{path}: is a tar archive, which torch no longer writes; {AGAIN}")
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+        _check_size(path, data)
+        return data
+    except DisaError:
+        raise
     except FileNotFoundError:
         raise DisaError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
@@ -65,10 +74,23 @@ def read_torch_file(path: Path) -> Any:
             f"{path}: holds more than tensors and was not opened, as it could run code "
             f"({first_line(error)})"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # unpicklers meet damaged files with every kind of exception
         raise DisaError(
-            f"{path}: damaged or no PyTorch file ({first_line(error)}); download it again"
+            f"{path}: damaged or no PyTorch file ({first_line(error)}); {AGAIN}"
         ) from None
+
+
+def named_tensors(path: Path, data: Any) -> dict[str, Tensor]:
+    """Return what `read_torch_file` gave, if it is tensors by name. Raises `DisaError` if not."""
+    if not isinstance(data, Mapping):
+        raise DisaError(f"{path}: holds no tensors by name; give the weights of a model")
+    for name, value in data.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise DisaError(
+                f"{path}: holds {short(name)}, which is no tensor with a name; give the weights of "
+                "a model"
+            )
+    return dict(data)
 
 
 def check_shapes(
@@ -106,8 +128,59 @@ def first_line(error: Exception) -> str:
     return lines[0][:200]
 
 
-def _is_torchscript(path: Path) -> bool:
-    # Only TorchScript writes this record.
+def _check_archive(path: Path) -> None:
+    """Raise `DisaError` for TorchScript, and for an archive that would grow when it is read."""
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in names)
+        files = archive.infolist()
+    names = [file.filename for file in files]
+    # Only TorchScript writes this record.
+    if any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in names):
+        raise DisaError(
+            f"{path}: is a TorchScript archive, which could run code; the same weights are "
+            "`--model clip-vit-b-16` and the like, or a folder in transformers' form"
+        )
+    packed = next((file for file in files if file.compress_type != zipfile.ZIP_STORED), None)
+    if packed is not None:
+        raise DisaError(
+            f"{path}: {packed.filename} is packed, {packed.file_size:,} bytes in "
+            f"{packed.compress_size:,}, as torch.save never does; {AGAIN}"
+        )
+    # Files that lie over one another would be read several times.
+    total = sum(file.file_size for file in files)
+    if total > path.stat().st_size:
+        raise DisaError(f"{path}: declares {total:,} bytes, more than it has; {AGAIN}")
+
+
+def _check_size(path: Path, data: Any) -> None:
+    """Raise `DisaError` for tensors that would take more memory than their numbers in the file.
+
+    A tensor without strides shows one number as often as its shape says (decision D132).
+    """
+    total = 0
+    for tensor in _tensors_in(data):
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not is_plain or tensor.is_quantized:
+            raise DisaError(f"{path}: holds a tensor that is no plain one of numbers; {AGAIN}")
+        total += tensor.numel() * tensor.element_size()
+    size = path.stat().st_size
+    if total > MOST_GROWTH * size:
+        raise DisaError(
+            f"{path}: its tensors would take {total:,} bytes, but it has {size:,}; {AGAIN}"
+        )
+
+
+def _tensors_in(data: Any) -> Iterator[Tensor]:
+    """Yield every tensor in nested data; data that holds itself is walked once."""
+    seen = set()
+    parts = [data]
+    while parts:
+        part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, Mapping):
+            parts += part.values()
+        elif isinstance(part, (list, tuple, set)):
+            parts += part

@@ -256,7 +256,7 @@ def test_masks_that_do_not_fit(own: Path):
         ({"categories": ["a", "b", "c"], "ignored": 255}, ['"ignored"', "255"]),
         (
             {"categories": [{"name": "a", "color": [1, 2, 3]}], "ignored": [0]},
-            ['"ignored"', "[0]", "[red, green, blue]"],
+            ["ignored[0]", "[red, green, blue]"],
         ),
     ],
 )

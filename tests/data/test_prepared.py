@@ -148,7 +148,7 @@ def test_a_mark_of_another_version_or_none(tmp_path: Path, content: str):
             "annos_segmentation",
         ),
         (lambda data: data["images"].clear(), "4 val images"),
-        (lambda data: data["annos_segmentation"][0].update(category_id=-1), "category -1"),
+        (lambda data: data["annos_segmentation"][0].update(category_id=-1), "-1"),
         (
             lambda data: data["annos_segmentation"][0]["segmentation"].update(size=[10**6, 10**6]),
             "[9, 12]",

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,7 @@ from disa.running.files import (
     file_sha256,
     prepare_file,
     prepare_folder,
-    read_json,
     replace_file,
-    write_json,
     write_whole,
 )
 from disa.running.locks import hold
@@ -82,28 +79,6 @@ def test_a_file_to_be_written_is_no_folder(tmp_path: Path):
     assert (tmp_path / "new").is_dir() and not list((tmp_path / "new").iterdir())
     with pytest.raises(DisaError, match=str(tmp_path)):
         prepare_file(tmp_path)
-
-
-def test_json_comes_back(tmp_path: Path):
-    path = tmp_path / "a.json"
-    data = {"name": "naïve", "numbers": [1, 2.5, None]}
-    write_json(path, data)
-    assert read_json(path, "") == data
-    path.write_text("\ufeff" + json.dumps(data), encoding="utf-8")
-    assert read_json(path, "") == data
-
-
-@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, None])
-def test_json_that_cannot_be_read_names_the_file_and_the_remedy(
-    tmp_path: Path, content: str | None
-):
-    path = tmp_path / "a.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(DisaError) as raised:
-        read_json(path, "fetch it again")
-    assert str(path) in str(raised.value)
-    assert str(raised.value).endswith("fetch it again")
 
 
 def test_checksums_are_those_of_sha256sum(tmp_path: Path):

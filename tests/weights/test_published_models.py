@@ -317,8 +317,8 @@ def test_checkpoints_that_do_not_fit_are_refused_by_the_tensors_name(tmp_path: P
             state | {name: state[name][:5]},
             r"layers\.1\.attention\.MLP\.0\.weight has shape \(5, 16\), expected",
         ),
-        ({"state": 3}, "holds no tensors named"),
-        ([1, 2], "holds no tensors named"),
+        ({"state": 3}, "'state', which is no tensor"),
+        ([1, 2], "holds no tensors by name"),
         (state | {name: "text"}, "is no tensor"),
         (
             {key: value for key, value in state.items() if "conv1.weight" not in key},

@@ -21,7 +21,7 @@ from disa.data.imports.annotations import (
 )
 from disa.data.imports.regions import ellipse, polygon
 from disa.errors import DisaError
-from disa.running.files import read_json
+from disa.running.reading import read_json
 
 ORDER = "later shapes lie over earlier ones"
 REMEDY = "save it again in labelme"

@@ -13,7 +13,7 @@ from disa.data.imports.label_studio import read_label_studio
 from disa.data.imports.labelme import read_labelme
 from disa.data.imports.mask_folders import MASKS, read_mask_folder
 from disa.errors import DisaError
-from disa.running.files import read_json
+from disa.running.reading import read_json
 
 KNOWN = (
     "COCO JSON (instances, stuff, panoptic), labelme JSON, Label Studio JSON, or a folder "
