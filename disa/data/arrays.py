@@ -1,6 +1,7 @@
 """Numbers of any plain type become pixels: uint8 RGB (H, W, 3) (decision D114)."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from disa.errors import DisaError, one_line
 
 Pixels = NDArray[np.uint8]
 
+STRIP = 2**22  # numbers that are converted at once: wider types take several times the memory
 HALF_LEVEL = 0.5 / 255  # of 0..1: what rounding to grey levels hides anyway
 DARK = 2**14  # of 16 bits; cameras that use no more have 10, 12 or 14
 
@@ -68,10 +70,20 @@ def over_white(rgba: Pixels, name: str, notes: list[str]) -> Pixels:
         # Games and renderers leave the fourth channel empty.
         notes.append(f"{name}: is transparent everywhere; its transparency is ignored")
         return np.ascontiguousarray(rgba[..., :3])
-    # 16 bits hold the products; 127 rounds the division to the nearest grey level.
-    colour = rgba[..., :3].astype(np.uint16)
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    pixels = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for rows in strips(*rgba.shape[:2]):
+        # 16 bits hold the products; 127 rounds the division to the nearest grey level.
+        colour = rgba[rows, :, :3].astype(np.uint16)
+        alpha = rgba[rows, :, 3:].astype(np.uint16)
+        pixels[rows] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+    return pixels
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of a picture, so many at a time that each has about `STRIP` pixels."""
+    step = max(1, STRIP // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
 
 
 def dark_note(name: str, largest: int) -> list[str]:
@@ -104,9 +116,13 @@ def _to_bytes(array: NDArray[Any], name: str, notes: list[str], stretch: bool) -
     # 257 x 255 = 65535: both ranges end at white.
     if array.dtype == np.uint16:
         notes += dark_note(name, int(array.max()))
-        return (array / 257).round().astype(np.uint8)
-    scale = _scale(array, name)
-    return (array.astype(np.float64) * scale).clip(0, 255).round().astype(np.uint8)
+        scale = 1 / 257
+    else:
+        scale = _scale(array, name)
+    levels = np.empty(array.shape, np.uint8)
+    for rows in strips(*array.shape[:2]):
+        levels[rows] = (array[rows].astype(np.float64) * scale).clip(0, 255).round()
+    return levels
 
 
 def _stretched(array: NDArray[Any]) -> Pixels:
@@ -115,7 +131,9 @@ def _stretched(array: NDArray[Any]) -> Pixels:
     low = float(colours.min())
     high = float(colours.max())
     span = (high - low) or 1.0
-    levels = ((colours.astype(np.float64) - low) * (255 / span)).round().astype(np.uint8)
+    levels = np.empty(colours.shape, np.uint8)
+    for rows in strips(*colours.shape[:2]):
+        levels[rows] = ((colours[rows].astype(np.float64) - low) * (255 / span)).round()
     if array.ndim < 3 or array.shape[-1] < 4:
         return levels
     largest = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1
@@ -123,7 +141,7 @@ def _stretched(array: NDArray[Any]) -> Pixels:
     return np.concatenate([levels, alpha], axis=-1)
 
 
-def _scale(array: NDArray[Any], name: str) -> int:
+def _scale(array: NDArray[Any], name: str) -> float:
     """Return what takes the values to 0..255: 255 for floats in 0..1, else 1.
 
     Both ends may be missed by half a grey level. Raises `DisaError` for any other range, and for

@@ -23,6 +23,7 @@ from disa.data.arrays import (
     from_tensor,
     is_tensor,
     over_white,
+    strips,
 )
 from disa.data.colour_profiles import in_srgb
 from disa.data.picture_files import (
@@ -198,21 +199,37 @@ def _from_pillow(
             deep = deep.astype(np.uint16)
         return from_array(deep, name, notes, reading.stretch)
     if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
-        alpha = image.convert("RGBA").getchannel("A")
-        image = in_srgb(image, name, notes)
-        pixels = np.dstack([np.asarray(image.convert("RGBA"))[..., :3], np.asarray(alpha)])
+        pixels = _with_transparency(image, name, notes)
         if is_tiff_file and not _means_transparency(pixels[..., 3]):
             notes.append(
                 f"{name}: its fourth band is no transparency (near infrared?) and is ignored"
             )
             pixels = np.ascontiguousarray(pixels[..., :3])
     else:
-        pixels = np.array(in_srgb(image, name, notes).convert("RGB"))
+        pixels = _converted(in_srgb(image, name, notes), "RGB")
     if had_16_bits and not reading.stretch:
         notes += dark_note(name, int(pixels[..., :3].max()) * 257)
     if reading.stretch:
         return from_array(pixels, name, notes, stretch=True)
     return over_white(pixels, name, notes) if pixels.shape[-1] == 4 else pixels
+
+
+def _with_transparency(image: Image.Image, name: str, notes: list[str]) -> Pixels:
+    pixels = _converted(image, "RGBA")
+    coloured = in_srgb(image, name, notes)
+    if coloured is not image:
+        pixels[..., :3] = _converted(coloured, "RGB")
+    return pixels
+
+
+def _converted(image: Image.Image, mode: str) -> Pixels:
+    """Return a picture as an array of this mode: Pillow would make several copies of all of it."""
+    width, height = image.size
+    pixels = np.empty((height, width, len(mode)), np.uint8)
+    for rows in strips(height, width):
+        strip = image.crop((0, rows.start, width, rows.stop))
+        pixels[rows] = np.asarray(strip.convert(mode))
+    return pixels
 
 
 def _means_transparency(band: NDArray[np.uint8]) -> bool:

@@ -16,6 +16,7 @@ from disa.errors import DisaError, one_line
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 REMEDY = "pip install 'disa-seg[tiff]', or save it as PNG of 8 bits"
+MOST_BANDS = 4  # at the limit of pixels; of smaller pictures more are read
 RGB = 2  # PhotometricInterpretation
 FLOAT = 3  # SampleFormat
 SIGNED = 2
@@ -59,10 +60,12 @@ def read_bands(
     try:
         with tifffile.TiffFile(source) as file:
             page = file.pages.first
-            if page.imagelength * page.imagewidth > max_pixels:
+            # All bands are unpacked, whichever are wanted.
+            if page.size > MOST_BANDS * max_pixels:
                 raise DisaError(
-                    f"{name}: {page.imagewidth} x {page.imagelength} pixels are more than the "
-                    f"limit of {max_pixels}; raise max_pixels (disa segment --max-pixels)"
+                    f"{name}: {page.imagewidth} x {page.imagelength} pixels in "
+                    f"{page.samplesperpixel} bands are more than the limit of {max_pixels} in "
+                    f"{MOST_BANDS}; raise max_pixels (disa segment --max-pixels)"
                 )
             array = page.asarray()
             is_rgb = page.photometric == RGB
@@ -75,6 +78,8 @@ def read_bands(
         reason = one_line(error)
         raise DisaError(f"{name}: is damaged, or packed in an unknown way ({reason})") from None
 
+    if array.size == 0:
+        raise DisaError(f"{name}: has no pixels (shape {array.shape})")
     array = array.reshape(*array.shape[:2], -1)
     count = array.shape[-1]
     if bands is None and (count in (1, 3) or is_rgb):

@@ -48,11 +48,19 @@ class Answer(NamedTuple):
         best = torch.full(tuple(shape), -1.0, device=self.logits.device)
         labels = torch.zeros_like(best, dtype=torch.int32)
         for first, maps in self.probabilities(self.logits.shape[1], shape):
+            if len(maps) == 1:
+                # Of a large picture, whose maps come one by one: an index of 64 bits for each pixel
+                # would be the largest of all.
+                is_better = maps[0] > best
+                labels.masked_fill_(is_better, first)
+                torch.where(is_better, maps[0], best, out=best)
+                continue
             score, index = maps.max(0)
             is_better = score > best
             labels = torch.where(is_better, index.int() + first, labels)
             best = torch.where(is_better, score, best)
-        return self.labels.int()[labels], best
+        own = self.labels.int().index_select(0, labels.flatten())
+        return own.reshape(labels.shape), best
 
     def probabilities(
         self, count: int, shape: Sequence[int]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from disa.data.arrays import strips
 from disa.inference.colours import label_colours
 from disa.inference.fonts import Font, font_for
 
@@ -40,7 +41,7 @@ def overlay(
     """
     size = _shown_size(image.shape[1], image.shape[0])
     original = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
-    map_image = Image.fromarray(indices.astype(np.int32))
+    map_image = Image.fromarray(indices.astype(np.int32, copy=False))
     shown = np.asarray(map_image.resize(size, Image.Resampling.NEAREST))
     picture = tinted(original, shown, labels)
     return with_legend([original, picture] if beside else [picture], legend(indices, labels))
@@ -59,8 +60,9 @@ def index_image(indices: Array, labels: Sequence[str]) -> Image.Image:
     More than 255 labels do not fit: they give a 16-bit image, with 65535 for background.
     """
     is_small = len(labels) <= PALETTE_BACKGROUND
-    values = np.where(indices < 0, background_value(labels), indices)
-    return Image.fromarray(values.astype(np.uint8 if is_small else np.uint16))
+    values = indices.astype(np.uint8 if is_small else np.uint16)
+    values[indices < 0] = background_value(labels)
+    return Image.fromarray(values)
 
 
 def background_value(labels: Sequence[str]) -> int:
@@ -169,6 +171,16 @@ def _shown_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def areas(indices: Array, count: int, weights: Array | None = None) -> Array:
+    """Return the pixels of each of `count` labels, or the sums of their weights (H, W)."""
+    total = np.zeros(count, np.int64 if weights is None else np.float64)
+    for rows in strips(*indices.shape):
+        inside = indices[rows] >= 0
+        own = None if weights is None else weights[rows][inside]
+        total += np.bincount(indices[rows][inside], own, count)
+    return total
+
+
 class Entry(NamedTuple):
     """One line of the legend."""
 
@@ -182,7 +194,7 @@ def legend(indices: Array, labels: Sequence[str]) -> list[Entry]:
 
     Many labels without a pixel take one line: they would hide the others.
     """
-    counts = np.bincount(indices[indices >= 0], minlength=len(labels))
+    counts = areas(indices, len(labels))
     colours = label_colours(labels)
     entries = []
     for index in np.argsort(-counts, kind="stable"):

@@ -17,7 +17,7 @@ from disa.errors import DisaError
 from disa.formats.coco import coco_data
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.labels import Background, synonyms
-from disa.inference.overlay import index_image, palette_image
+from disa.inference.overlay import areas, index_image, palette_image
 from disa.inference.overlay import overlay as draw_overlay
 from disa.inference.result_names import as_json_has_it, free_names
 from disa.running.files import make_folder, write_whole
@@ -75,16 +75,13 @@ class Segmentation:
     @property
     def areas(self) -> dict[str, int]:
         """Pixels of each label."""
-        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.words))
+        counts = areas(self.labels, len(self.words))
         return {word: int(count) for word, count in zip(self.words, counts, strict=True)}
 
     @property
     def mean_scores(self) -> dict[str, float | None]:
         """Mean score of each label over the pixels that it won, in 0..1; None where it won none."""
-        inside = self.labels >= 0
-        sums = np.bincount(
-            self.labels[inside], weights=self.confidence[inside], minlength=len(self.words)
-        )
+        sums = areas(self.labels, len(self.words), self.confidence)
         return {
             word: float(total / area) if area else None
             for (word, area), total in zip(self.areas.items(), sums, strict=True)
