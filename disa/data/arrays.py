@@ -116,7 +116,7 @@ def _to_bytes(array: NDArray[Any], name: str, notes: list[str], stretch: bool) -
     # 257 x 255 = 65535: both ranges end at white.
     if array.dtype == np.uint16:
         notes += dark_note(name, int(array.max()))
-        scale = 1 / 257
+        scale: int | float = 1 / 257
     else:
         scale = _scale(array, name)
     levels = np.empty(array.shape, np.uint8)
@@ -141,7 +141,7 @@ def _stretched(array: NDArray[Any]) -> Pixels:
     return np.concatenate([levels, alpha], axis=-1)
 
 
-def _scale(array: NDArray[Any], name: str) -> float:
+def _scale(array: NDArray[Any], name: str) -> int:
     """Return what takes the values to 0..255: 255 for floats in 0..1, else 1.
 
     Both ends may be missed by half a grey level. Raises `DisaError` for any other range, and for

@@ -206,7 +206,7 @@ def _from_pillow(
             )
             pixels = np.ascontiguousarray(pixels[..., :3])
     else:
-        pixels = _converted(in_srgb(image, name, notes), "RGB")
+        pixels = converted(in_srgb(image, name, notes), "RGB")
     if had_16_bits and not reading.stretch:
         notes += dark_note(name, int(pixels[..., :3].max()) * 257)
     if reading.stretch:
@@ -215,14 +215,14 @@ def _from_pillow(
 
 
 def _with_transparency(image: Image.Image, name: str, notes: list[str]) -> Pixels:
-    pixels = _converted(image, "RGBA")
+    pixels = converted(image, "RGBA")
     coloured = in_srgb(image, name, notes)
     if coloured is not image:
-        pixels[..., :3] = _converted(coloured, "RGB")
+        pixels[..., :3] = converted(coloured, "RGB")
     return pixels
 
 
-def _converted(image: Image.Image, mode: str) -> Pixels:
+def converted(image: Image.Image, mode: str) -> Pixels:
     """Return a picture as an array of this mode: Pillow would make several copies of all of it."""
     width, height = image.size
     pixels = np.empty((height, width, len(mode)), np.uint8)

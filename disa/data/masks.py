@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disa.data.images import opened
+from disa.data.images import converted, opened
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError
 
@@ -49,14 +49,23 @@ def read_rgb(path: Path, modes: Sequence[str] = ("RGB", "P")) -> NDArray[np.uint
             raise DisaError(
                 f"{path}: mode {image.mode} where a mask of colours is expected; save it as RGB PNG"
             )
-        return np.array(image.convert("RGB"))
+        return converted(image, "RGB")
 
 
 def read_colours(path: Path) -> Values:
     """Read a mask of colours as the numbers of `vocabulary.packed`. Raises `DisaError`."""
     # A mask whose colours are all grey may be saved as such.
-    colours = read_rgb(path, ("RGB", "P", "L")).astype(np.uint32)
-    return (colours[..., 0] << 16) + (colours[..., 1] << 8) + colours[..., 2]
+    return packed_values(read_rgb(path, ("RGB", "P", "L")))
+
+
+def packed_values(colours: NDArray[np.uint8]) -> Values:
+    """Return colours (H, W, 3) as the numbers (H, W) of `vocabulary.packed`."""
+    # In place: every copy of a large mask would have four bytes a pixel.
+    values = colours[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        values <<= 8
+        values |= colours[..., channel]
+    return values
 
 
 def label_type(ignored: int) -> type[np.integer[Any]]:

@@ -16,7 +16,8 @@ from disa.errors import DisaError, one_line
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 REMEDY = "pip install 'disa-seg[tiff]', or save it as PNG of 8 bits"
-MOST_BANDS = 4  # at the limit of pixels; of smaller pictures more are read
+# Of a pixel, at the limit of pixels: four bands of 16 bits. Smaller pictures may have more.
+MOST_BYTES = 8
 RGB = 2  # PhotometricInterpretation
 FLOAT = 3  # SampleFormat
 SIGNED = 2
@@ -61,11 +62,12 @@ def read_bands(
         with tifffile.TiffFile(source) as file:
             page = file.pages.first
             # All bands are unpacked, whichever are wanted.
-            if page.size > MOST_BANDS * max_pixels:
+            pixels = page.imagelength * page.imagewidth
+            if pixels > max_pixels or page.nbytes > MOST_BYTES * max_pixels:
                 raise DisaError(
-                    f"{name}: {page.imagewidth} x {page.imagelength} pixels in "
-                    f"{page.samplesperpixel} bands are more than the limit of {max_pixels} in "
-                    f"{MOST_BANDS}; raise max_pixels (disa segment --max-pixels)"
+                    f"{name}: {page.imagewidth} x {page.imagelength} pixels of "
+                    f"{page.nbytes / max(1, pixels):.0f} bytes are more than the limit of "
+                    f"{max_pixels} of {MOST_BYTES}; raise max_pixels (disa segment --max-pixels)"
                 )
             array = page.asarray()
             is_rgb = page.photometric == RGB

@@ -4,6 +4,7 @@ The help of an option is the comment beside its field, and the help of a command
 Nothing heavy is imported here or by the modules of the commands, so that help answers at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DisaError as error:
         warn(f"error: {one_line(error)}")
         return FAILED
+    except OSError as error:
+        # Many places ask about a file before they open it, and only this question fails so.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        warn(f"error: {error.filename}: the name is too long for a file; choose a shorter one")
+        return FAILED
     except KeyboardInterrupt:
         warn("interrupted: files already written are whole and kept")
         return INTERRUPTED
@@ -112,11 +119,15 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
             arguments += ["--set", text]
 
     # These options stand before the others, as if they had been typed.
+    arguments = [*map(_at_home, _tokens(settings, known, positional)), *arguments]
+    for argument in arguments:
+        if "\0" in argument:
+            raise DisaError(f"{argument!r}: holds a zero character, which no name and no text has")
     record: Any = tyro.cli(
         record_type,
         default=default,
         prog=f"disa {command}",
-        args=[*map(_at_home, _tokens(settings, known, positional)), *arguments],
+        args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=_rules_of_types(),
     )

@@ -28,8 +28,9 @@ from typing import (
 
 from disa.errors import DisaError, one_line
 
-# Of what people and disa write; annotations of whole data sets are larger.
-MOST_BYTES = 64 * 2**20
+# Of what people and disa write, which takes up to 24 times as much memory; annotations of whole
+# data sets are larger.
+MOST_BYTES = 32 * 2**20
 MOST_ANNOTATION_BYTES = 4 * 2**30
 MOST_DEPTH = 64  # of lists in lists: deeper ones overflow the stack of whoever walks them
 # Half of a character that takes two escapes; alone it is no text and cannot be printed.

@@ -189,11 +189,15 @@ def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
         raise DisaError(f"{path}: no such file; copy the whole model folder")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the tokenizers library raises plain `Exception`
-        raise DisaError(f"{path}: is not a tokenizer ({first_line(error)})") from None
-    # The text encoder pads and checks lengths itself; a file may ask for either.
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+        # The text encoder pads and checks lengths itself; a file may ask for either.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        last = tokenizer.encode("a").ids[-1:]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # The tokenizers library raises plain `Exception`; a panic of its Rust is not even that.
+    except BaseException as error:
+        raise DisaError(f"{path}: is not a tokenizer ({first_line(error)}); {AGAIN}") from None
 
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= vocabulary:
@@ -203,7 +207,6 @@ def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
         )
     if end_id == LEGACY_END:
         end_id = vocabulary - 1
-    last = tokenizer.encode("a").ids[-1:]
     if last != [end_id]:
         raise DisaError(
             f"{path}: ends texts with token {last}, the model expects {end_id}; "

@@ -75,9 +75,8 @@ def read_torch_file(path: Path) -> Any:
             f"({first_line(error)})"
         ) from None
     except Exception as error:  # unpicklers meet damaged files with every kind of exception
-        raise DisaError(
-            f"{path}: damaged or no PyTorch file ({first_line(error)}); {AGAIN}"
-        ) from None
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise DisaError(f"{path}: damaged or no PyTorch file ({reason}); {AGAIN}") from None
 
 
 def named_tensors(path: Path, data: Any) -> dict[str, Tensor]:
@@ -122,7 +121,7 @@ def in_32_bit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.to(torch.float32, copy=True) for name, value in state.items()}
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, which can be a page long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
@@ -175,12 +174,13 @@ def _tensors_in(data: Any) -> Iterator[Tensor]:
     parts = [data]
     while parts:
         part = parts.pop()
+        if isinstance(part, Tensor):
+            # Once for each name: every one is copied.
+            yield part
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, Tensor):
-            yield part
-        elif isinstance(part, Mapping):
+        if isinstance(part, Mapping):
             parts += part.values()
         elif isinstance(part, (list, tuple, set)):
             parts += part

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import invoke
+from PIL import Image
 
 import disa
 from disa.errors import DisaError
@@ -113,3 +115,28 @@ def test_the_public_names_are_there_and_no_others():
     assert set(disa.__all__) <= set(dir(disa))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         disa.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "segment ok.png -l sea -o NAME",
+        "segment ok.png -l sea -o out -m NAME",
+        "segment --config NAME",
+        "data check folder NAME",
+        "data import NAME out",
+        "data prepare pc59 NAME",
+        "convert cat-seg NAME out",
+        "convert cat-seg ok.png NAME",
+        "info NAME",
+        "vocabulary NAME.json",
+        "train mini --clip random --out NAME",
+    ],
+)
+def test_names_that_are_too_long_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("ok.png")
+    name = "a" * 300
+    invoke(*line.replace("NAME", name).split()).fails(name)

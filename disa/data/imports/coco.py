@@ -20,7 +20,7 @@ from disa.data.imports.annotations import (
     leave_out,
 )
 from disa.data.imports.regions import polygon
-from disa.data.masks import read_rgb
+from disa.data.masks import packed_values, read_rgb
 from disa.data.rle import decode_rle
 from disa.errors import DisaError
 
@@ -129,8 +129,8 @@ def _draw_panoptic(
     if not places:
         canvas.leave_out(f"without its PNG in {maps}")
         return
-    colours = read_rgb(places[0]).astype(np.uint32)
-    ids = colours[..., 0] + (colours[..., 1] << 8) + (colours[..., 2] << 16)
+    # The id's lowest byte is red.
+    ids = packed_values(read_rgb(places[0])[..., ::-1])
     listed = {0}
     for segment in annotation["segments_info"]:
         listed.add(segment.get("id"))

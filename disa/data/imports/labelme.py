@@ -5,10 +5,9 @@ import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-from PIL import Image
 
 from disa.data.imports.annotations import (
     AnnotatedPicture,
@@ -20,16 +19,23 @@ from disa.data.imports.annotations import (
     declared_size,
 )
 from disa.data.imports.regions import ellipse, polygon
+from disa.data.picture_files import opened
 from disa.errors import DisaError
-from disa.running.reading import read_json
+from disa.running.reading import MOST_ANNOTATION_BYTES, read_json
 
 ORDER = "later shapes lie over earlier ones"
 REMEDY = "save it again in labelme"
 # labelme's own names for pixels that do not count, and for those around all shapes.
 IGNORE = "__ignore__"
 BACKGROUND = "_background_"
-# What shapes of any content, and Pillow, raise.
-DAMAGE = (KeyError, TypeError, ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+# What shapes of any content raise.
+DAMAGE = (KeyError, TypeError, ValueError, DisaError)
+
+
+class Shapes(TypedDict):
+    """What a file holds at least."""
+
+    shapes: list[Any]
 
 
 def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
@@ -42,7 +48,7 @@ def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
     names: set[str] = set()
     found = Annotations("labelme JSON", Categories(), annotated, ORDER)
     for path in paths:
-        data = read_json(path, REMEDY)
+        data = _read(path)
         shapes = [shape for shape in data["shapes"] if isinstance(shape, dict)]
         name = str(data.get("imagePath") or f"{path.stem}.jpg").replace("\\", "/")
         labels = {str(shape.get("label") or "") for shape in shapes}
@@ -60,17 +66,22 @@ def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
     return found
 
 
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = read_json(path, REMEDY, Shapes, MOST_ANNOTATION_BYTES)
+    return data
+
+
 def _embedded(path: Path) -> bytes:
     """Return the picture within a file. Raises `DisaError` if it is damaged."""
     try:
-        return base64.b64decode(read_json(path, REMEDY)["imageData"], validate=True)
+        return base64.b64decode(_read(path)["imageData"], validate=True)
     except (TypeError, ValueError):
         raise DisaError(f"{path}: its imageData is damaged; put the picture beside it") from None
 
 
 def _draw(canvas: Canvas, path: Path, categories: Categories) -> None:
     # Read once more: the pictures within these files would fill the memory.
-    for shape in read_json(path, REMEDY)["shapes"]:
+    for shape in _read(path)["shapes"]:
         if not isinstance(shape, dict) or not str(shape.get("label") or "").strip():
             canvas.leave_out("without a label")
             continue
@@ -101,7 +112,8 @@ def _region(kind: str, shape: dict[str, Any], size: tuple[int, int]) -> Region:
         return polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], size)
 
     # A mask of the box alone, as PNG in base64.
-    with Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"]) as image:
+    content = io.BytesIO(base64.b64decode(shape["mask"]))
+    with opened(content, max_pixels=size[0] * size[1]) as image:
         part = np.asarray(image.convert("L")) > 0
     top = round(y0)
     left = round(x0)

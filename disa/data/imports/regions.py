@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from disa.data.arrays import strips
 from disa.data.imports.annotations import Region
 
 FARTHEST = 1e9  # pixels
@@ -52,11 +53,14 @@ def ellipse(centre: Numbers, radii: Numbers, degrees: float, size: tuple[int, in
         raise ValueError("a radius is not positive")
     height, width = size
     columns = np.arange(width) + 0.5 - x
-    rows = np.arange(height)[:, None] + 0.5 - y
     angle = np.deg2rad(degrees)
-    along = columns * np.cos(angle) + rows * np.sin(angle)
-    across = rows * np.cos(angle) - columns * np.sin(angle)
-    return (along / wide) ** 2 + (across / high) ** 2 <= 1
+    region = np.zeros(size, np.bool_)
+    for strip in strips(height, width):
+        rows = np.arange(strip.start, strip.stop)[:, None] + 0.5 - y
+        along = columns * np.cos(angle) + rows * np.sin(angle)
+        across = rows * np.cos(angle) - columns * np.sin(angle)
+        region[strip] = (along / wide) ** 2 + (across / high) ** 2 <= 1
+    return region
 
 
 def rectangle(corner: Numbers, sides: Numbers, degrees: float, size: tuple[int, int]) -> Region:

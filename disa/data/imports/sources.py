@@ -13,7 +13,7 @@ from disa.data.imports.label_studio import read_label_studio
 from disa.data.imports.labelme import read_labelme
 from disa.data.imports.mask_folders import MASKS, read_mask_folder
 from disa.errors import DisaError
-from disa.running.reading import read_json
+from disa.running.reading import MOST_ANNOTATION_BYTES, read_json
 
 KNOWN = (
     "COCO JSON (instances, stuff, panoptic), labelme JSON, Label Studio JSON, or a folder "
@@ -54,9 +54,13 @@ def read_annotations(source: Path, pictures: Path | None = None) -> Annotations:
     if not folder.is_dir():
         raise DisaError(f"{folder}: no such folder; name one with the pictures")
     if kind == COCO:
-        return read_coco(path, read_json(path, "export it again"), folder)
+        return read_coco(
+            path, read_json(path, "export it again", most=MOST_ANNOTATION_BYTES), folder
+        )
     if kind == LABEL_STUDIO:
-        return read_label_studio(path, read_json(path, "export it again"), folder)
+        return read_label_studio(
+            path, read_json(path, "export it again", most=MOST_ANNOTATION_BYTES), folder
+        )
     if kind == LABELME:
         return read_labelme([path for _, path in found], folder)
     return read_mask_folder(path, folder)
@@ -109,7 +113,7 @@ def _walk(source: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 def _kind(path: Path) -> str | None:
     """Return what a JSON file holds; None for anything else."""
     try:
-        data: Any = read_json(path, "")
+        data: Any = read_json(path, "", most=MOST_ANNOTATION_BYTES)
     except DisaError:
         return None
     if isinstance(data, dict):
