@@ -4,9 +4,6 @@ import base64
 import io
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
-from functools import reduce
 from itertools import groupby
 from pathlib import Path
 
@@ -462,60 +459,6 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path):
     invoke("data", "import", source, out).fails(out, "not empty")
     invoke("data", "import", source, tmp_path / "new", "--background", " ").fails("--background")
     assert [path.name for path in out.iterdir()] == ["mine.json"]
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 40) | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=6,
-)
-
-
-def places_in(data: object, place: tuple = ()) -> Iterator[tuple]:
-    """Yield the place of everything in JSON data, as keys from the outside in."""
-    yield place
-    if isinstance(data, dict):
-        items = list(data.items())
-    else:
-        items = list(enumerate(data)) if isinstance(data, list) else []
-    for key, value in items:
-        yield from places_in(value, (*place, key))
-
-
-def whole_source(tool: str) -> object:
-    if tool == "coco":
-        runs = {"counts": miniatures.run_lengths(box(SMALL).astype(int)), "size": list(SIZE)}
-        return coco(["a.jpg"], [annotation(7, [flat(LARGE)]), annotation(3, runs)])
-    if tool == "labelme":
-        shapes = [
-            shape("sea", corners(LARGE)),
-            shape("sun", [[16, 4], [16, 6]], "circle"),
-            shape("boat", [[1, 9], [4, 11]], "mask", mask="iVBORw0KGgo="),
-        ]
-        return {"shapes": shapes, "imagePath": "a.jpg", "imageData": None}
-    done = [{"result": results()}]
-    return [{"data": {"image": "/data/upload/1/a.jpg"}, "annotations": done}]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tool", ["coco", "labelme", "studio"])
-@given(data=st.data())
-def test_damaged_annotations_are_an_answer_or_one_line(tool: str, data: st.DataObject):
-    source = whole_source(tool)
-    *outer, last = data.draw(st.sampled_from([place for place in places_in(source) if place]))
-    holder = reduce(lambda part, key: part[key], outer, source)
-    holder[last] = data.draw(JUNK)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name) / "source"
-        picture(root / "a.jpg")
-        write(root / "a.json", source)
-        out = Path(name) / "out"
-        done = invoke("data", "import", root, out)
-        assert done.exit_code in (0, 1, 2)
-        if done.exit_code < 2:
-            open_dataset("folder", out).labels(0)
-        else:
-            assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
 @pytest.mark.parametrize("tool", ["coco", "labelme", "studio", "cvat", "PNG a label"])

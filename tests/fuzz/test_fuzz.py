@@ -1,0 +1,76 @@
+"""A few damaged inputs for each reader, the same every time; `fuzz.py` makes more, without end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fuzz import Bench
+from readers import READERS, Reader
+
+BY_NAME = {reader.name: reader for reader in READERS}
+DEEP = b"[" * 5000 + b"]" * 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_damage_is_an_answer_or_one_line(reader: Reader, tmp_path: Path):
+    bench = Bench(reader, tmp_path)
+    bench.check_whole()
+    for number in range(reader.tries):
+        fault = bench.run(number).fault
+        again = f"python tests/fuzz/fuzz.py --readers {reader.name} --number {number}"
+        assert not fault, f"{again}\n{fault}"
+
+
+def of_pc59(**changes: object) -> bytes:
+    image = {"image_id": 7, "file_name": "2008_000002.jpg", "height": 9, "width": 12}
+    data = {"images": [image | changes], "annos_segmentation": []}
+    return json.dumps(data).encode()
+
+
+CLASSES = "classes.json"
+PC59 = "VOCdevkit/VOC2010/trainval_merged.json"
+STATE = "checkpoints/step-00000003/state.json"
+# What was a traceback once, or took hours or all memory: reader, file and content.
+FINDINGS = (
+    ("classes", "labelmap.txt", b"a:" + b"9" * 5000 + b"::"),
+    ("classes", "classes.txt", b"9" * 5000 + b": a"),
+    ("described-data", CLASSES, b'{"categories": ["a"], "ignored": [1e999]}'),
+    ("described-data", CLASSES, b'{"categories": ["a"], "ignored": ["\\ud800"]}'),
+    ("listed-data", "val.txt", b"a " * 10**6),
+    ("options", "train.yaml", b"recipe:\nout: o\n"),
+    ("options", "train.yaml", b"recipe: [a]\nout: o\n"),
+    ("options", "segment.yaml", b"labels: &a [*a]"),
+    ("options", "segment.yaml", b"!!timestamp a"),
+    ("options", "segment.yaml", DEEP),
+    ("options", "segment.toml", b"a = " + DEEP),
+    ("run", "log.jsonl", b'{"step": 0, "loss": 1}\n{"step": 1, "no\xffte": 1}\n{"step": 2, "lo'),
+    ("run", "log.jsonl", b'{"step": "a"}\n[]\n{"step": 1, "evaluation": 3}\n'),
+    ("run", "best.json", b'{"step": 1, "miou": "a", "images": 5}'),
+    ("run", "best.json", DEEP),
+    ("run", "run.json", DEEP),
+    ("run", STATE, b'{"step": [], "training": 3}'),
+    ("run", STATE, b'{"step": 3, "training": []}'),
+    ("predictions", "maps/predictions.json", b"[]"),
+    ("predictions", "maps/predictions.json", b'{"contents": {"a": []}}'),
+    ("results", "out/a.json", b'{"image": null, "width": 1e999, "height": -1, "words": []}'),
+    ("pc59", PC59, of_pc59(height=1e999)),
+    ("pc59", PC59, of_pc59(height=-5, width=-5)),
+    ("pc59", PC59, of_pc59(height=10**9)),
+    ("clip", "config.json", b'{"model_type": "clip", "text_config": [], "vision_config": [1]}'),
+    ("clip", "config.json", b'{"model_type": "clip", "projection_dim": 1000000000000}'),
+    ("clip-parts", "model.safetensors.index.json", b'{"weight_map": [1]}'),
+    ("clip-parts", "model.safetensors.index.json", b'{"weight_map": {"a": ".."}}'),
+    ("model", "config.json", DEEP),
+    ("model", "model.safetensors", b"12345"),
+    ("openai", "ViT.pt", b"\x80\x02."),
+    ("openai", "ViT.pt", b"some text\n"),
+    ("catseg", "model.pth", b"\x80\x02K\x01."),
+)
+
+
+@pytest.mark.parametrize(("name", "file", "content"), FINDINGS)
+def test_what_was_found_once(name: str, file: str, content: bytes, tmp_path: Path):
+    bench = Bench(BY_NAME[name], tmp_path)
+    assert (bench.whole / file).is_file()
+    assert not bench.read(bench.whole / file, content).fault
