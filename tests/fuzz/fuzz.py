@@ -166,22 +166,27 @@ def main() -> int:
         stack.enter_context(quiet(root))
         chosen = [reader for reader in READERS if reader.name in options.readers]
         benches = [Bench(reader, root / reader.name) for reader in chosen]
+        FAILURES.mkdir(exist_ok=True)
+        # Ctrl-C ends with the table, too.
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         while time.monotonic() < end:
             # All get the same time, so quick readers get more inputs.
             bench = min(benches, key=lambda bench: counts[bench.reader.name].seconds)
             count = counts[bench.reader.name]
             number = first + count.inputs
+            # Where the process itself ends, this says at what.
+            (FAILURES / "now.txt").write_text(f"--readers {bench.reader.name} --number {number}\n")
             faulthandler.dump_traceback_later(HUNG, exit=True, file=out)
             outcome = bench.run(number)
             count.add(outcome)
             if outcome.fault:
                 bench.keep(number, outcome.fault)
                 last = outcome.fault.strip().splitlines()[-1][:200]
-                line = f"{bench.reader.name} --number {number}: {last}"
+                line = f"--readers {bench.reader.name} --number {number}: {last}"
                 print(line, file=out, flush=True)
             if options.number is not None:
                 break
-        faulthandler.cancel_dump_traceback_later()
+    faulthandler.cancel_dump_traceback_later()
     print("reader             inputs  answers failures longest s  growth MB")
     for name, count in counts.items():
         print(
