@@ -35,6 +35,8 @@ MOST_ANNOTATION_BYTES = 4 * 2**30
 MOST_DEPTH = 64  # of lists in lists: deeper ones overflow the stack of whoever walks them
 # Half of a character that takes two escapes; alone it is no text and cannot be printed.
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# A character that no name and no text on a command line can have.
+ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 NAMES = {
     "NoneType": "null",
     "bool": "true or false",
@@ -89,6 +91,8 @@ def parse_json(text: str, name: str, remedy: str, form: Any = object) -> Any:
     """Return the data in JSON text, which messages call `name`. Raises as `read_json` does."""
     try:
         data = json.loads(text)
+        if ZERO.search(text):
+            raise ValueError("a text holds a zero character")
         if SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

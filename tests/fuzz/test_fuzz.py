@@ -54,6 +54,7 @@ FINDINGS = (
     ("predictions", "maps/predictions.json", b"[]"),
     ("predictions", "maps/predictions.json", b'{"contents": {"a": []}}'),
     ("results", "out/a.json", b'{"image": null, "width": 1e999, "height": -1, "words": []}'),
+    ("results", "out/a.json", b'{"image": "\\u0000", "width": 20, "height": 12, "words": []}'),
     ("pc59", PC59, of_pc59(height=1e999)),
     ("pc59", PC59, of_pc59(height=-5, width=-5)),
     ("pc59", PC59, of_pc59(height=10**9)),

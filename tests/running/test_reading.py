@@ -25,7 +25,17 @@ DEEP = "[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1)
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[" * 100_000, b'{"a": "\xff"}', b'["\\ud800"]', DEEP.encode(), b"9" * 5000, None],
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"a": "\xff"}',
+        b'["\\ud800"]',
+        b'["\\u0000"]',
+        DEEP.encode(),
+        b"9" * 5000,
+        None,
+    ],
 )
 def test_json_that_cannot_be_read_names_the_file_and_the_remedy(
     tmp_path: Path, content: bytes | None
@@ -38,7 +48,7 @@ def test_json_that_cannot_be_read_names_the_file_and_the_remedy(
 
 
 def test_depth_and_escapes_within_the_limits_are_read():
-    for text in (DEEP[1:-1], '"\\ud83d\\ude00"'):
+    for text in (DEEP[1:-1], '"\\ud83d\\ude00"', '"\\\\u0000"'):
         assert parse_json(text, "a", "") == json.loads(text)
 
 
