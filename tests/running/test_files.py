@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from disa.running.files import (
     prepare_file,
     prepare_folder,
     replace_file,
+    write_json,
     write_whole,
 )
 from disa.running.locks import hold
