@@ -9,10 +9,10 @@ from disa.errors import DisaError
 
 
 @contextmanager
-def refused(*facts: object) -> Iterator[None]:
+def refused(*facts: object) -> Iterator[pytest.ExceptionInfo[DisaError]]:
     """Expect a `DisaError` of one line that holds all of these."""
     with pytest.raises(DisaError) as raised:
-        yield
+        yield raised
     message = str(raised.value)
     assert "\n" not in message
     for fact in facts:

@@ -1,7 +1,7 @@
 """Numbers of any plain type become pixels: uint8 RGB (H, W, 3) (decision D114)."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ Pixels = NDArray[np.uint8]
 
 STRIP = 2**22  # numbers that are converted at once: wider types take several times the memory
 HALF_LEVEL = 0.5 / 255  # of 0..1: what rounding to grey levels hides anyway
+STRETCH = "stretch its range (--stretch, in Python stretch=True)"
 DARK = 2**14  # of 16 bits; cameras that use no more have 10, 12 or 14
 
 
@@ -22,8 +23,8 @@ def is_tensor(source: object) -> bool:
     return torch is not None and isinstance(source, torch.Tensor)
 
 
-def from_tensor(tensor: Any) -> NDArray[Any]:
-    """Return a tensor as an array (H, W) or (H, W, C)."""
+def from_tensor(tensor: Any, of_bands: bool = False) -> NDArray[Any]:
+    """Return a tensor as an array (H, W) or (H, W, C); `of_bands`, C may be any number."""
     try:
         tensor = tensor.detach().cpu()
         if tensor.is_floating_point():
@@ -33,9 +34,23 @@ def from_tensor(tensor: Any) -> NDArray[Any]:
         # Sparse, quantised or without values.
         raise DisaError(f"the tensor is no plain one of numbers ({one_line(error)})") from None
     # Three axes are channels first where that is possible.
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+    first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+    if first or (of_bands and array.ndim == 3 and array.shape[0] < array.shape[2]):
         return np.moveaxis(array, 0, -1)
     return array
+
+
+def choose_bands(array: NDArray[Any], bands: Sequence[int], name: str) -> NDArray[Any]:
+    """Return these bands of an array (H, W) or (H, W, C), counted from 1.
+
+    Raises `DisaError` for a band that is not there.
+    """
+    if array.ndim == 2:
+        array = array[..., None]
+    count = array.shape[-1]
+    if max(bands) > count:
+        raise DisaError(f"{name}: has {count} bands, there is no band {max(bands)}")
+    return array[..., [band - 1 for band in bands]]
 
 
 def from_array(array: NDArray[Any], name: str, notes: list[str], stretch: bool = False) -> Pixels:
@@ -50,6 +65,8 @@ def from_array(array: NDArray[Any], name: str, notes: list[str], stretch: bool =
         wanted = "(H, W) or (H, W, 1 | 3 | 4)"
         if "tensor" in name:
             wanted += ", or (1 | 3 | 4, H, W)"
+        if array.ndim == 3:
+            wanted += "; of other bands choose some: bands=(3, 2, 1)"
         raise DisaError(f"{name}: shape {array.shape} is not that of an image; expected {wanted}")
     if array.size == 0:
         raise DisaError(f"{name}: has no pixels (shape {array.shape})")
@@ -92,7 +109,7 @@ def dark_note(name: str, largest: int) -> list[str]:
         return []
     return [
         f"{name}: holds no value over {largest} of 65535 (fewer bits in 16?), so it is seen almost "
-        "black; stretch its range (disa segment --stretch)"
+        f"black; {STRETCH}"
     ]
 
 
@@ -156,7 +173,7 @@ def _scale(array: NDArray[Any], name: str) -> int:
     if low < -slack or high > 255 + slack:
         raise DisaError(
             f"{name}: values run from {low:g} to {high:g}; expected 0..1 or 0..255 "
-            "(undo any normalisation, or stretch them: disa segment --stretch)"
+            f"(undo any normalisation), or {STRETCH}"
         )
     whole = not is_float or bool((array == np.round(array)).all())
     if not whole and np.quantile(array, 0.99) <= 2:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from disa.data.arrays import Pixels as Pixels
 from disa.data.arrays import (
+    choose_bands,
     dark_note,
     from_array,
     from_tensor,
@@ -48,7 +49,8 @@ class Reading(NamedTuple):
     """How pictures are read from files."""
 
     max_pixels: int = MAX_PIXELS
-    # Of a file's bands, counted from 1, those that are red, green and blue, or the only one.
+    # Of a TIFF's or an array's bands, counted from 1, those that are red, green and blue, or the
+    # only one.
     bands: tuple[int, ...] | None = None
     stretch: bool = False  # the darkest value becomes black and the brightest white
     profiles: bool = True  # colours become sRGB by the file's ICC profile
@@ -62,50 +64,80 @@ class Picture(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_image(
-    source: object, max_pixels: int = MAX_PIXELS, *, reading: Reading | None = None
-) -> Pixels:
+def parse_reading(
+    max_pixels: int = MAX_PIXELS, bands: str | Sequence[int] | None = None, stretch: bool = False
+) -> Reading:
+    """Return how to read pictures; `bands` are "4,3,2" or (4, 3, 2). Raises `DisaError`."""
+    return Reading(max_pixels, None if bands is None else _parse_bands(bands), stretch)
+
+
+def read_image(source: object, reading: Reading = Reading()) -> Pixels:  # noqa: B008
     """Return the picture as it is meant to be seen: upright, in sRGB, transparency over white.
 
     `source` is a path, the bytes of a file, a file object, a PIL image, an array (H, W) or
     (H, W, 1 | 3 | 4), or a tensor, which may also be (1 | 3 | 4, H, W). Floats are in 0..1 or in
-    0..255; uint16 is 0..65535, other integers 0..255. `max_pixels` limits files, before they are
-    decoded; `reading` says more about them. What a user should know is a Python warning. Raises
-    `DisaError` for everything that is not a whole picture.
+    0..255; uint16 is 0..65535, other integers 0..255. The limit of pixels is for files, before they
+    are decoded; arrays and tensors may have any number of channels if `reading` chooses bands. What
+    a user should know is a Python warning. Raises `DisaError` for everything that is not a whole
+    picture.
     """
-    reading = reading or Reading(max_pixels)
-    notes: list[str] = []
+    if isinstance(source, (Image.Image, np.ndarray)) or is_tensor(source):
+        picture = _read_memory(source, reading)
+    else:
+        picture = read_picture(_file(source), reading)
+    for note in picture.notes:
+        warnings.warn(note, stacklevel=2)
+    return picture.pixels
+
+
+def _file(source: object) -> Source:
+    """Return the file that a path, bytes or a file object mean. Raises `DisaError` for others."""
     if isinstance(source, (str, PathLike)):
         name = fspath(source)
         refuse_address(str(name))
-        picture = read_picture(Path(name), reading)
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        picture = read_picture(io.BytesIO(source), reading)
-    elif isinstance(source, Image.Image):
+        return Path(name)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    if not hasattr(source, "read"):
+        raise DisaError(
+            "an image is a path, a file object or its bytes, a PIL image, an array or a tensor; "
+            f"got {type(source).__name__}"
+        )
+    content = source.read()
+    if not isinstance(content, bytes):
+        raise DisaError('the file object gives no bytes; open it with mode "rb"')
+    return io.BytesIO(content)
+
+
+def _read_memory(source: Any, reading: Reading) -> Picture:
+    """Read a PIL image, an array or a tensor. Raises `DisaError`."""
+    notes: list[str] = []
+    if isinstance(source, Image.Image):
+        if reading.bands is not None:
+            raise DisaError("the PIL image: has no bands to choose from; give the TIFF's path")
         try:
-            picture = Picture(_from_pillow(source, "the PIL image", notes))
+            pixels = _from_pillow(source, "the PIL image", notes, reading)
         except (OSError, ValueError, SyntaxError) as error:
             # `Image.open` reads no pixel, so damage shows only here.
             raise DisaError(
                 f"the PIL image is closed, damaged or truncated ({one_line(error)})"
             ) from None
-    elif is_tensor(source):
-        picture = Picture(from_array(from_tensor(source), "the tensor", notes, reading.stretch))
-    elif isinstance(source, np.ndarray):
-        picture = Picture(from_array(source, "the array", notes, reading.stretch))
-    elif hasattr(source, "read"):
-        content = source.read()
-        if not isinstance(content, bytes):
-            raise DisaError('the file object gives no bytes; open it with mode "rb"')
-        picture = read_picture(io.BytesIO(content), reading)
-    else:
+        return Picture(pixels, notes=tuple(notes))
+
+    name = "the array"
+    array = source
+    if is_tensor(source):
+        name = "the tensor"
+        array = from_tensor(source, of_bands=reading.bands is not None)
+    elif reading.bands is not None and array.ndim == 3 and array.shape[0] < array.shape[2]:
+        # As rasterio gives them.
         raise DisaError(
-            "an image is a path, a file object or its bytes, a PIL image, an array or a tensor; "
-            f"got {type(source).__name__}"
+            f"the array: shape {array.shape} has its bands first; expected (H, W, bands): "
+            "numpy.moveaxis(array, 0, -1)"
         )
-    for note in (*picture.notes, *notes):
-        warnings.warn(note, stacklevel=2)
-    return picture.pixels
+    if reading.bands is not None:
+        array = choose_bands(array, reading.bands, name)
+    return Picture(from_array(array, name, notes, reading.stretch), notes=tuple(notes))
 
 
 def read_picture(source: Source, reading: Reading = Reading()) -> Picture:  # noqa: B008
@@ -178,7 +210,7 @@ def _from_pillow(
     image: Image.Image,
     name: str,
     notes: list[str],
-    reading: Reading = Reading(),  # noqa: B008
+    reading: Reading,
 ) -> Pixels:
     if 0 in image.size:
         raise DisaError(f"{name}: has no pixels ({image.width} x {image.height})")
@@ -238,12 +270,12 @@ def _means_transparency(band: NDArray[np.uint8]) -> bool:
     return bool(extremes.mean() > 0.5)
 
 
-def parse_bands(text: str | Sequence[int]) -> tuple[int, ...]:
+def _parse_bands(text: str | Sequence[int]) -> tuple[int, ...]:
     """Return the bands of "4,3,2": one or three, counted from 1. Raises `DisaError`."""
     try:
         parts = split_list(text) if isinstance(text, str) else text
         bands = tuple(int(part) for part in parts)
-    except ValueError:
+    except (TypeError, ValueError):
         bands = ()
     if len(bands) not in (1, 3) or min(bands) < 1:
         raise DisaError(f"bands {text}: name one or three, counted from 1, such as 4,3,2")

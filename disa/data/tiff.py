@@ -11,16 +11,35 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 from PIL.Image import Transpose
 
+from disa.data.arrays import choose_bands
 from disa.data.picture_files import TURNS, Source
 from disa.errors import DisaError, one_line
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-REMEDY = "pip install 'disa-seg[tiff]', or save it as PNG of 8 bits"
 # Of a pixel, at the limit of pixels: four bands of 16 bits. Smaller pictures may have more.
 MOST_BYTES = 8
-RGB = 2  # PhotometricInterpretation
-FLOAT = 3  # SampleFormat
-SIGNED = 2
+# Numbers of the tags, and of what they say.
+BITS, COMPRESSION, SAMPLES, PREDICTOR, SAMPLE_FORMAT = 258, 259, 277, 317, 339
+RGB = 2
+COLOURS = (1, RGB, 6)  # black to white, RGB, and YCbCr, which is unpacked as RGB
+FLOAT, SIGNED = 3, 2
+WEBP = 50001
+FLOAT_DIFFERENCES = 3
+# Ways to pack that tifffile knows without imagecodecs: none, Deflate, PackBits, LZMA.
+PLAIN = (1, 8, 32946, 32773, 34925)
+PACKINGS = {
+    5: "LZW",
+    6: "JPEG",
+    7: "JPEG",
+    8: "Deflate",
+    32946: "Deflate",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34934: "JPEG XR",
+    50000: "Zstandard",
+    WEBP: "WebP",
+    50002: "JPEG XL",
+}
 
 
 def needs_bands(source: Source, name: str, bands: Sequence[int] | None = None) -> bool:
@@ -32,17 +51,26 @@ def needs_bands(source: Source, name: str, bands: Sequence[int] | None = None) -
     tags = _tags(source) if _start(source) in STARTS else {}
     if not tags:
         if bands is not None:
-            raise DisaError(f"{name}: is no TIFF, of which bands can be chosen; leave out --bands")
+            raise DisaError(f"{name}: is no TIFF, of which bands can be chosen; leave out bands")
         return False
-    if bands is None and _is_known(source):
+    count = _first(tags, SAMPLES, 1)
+    packing = _first(tags, COMPRESSION, 1)
+    # Pillow would print a line of its own on many bands, and its libtiff knows no WebP.
+    is_strange = count > TiffImagePlugin.MAX_SAMPLESPERPIXEL or packing == WEBP
+    if bands is None and not is_strange and _is_known(source):
         return False
     if find_spec("tifffile") is None:
-        count = _first(tags, 277, 1)
-        bits = _first(tags, 258, 1)
-        sample = _first(tags, 339, 1)
+        bits = _first(tags, BITS, 1)
         of_bands = f"{count} bands of " if count > 1 else ""
+        sample = _first(tags, SAMPLE_FORMAT, 1)
         kind = {FLOAT: "floats", SIGNED: "signed integers"}.get(sample, "integers")
-        raise DisaError(f"{name}: is a TIFF of {of_bands}{bits}-bit {kind}; {REMEDY}")
+        packed, package = "", ""
+        if packing not in PLAIN or _first(tags, PREDICTOR, 1) == FLOAT_DIFFERENCES:
+            packed, package = f", packed by {_packing(packing)}", " imagecodecs"
+        raise DisaError(
+            f"{name}: is a TIFF of {of_bands}{bits}-bit {kind}{packed}; "
+            f"pip install 'disa-seg[tiff]'{package}, or save it as PNG of 8 bits"
+        )
     return True
 
 
@@ -54,10 +82,12 @@ def read_bands(
     The numbers are the file's own.
 
     Without a choice these are the first three of a picture whose bands are colours, or the only
-    ones. Raises `DisaError` for a file with others, for a band that is not there, and for damage.
+    ones. Raises `DisaError` for a file with others, for a band that is not there, for damage, and
+    for a file that only imagecodecs unpacks, if that is missing.
     """
     import tifffile
 
+    packing = 1
     try:
         with tifffile.TiffFile(source) as file:
             page = file.pages.first
@@ -69,31 +99,52 @@ def read_bands(
                     f"{page.nbytes / max(1, pixels):.0f} bytes are more than the limit of "
                     f"{max_pixels} of {MOST_BYTES}; raise max_pixels (disa segment --max-pixels)"
                 )
+            packing = int(page.compression)
+            # These look-ups fail for what cannot be unpacked here.
+            tifffile.TIFF.DECOMPRESSORS[packing]
+            tifffile.TIFF.UNPREDICTORS[int(page.predictor)]
             array = page.asarray()
-            is_rgb = page.photometric == RGB
+            colours = int(page.photometric)
             turn = int(page.tags.valueof(274, 1))
             if page.axes.startswith("S"):
                 array = np.moveaxis(array, 0, -1)
     except DisaError:
         raise
+    except (KeyError, ImportError):
+        raise _cannot_unpack(name, packing) from None
     except Exception as error:  # decoders meet damaged files with every kind of exception
-        reason = one_line(error)
-        raise DisaError(f"{name}: is damaged, or packed in an unknown way ({reason})") from None
+        raise DisaError(f"{name}: is damaged or truncated ({one_line(error)})") from None
 
     if array.size == 0:
         raise DisaError(f"{name}: has no pixels (shape {array.shape})")
     array = array.reshape(*array.shape[:2], -1)
     count = array.shape[-1]
-    if bands is None and (count in (1, 3) or is_rgb):
+    if bands is None and colours not in COLOURS:
+        raise DisaError(
+            f"{name}: its numbers are no colours (a palette?); save it as PNG of 8 bits"
+        )
+    if bands is None and (count in (1, 3) or colours == RGB):
         bands = range(1, min(count, 3) + 1)
     if bands is None:
         raise DisaError(
-            f"{name}: has {count} bands; say which are red, green and blue: "
-            "disa segment --bands 1,2,3"
+            f"{name}: has {count} bands; say which are red, green and blue: --bands 1,2,3, or in "
+            "Python bands=(1, 2, 3)"
         )
-    if max(bands) > count:
-        raise DisaError(f"{name}: has {count} bands, there is no band {max(bands)}")
-    return _upright(array[..., [band - 1 for band in bands]], turn), turn in TURNS
+    return _upright(choose_bands(array, bands, name), turn), turn in TURNS
+
+
+def _packing(number: int) -> str:
+    return PACKINGS.get(number, f"compression {number}")
+
+
+def _cannot_unpack(name: str, packing: int) -> DisaError:
+    """Return the error of a file that cannot be unpacked here, with the remedy."""
+    differences = " of floats' differences" if packing in PLAIN else ""
+    install = "" if find_spec("imagecodecs") else "pip install imagecodecs, or "
+    return DisaError(
+        f"{name}: is packed by {_packing(packing)}{differences}, which cannot be unpacked here; "
+        f"{install}save it without compression"
+    )
 
 
 def _upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
@@ -152,7 +203,8 @@ def _tags(source: Source) -> Any:
         directory = TiffImagePlugin.ImageFileDirectory_v2(header)
         file.seek(directory.next)
         directory.load(file)
-        return {number: directory[number] for number in (258, 277, 339) if number in directory}
+        wanted = (BITS, COMPRESSION, SAMPLES, PREDICTOR, SAMPLE_FORMAT)
+        return {number: directory[number] for number in wanted if number in directory}
     except Exception:  # opening it says more
         return {}
     finally:

@@ -68,7 +68,6 @@ class Request:
             protocol=Protocol(self.protocol, self.size, self.overlap),
             gate=self.gate,
             scores=self.scores,
-            max_pixels=self.max_pixels,
         )
 
     def _label_sets(self) -> Sequence[Sequence[str] | str]:
@@ -136,7 +135,6 @@ class Query(NamedTuple):
     protocol: Protocol
     gate: int | None  # None: all labels
     scores: bool
-    max_pixels: int
 
 
 def parse_query(
@@ -147,7 +145,6 @@ def parse_query(
     protocol: Protocol = WHOLE,
     gate: int | None = None,
     scores: bool = False,
-    max_pixels: int = MAX_PIXELS,
 ) -> Query:
     """Parse what a call asks for.
 
@@ -167,7 +164,6 @@ def parse_query(
         protocol=protocol,
         gate=gate,
         scores=scores,
-        max_pixels=max_pixels,
     )
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from disa.data.images import Pixels, read_image
+from disa.data.images import Pixels, parse_reading, read_image
 from disa.errors import DisaError
 from disa.inference.answer import Answer, same_labels, segmentation
 from disa.inference.gate import Gate, gate_of
@@ -57,7 +57,7 @@ class Segmenter:
         self.dtype = dtype
         self.text = TextEncoder(self.model, tokenizer)
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 (how to look, how to read)
         self,
         image: Any,
         labels: str | Sequence[str] | Query,
@@ -65,6 +65,9 @@ class Segmenter:
         protocol: str = "whole",
         size: int | None = None,
         overlap: int | float = 1 / 3,
+        max_pixels: int = MAX_PIXELS,
+        bands: str | Sequence[int] | None = None,
+        stretch: bool = False,
         **options: Any,
     ) -> Any:
         """Segment one image, or a list of images of any sizes, by the labels of this call.
@@ -78,19 +81,24 @@ class Segmenter:
         size: pixels of the picture's short side; more shows finer detail and takes longer. By
         default the model's own with "whole", the picture's with "windows".
         overlap: share of a window's side that it shares with the next one, with "windows".
-        options: `scores`, `background`, `templates`, `max_pixels` (`request.parse_query`).
-        Raises `DisaError` for input that is none of these. To ask one picture for several sets of
-        labels, `open` it.
+        max_pixels: files with more are refused before they are decoded.
+        bands: which bands of a TIFF, an array (H, W, C) or a tensor (C, H, W) are red, green and
+        blue (or the only one), counted from 1: "4,3,2" or (4, 3, 2).
+        stretch: the darkest value of each picture becomes black, the brightest white.
+        options: `scores`, `background`, `templates`, `gate` (`request.parse_query`). Raises
+        `DisaError` for input that is none of these. To ask one picture for several sets of labels,
+        `open` it.
         """
         query = labels
         if not isinstance(query, Query):
             shown = Protocol(protocol, size, overlap)
             query = parse_query(query, protocol=shown, **options)
+        reading = parse_reading(max_pixels, bands, stretch)
         text = self.embed(query)
 
         several = isinstance(image, (list, tuple))
         sources = list(image) if several else [image]
-        pictures = [read_image(source, query.max_pixels) for source in sources]
+        pictures = [read_image(source, reading) for source in sources]
         results: dict[int, Segmentation] = {}
         with own_numbers(self.device):
             for index, answer in self._answers(pictures, text, query.protocol, gate_of(query)):
@@ -107,6 +115,8 @@ class Segmenter:
         size: int | None = None,
         overlap: int | float = 1 / 3,
         max_pixels: int = MAX_PIXELS,
+        bands: str | Sequence[int] | None = None,
+        stretch: bool = False,
     ) -> "Session":
         """Look at one image, to be asked for labels as often as one likes.
 
@@ -117,7 +127,7 @@ class Segmenter:
         shown = protocol
         if not isinstance(shown, Protocol):
             shown = Protocol(shown, size, overlap)
-        picture = read_image(image, max_pixels)
+        picture = read_image(image, parse_reading(max_pixels, bands, stretch))
         layout = self.layout(shown, picture)
         with own_numbers(self.device):
             looks = list(self._looks([picture], layout, shown))

@@ -102,15 +102,14 @@ class Segment:
         return self._segment_pictures(queries)
 
     def _segment_pictures(self, queries: Mapping[str, Query]) -> int:
-        from disa.data.images import Reading, parse_bands
+        from disa.data.images import parse_reading
         from disa.data.picture_paths import expand
         from disa.formats.write import parse_formats, write_formats
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
         formats = parse_formats(self.format, self.tolerance)
-        bands = None if self.bands is None else parse_bands(self.bands)
-        reading = Reading(self.request.max_pixels, bands, self.stretch)
+        reading = parse_reading(self.request.max_pixels, self.bands, self.stretch)
         found = expand(self.images, self.recursive)
         _keep_apart(found.files, self.out)
         prepare_folder(self.out)

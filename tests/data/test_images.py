@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from refusals import refused
 
-from disa.data.images import read_image
+from disa.data.images import Reading, read_image
 from disa.data.picture_paths import expand
 from disa.errors import DisaError
 
@@ -200,7 +200,7 @@ def test_a_damaged_file_is_read_or_refused_never_a_crash(
     path = tmp_path_factory.getbasetemp() / "damaged.jpg"
     path.write_bytes(content[: len(content) - cut])
     try:
-        assert read_image(path, 10_000_000).dtype == np.uint8
+        assert read_image(path, Reading(max_pixels=10_000_000)).dtype == np.uint8
     except DisaError as error:
         assert "damaged.jpg" in str(error)
 
@@ -213,7 +213,7 @@ def test_the_limit_of_pixels_can_be_raised_beyond_pillows_own(tmp_path: Path):
     before = Image.MAX_IMAGE_PIXELS
     path.write_bytes(png_header(20_000, 9_500))
     with pytest.raises(DisaError, match="truncated"):  # it came as far as decoding
-        read_image(path, max_pixels=200_000_000)
+        read_image(path, Reading(max_pixels=200_000_000))
     assert before == Image.MAX_IMAGE_PIXELS
 
 

@@ -5,19 +5,23 @@ import multiprocessing
 import struct
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 from refusals import refused
 
 from disa.data import picture_files, tiff
 from disa.data.folder import FolderDataset
-from disa.data.images import Reading, parse_bands, read_image, read_picture, read_size
+from disa.data.images import Reading, parse_reading, read_image, read_picture, read_size
 from disa.data.masks import read_indices
 from disa.data.pairs import Pair, PairedDataset
 from disa.data.vocabulary import Category, vocabulary_of
@@ -175,17 +179,82 @@ def test_bands_are_chosen_or_their_number_is_named(tmp_path: Path):
     with refused(path, "5 bands", "--bands"):
         read_image(path)
     for bands in ((3, 2, 5), (4,)):
-        seen = read_image(path, reading=Reading(bands=bands))
+        seen = read_image(path, Reading(bands=bands))
         chosen = stacked[..., [band - 1 for band in bands]]
         np.testing.assert_array_equal(seen, np.broadcast_to(chosen, PIXELS.shape))
     with refused(path, "no band 6"):
-        read_image(path, reading=Reading(bands=(6, 1, 1)))
+        read_image(path, Reading(bands=(6, 1, 1)))
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    with refused("a.png", "--bands"):
-        read_image(tmp_path / "a.png", reading=Reading(bands=(1, 2, 3)))
-    for text in ("1,2", "0,1,2", "red", ""):
+    with refused("a.png", "bands"):
+        read_image(tmp_path / "a.png", Reading(bands=(1, 2, 3)))
+    for text in ("1,2", "0,1,2", "red", "", (1, 2), (0, 1, 2)):
         with refused("bands"):
-            parse_bands(text)
+            parse_reading(bands=text)
+
+
+def test_bands_of_arrays_and_tensors_are_chosen():
+    stacked = np.dstack([PIXELS, PIXELS[..., :2]])
+    reading = parse_reading(bands="3,2,5")
+    seen = stacked[..., [2, 1, 4]]
+    tensor = torch.from_numpy(stacked)
+    for source in (stacked, tensor, tensor.movedim(-1, 0)):
+        np.testing.assert_array_equal(read_image(source, reading), seen)
+    grey = read_image(stacked[..., 0], Reading(bands=(1,)))
+    np.testing.assert_array_equal(grey[..., 2], stacked[..., 0])
+
+    with refused("the array", "bands first"):
+        read_image(np.moveaxis(stacked, -1, 0), reading)
+    with refused("the array", "no band 6"):
+        read_image(stacked, Reading(bands=(6,)))
+    with refused("the array", "bands="):
+        read_image(stacked)
+    with refused("the PIL image", "path"):
+        read_image(Image.fromarray(PIXELS), reading)
+
+
+def repacked(path: Path, image: NDArray[Any], **tags: int) -> Path:
+    """A TIFF that says of itself what is not so."""
+    tifffile.imwrite(path, image, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for name, value in tags.items():
+            file.pages.first.tags[name].overwrite(value)
+    return path
+
+
+@pytest.mark.parametrize(("packing", "name"), [(34887, "LERC"), (5, "LZW"), (50002, "JPEG XL")])
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="it unpacks them")
+def test_a_tiff_that_cannot_be_unpacked_is_named_and_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: int, name: str
+):
+    path = repacked(tmp_path / "a.tif", PIXELS.astype(np.float32), Compression=packing)
+    with refused(path, name, "pip install imagecodecs") as error:
+        read_image(path)
+    assert "damaged" not in str(error.value)
+    monkeypatch.setattr(tiff, "find_spec", lambda name: None)
+    with refused(path, name, "disa-seg[tiff]", "imagecodecs"):
+        read_image(path)
+
+
+def test_a_tiff_packed_in_no_known_way_is_no_damage(tmp_path: Path):
+    path = repacked(tmp_path / "a.tif", PIXELS, Compression=65123)
+    with refused(path, "65123") as error:
+        read_image(path)
+    assert "damaged" not in str(error.value)
+
+
+def test_numbers_of_a_tiff_that_are_no_colours_are_refused(tmp_path: Path):
+    half = (PIXELS[..., 0] / 255).astype(np.float16)
+    tifffile.imwrite(tmp_path / "a.tif", half, photometric="miniswhite")
+    with refused("a.tif", "no colours"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_many_bands_print_nothing_of_pillows_own(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    stacked = np.dstack([PIXELS, PIXELS, PIXELS])
+    tifffile.imwrite(tmp_path / "a.tif", stacked, photometric="minisblack", planarconfig="contig")
+    with refused("9 bands"):
+        read_image(tmp_path / "a.tif")
+    assert caplog.records == []
 
 
 def test_a_number_in_place_of_a_tiffs_text_refuses_nothing(tmp_path: Path):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,6 +191,22 @@ def test_any_size_of_picture_works(segmenter: Segmenter):
     assert segmenter(picture(40, 40), WORDS, size=96).labels.shape == (40, 40)
     with pytest.raises(DisaError, match="at least 8"):
         segmenter(picture(40, 40), WORDS, size=4)
+
+
+def test_a_call_chooses_bands_and_stretches_them(segmenter: Segmenter, tmp_path: Path):
+    dark = (picture(40, 40) // 8).astype(np.uint16)
+    path = tmp_path / "a.tif"
+    stacked = np.dstack([dark[..., :1], dark[..., ::-1]])
+    tifffile.imwrite(path, stacked, photometric="minisblack", planarconfig="contig")
+    how = {"bands": "4,3,2", "stretch": True}
+    expected = segmenter(dark, WORDS, stretch=True).labels
+    for source in (path, path.read_bytes(), stacked):
+        np.testing.assert_array_equal(segmenter([source], WORDS, **how)[0].labels, expected)
+        np.testing.assert_array_equal(segmenter.open(source, **how)(WORDS).labels, expected)
+    assert (segmenter(stacked, WORDS, bands=(4, 3, 2)).labels != expected).any()
+    for call in (segmenter.open, lambda image, bands: segmenter(image, WORDS, bands=bands)):
+        with pytest.raises(DisaError, match="no band 5"):
+            call(path, bands=(5, 1, 2))
 
 
 def test_one_bad_picture_in_a_list_is_named(segmenter: Segmenter, tmp_path: Path):
