@@ -126,7 +126,8 @@ class ImportData:
 
     Reads COCO JSON (instances, stuff, panoptic), labelme JSON, Label Studio JSON (brushes and
     shapes), and VOC's layout (SegmentationClass, with CVAT's labelmap.txt). The source stays as it
-    is; what is left out is counted, with the reason. Exit code 1 if annotated pictures are.
+    is; what is left out is counted, with the reason. Exit code 1 if annotated pictures are. After
+    an interruption the same command begins again.
 
     Examples:
 
@@ -152,7 +153,9 @@ class ImportData:
 
         found = read_annotations(self.source, self.images)
         with counted("importing") as report:
-            written = write_folder(found, self.out, self.background, report)
+            written = write_folder(found, self.source, self.out, self.background, report)
+        if written.begun_again:
+            warn(f"note: {self.out}: held an import that was interrupted; it was made anew")
         for what, left_out in (("annotation", written.annotations), ("picture", written.failed)):
             for reason, names in left_out.items():
                 more = ", ..." if len(names) > EMPTY_SHOWN else ""

@@ -11,11 +11,13 @@ import miniatures
 import numpy as np
 import pytest
 from command_line import Result, invoke
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from disa.data.dataset import open_dataset
+from disa.data.imports import writing
 from disa.data.imports.label_studio import unpack_brush
 
 HEIGHT, WIDTH = SIZE = (12, 20)
@@ -459,6 +461,51 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path):
     invoke("data", "import", source, out).fails(out, "not empty")
     invoke("data", "import", source, tmp_path / "new", "--background", " ").fails("--background")
     assert [path.name for path in out.iterdir()] == ["mine.json"]
+
+
+@pytest.mark.parametrize("moment", ["write_png", "write_json"])
+def test_an_interrupted_import_is_made_anew_by_the_same_command_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    names = ["a.jpg", "b.jpg"]
+    for number, name in enumerate(names):
+        picture(tmp_path / "in" / name, number)
+    shapes = [annotation(3, [flat(LARGE)], image) for image in (10, 11)]
+    source = write(tmp_path / "in" / "a.json", coco(names, shapes))
+    out = tmp_path / "out"
+
+    before = getattr(writing, moment)
+
+    def interrupted(path: Path, *content: object) -> None:
+        if path.name in ("b.png", "classes.json"):
+            raise KeyboardInterrupt
+        before(path, *content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, moment, interrupted)
+        assert invoke("data", "import", source, out).exit_code == 130
+    # What is no part of the first picture's import any more goes, too.
+    (out / "masks" / "a.png").rename(out / "masks" / "old.png")
+    other = write(tmp_path / "in2" / "a.json", coco(names, shapes))
+    kept = sorted(out.rglob("*"))
+    invoke("data", "import", other, out).fails(out, "unfinished")
+    assert sorted(out.rglob("*")) == kept
+
+    done = imported(source, out)
+    assert str(out) in done.stderr
+    holds(out, {name: drawn((1, box(LARGE))) for name in "ab"}, ["boat", "sea"])
+    assert sorted(path.name for path in out.iterdir()) == ["classes.json", "images", "masks"]
+    invoke("data", "import", source, out).fails(out, "not empty")
+
+
+def test_two_imports_do_not_write_one_folder(tmp_path: Path):
+    picture(tmp_path / "in" / "a.jpg")
+    source = write(tmp_path / "in" / "a.json", coco(["a.jpg"], [annotation(3, [flat(LARGE)])]))
+    out = tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / writing.LOCK):
+        invoke("data", "import", source, out).fails(out, "another import")
+    imported(source, out)
 
 
 @pytest.mark.parametrize("tool", ["coco", "labelme", "studio", "cvat", "PNG a label"])

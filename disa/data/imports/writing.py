@@ -1,9 +1,14 @@
 """Annotations of another tool become a data set of your own: images/, masks/, classes.json."""
 
+import os
+import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from disa.data.images import SUFFIXES, read_size, write_png
 from disa.data.imports.annotations import (
@@ -15,10 +20,13 @@ from disa.data.imports.annotations import (
 )
 from disa.data.masks import Labels
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, write_bytes, write_json, write_text
+from disa.running.files import prepare_folder, read_json, write_bytes, write_json, write_text
 from disa.running.terminal import Report
 
 FOLDERS = ("images", "masks")
+MARK = "unfinished-import.json"  # in a folder until its import is done (decision D141)
+LOCK = ".lock"
+CLASSES = "classes.json"
 UNANNOTATED = "without an annotation"
 UNDRAWN = "of which no annotation can be drawn"
 
@@ -35,14 +43,18 @@ class Written:
     # Pixels that a later annotation of another category has covered, and pictures with such.
     covered: int
     overlaps: int
+    begun_again: bool = False  # in the folder of an import that was interrupted
 
 
-def write_folder(source: Annotations, out: Path, background: str | None, report: Report) -> Written:
+def write_folder(
+    source: Annotations, origin: Path, out: Path, background: str | None, report: Report
+) -> Written:
     """Write all pictures that have annotations, with their masks; `classes.json` comes last.
 
     Pixels without an annotation are ignored, or become the category `background`, and then
-    pictures without any annotation count, too. Raises `DisaError` for a folder that is not empty
-    or cannot be written, and if no picture is left.
+    pictures without any annotation count, too. The folder is new, empty, or that of an import of
+    the same `origin` that was interrupted. Raises `DisaError` for any other and for one that cannot
+    be written, and if no picture is left.
     """
     empty_label = None if background is None else source.categories.add(background)
     entries = source.categories.entries
@@ -51,9 +63,49 @@ def write_folder(source: Annotations, out: Path, background: str | None, report:
         raise DisaError("the background has no name; give one, such as --background background")
     if not entries:
         raise DisaError(f"{out}: not written, because the {source.kind} names no category")
-    _prepare(out)
-    ignored = 255 if len(entries) <= 255 else 65535
+    with _begun(out, origin) as written.begun_again:
+        _write(source, out, empty_label, written, report)
+    return written
 
+
+@contextmanager
+def _begun(out: Path, origin: Path) -> Iterator[bool]:
+    """Make the folder for the block to fill; yield whether an interrupted import was in it.
+
+    What that one wrote is removed, because its source may have changed. If the block fails for want
+    of pictures, an empty folder is left. Raises `DisaError`.
+    """
+    mark = out / MARK
+    began = {"source": os.path.abspath(origin)}  # noqa: PTH100 (links stay)
+    is_there = mark.is_file() and not (out / CLASSES).exists()
+    if is_there and read_json(mark, f"delete {out}") != began:
+        raise DisaError(f"{out}: holds an unfinished import of another source; delete it")
+    if not is_there and out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
+        raise DisaError(f"{out}: is not empty; choose a new folder")
+    prepare_folder(out)
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DisaError(f"{out}: another import is at work in it; wait for it") from None
+    try:
+        write_json(mark, began)
+        for name in FOLDERS:
+            shutil.rmtree(out / name, ignore_errors=True)
+            prepare_folder(out / name)
+        yield is_there
+        mark.unlink(missing_ok=True)
+    finally:
+        lock.release()
+        (out / LOCK).unlink(missing_ok=True)
+
+
+def _write(
+    source: Annotations, out: Path, empty_label: int | None, written: Written, report: Report
+) -> None:
+    """Fill the folder. Raises `DisaError` if no picture is left."""
+    entries = source.categories.entries
+    ignored = 255 if len(entries) <= 255 else 65535
     ids = {}
     for index, (name, picture) in enumerate(_named(source.pictures)):
         if name is None:
@@ -70,24 +122,17 @@ def write_folder(source: Annotations, out: Path, background: str | None, report:
 
     written.pictures = len(ids)
     if not ids:
-        # The same command must find the folder empty again.
+        # Other commands must find the folder empty again.
         for name in FOLDERS:
             (out / name).rmdir()
+        (out / MARK).unlink()
         reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in written.failed.items())
         raise DisaError(
             f"{out}: no picture could be imported ({reasons or 'none is listed'}); name the folder "
             "of the pictures with --images"
         )
     _write_lists(source, out, ids)
-    write_json(out / "classes.json", {"categories": entries, "ignored": [ignored]})
-    return written
-
-
-def _prepare(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        raise DisaError(f"{out}: is not empty; choose a new folder")
-    for name in FOLDERS:
-        prepare_folder(out / name)
+    write_json(out / CLASSES, {"categories": entries, "ignored": [ignored]})
 
 
 def _named(pictures: list[AnnotatedPicture]) -> list[tuple[str | None, AnnotatedPicture]]:
