@@ -3,34 +3,33 @@
 import subprocess
 import unicodedata
 from functools import lru_cache
+from typing import cast
 
 from PIL import ImageFont
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font = ImageFont.FreeTypeFont
 NO_CHARACTER = "\uffff"  # every font draws its box for it
 FC_MATCH_SECONDS = 10
 _places: dict[str, tuple[str, int] | None] = {}  # by script
 
 
 @lru_cache(maxsize=4096)
-def font_for(text: str, size: int | float) -> Font:
-    """Return a font of this size (pixels) that draws as much of the text as any that was found."""
-    own = ImageFont.load_default(size)
-    missing = _missing(own, text)
-    if not missing:
-        return own
-    other = _from_system(missing, size)
-    if other is None or len(_missing(other, text)) >= len(missing):
-        return own
-    return other
+def fonts_for(text: str, size: int | float) -> tuple[Font, ...]:
+    """Return fonts of this size (pixels) that draw the text together, as far as any are found.
+
+    Pillow's own comes first.
+    """
+    # It is a font of one size only where none is given.
+    fonts = [cast(Font, ImageFont.load_default(size))]
+    for character in missing(fonts[0], text):
+        if all(missing(font, character) for font in fonts):
+            other = _from_system(character, size)
+            fonts += [] if other is None else [other]
+    return tuple(fonts)
 
 
-def undrawn(text: str) -> str:
-    """Return the characters of a text that its font lacks: boxes stand for them."""
-    return _missing(font_for(text, 16), text)
-
-
-def _missing(font: Font, text: str) -> str:
+def missing(font: Font, text: str) -> str:
+    """Return the characters of a text that a font lacks: it draws boxes for them."""
     box = _drawn(font, NO_CHARACTER)
     visible = [character for character in dict.fromkeys(text) if _is_visible(character)]
     return "".join(character for character in visible if _drawn(font, character) == box)
@@ -46,19 +45,19 @@ def _drawn(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
     return mask.size, bytes(mask)
 
 
-def _from_system(missing: str, size: int | float) -> Font | None:
-    """Return the system's font for the script of these characters; None where there is none."""
+def _from_system(character: str, size: int | float) -> Font | None:
+    """Return the system's font for the script of a character; None where there is none."""
     # Labels share few scripts, and each question to fontconfig starts a process.
-    script = unicodedata.name(missing[0], missing[0]).split()[0]
+    script = unicodedata.name(character, character).split()[0]
     if script not in _places:
-        _places[script] = _matched(missing[0])
+        _places[script] = _matched(character)
     place = _places[script]
     if place is None:
         return None
     file, index = place
     try:
         font = ImageFont.truetype(file, size, index)
-        font.getmask(missing)
+        font.getmask(character)
     except (OSError, ValueError):
         return None
     return font

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from disa.inference.fonts import font_for
-from disa.inference.overlay import INK, PAPER, fitting
+from disa.inference.lettering import fitting, write
+from disa.inference.overlay import INK, PAPER
 
 SHEET_TILES = 64
 TILE = 300  # pixels of a tile's long side
+LETTER = 20  # pixels of a caption's letters
 
 Array = NDArray[Any]
 
@@ -84,6 +85,5 @@ def _sheet(tiles: list[tuple[str, Array]], size: tuple[int, int]) -> Image.Image
         y = gap + number // columns * high
         sheet.paste(Image.fromarray(tile), (x, y))
         middle = y + size[1] + caption // 2
-        font = font_for(text, 20)
-        draw.text((x, middle), fitting(text, font, wide - gap), INK, font, anchor="lm")
+        write(draw, (x, middle), fitting(text, LETTER, wide - gap), LETTER, INK)
     return sheet

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from disa.data.arrays import strips
 from disa.inference.colours import label_colours
-from disa.inference.fonts import Font, font_for
+from disa.inference.lettering import fitting, text_width, write
 
 # Pixels of an overlay's long side: smaller pictures are enlarged, larger ones shrunk.
 SMALLEST = 640
@@ -24,6 +24,7 @@ PALETTE_BACKGROUND = 255
 PAPER = (255, 255, 255)
 INK = (25, 25, 30)
 FAINT = (125, 125, 130)
+DARK = (20, 20, 25)  # around labels
 NOTHING = (70, 70, 75)  # colour of background
 
 Array = NDArray[Any]
@@ -120,8 +121,7 @@ def _write_labels(picture: Image.Image, indices: Array, labels: Sequence[str]) -
         if counts[index] < NAMED_SHARE * indices.size:
             continue
         text = " ".join(labels[index].split())
-        font = font_for(text, size)
-        half = font.getlength(text) / 2 + size / 4
+        half = text_width(text, size) / 2 + size / 4
         if 2 * half > picture.width or 2 * size > picture.height:
             continue  # no room for it anywhere
         x, y = _widest_place(indices == index)
@@ -131,9 +131,7 @@ def _write_labels(picture: Image.Image, indices: Array, labels: Sequence[str]) -
         if any(_overlap(box, other) for other in taken):
             continue
         taken.append(box)
-        outline = max(2, size / 8)
-        dark = (20, 20, 25)
-        draw.text((x, y), text, "white", font, "mm", stroke_width=outline, stroke_fill=dark)
+        write(draw, (x, y), text, size, "white", "m", outline=(max(2, size / 8), DARK))
 
 
 def _widest_place(region: Array) -> tuple[float, float]:
@@ -223,11 +221,10 @@ def with_legend(pictures: list[Image.Image], entries: list[Entry]) -> Image.Imag
 
     # A row holds a swatch, the text and the share, with room around them.
     letter = max(16, max(pictures[0].size) / 36)
-    font = font_for("100%", letter)
     row = round(1.5 * letter)
-    widest = max(font_for(entry.text, letter).getlength(entry.text) for entry in entries)
+    widest = max(text_width(entry.text, letter) for entry in entries)
     room = min(widest, 14 * letter)
-    column = round(room + font.getlength("100%")) + 3 * row
+    column = round(room + text_width("100%", letter)) + 3 * row
 
     at_right = width <= 1.2 * height
     if at_right:
@@ -273,18 +270,7 @@ def _draw_entry(
     draw.rectangle(box, fill=fill, outline=outline, width=max(1, pad // 2))
 
     start = x + round(1.3 * row)
-    own = font_for(entry.text, letter)
-    draw.text((start, middle), fitting(entry.text, own, room), ink, own, anchor="lm")
-    font = font_for("100%", letter)
+    write(draw, (start, middle), fitting(entry.text, letter, room), letter, ink)
     share = "<1%" if 0 < entry.share < 0.01 else f"{entry.share:.0%}"
-    end = start + room + font.getlength("100%") + row // 2
-    draw.text((end, middle), share, ink, font, anchor="rm")
-
-
-def fitting(text: str, font: Font, room: int | float) -> str:
-    """Cut a text that is wider than its room."""
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(text + "...") > room:
-        text = text[:-1]
-    return text + "..."
+    end = start + room + text_width("100%", letter) + row // 2
+    write(draw, (end, middle), share, letter, ink, "r")

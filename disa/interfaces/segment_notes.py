@@ -41,7 +41,7 @@ def introduce(model: str, queries: Iterable[Query], overlay: bool) -> None:
                 f"note: {query.labels[0]} is the only label, so every pixel is it; "
                 "--background 0.3 leaves out what is unlikely to be"
             )
-        show_notes([*doubts(labels), *(_boxes(query.labels) if overlay else ())])
+        show_notes([*doubts(labels), *(_ill_drawn(query.labels) if overlay else ())])
 
 
 def judge_pictures(
@@ -87,14 +87,20 @@ def renamed(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
-def _boxes(labels: Sequence[str]) -> list[str]:
-    """Return a note on characters that the overlay cannot draw."""
-    from disa.inference.fonts import undrawn
+def _ill_drawn(labels: Sequence[str]) -> list[str]:
+    """Return notes on characters that the overlay draws as boxes, or out of shape and order."""
+    from disa.inference.lettering import misdrawn, undrawn
 
-    missing = "".join(dict.fromkeys(character for label in labels for character in undrawn(label)))
-    if not missing:
-        return []
-    return [
-        f"no font was found that draws {missing[:NOTES_SHOWN]}: the overlay has boxes for it; "
-        "install a font of that script (and fontconfig), such as Noto"
-    ]
+    text = "".join(labels)
+    notes = []
+    if lacking := undrawn(text):
+        notes.append(
+            f"no font was found that draws {lacking[:NOTES_SHOWN]}: the overlay has boxes for it; "
+            "install a font of that script (and fontconfig), such as Noto"
+        )
+    if unshaped := misdrawn(text):
+        notes.append(
+            f"Pillow has no raqm here, so the overlay draws {unshaped[:NOTES_SHOWN]} unshaped and "
+            "from left to right; install libfribidi, or a Pillow with raqm"
+        )
+    return notes

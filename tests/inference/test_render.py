@@ -2,18 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFont
+from PIL import Image
 
-from disa.inference import fonts
 from disa.inference.colours import EXPECTED, label_colours
-from disa.inference.fonts import font_for, undrawn
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.overlay import (
     LARGEST,
     NOTHING,
     SMALLEST,
     TINT,
-    fitting,
     legend,
     overlay,
     palette_image,
@@ -137,14 +134,6 @@ def test_many_labels_found_nowhere_take_one_line():
     assert len(legend(labels, words[:10])) == 10
 
 
-def test_long_words_are_cut_to_their_room():
-    font = ImageFont.load_default(20)
-    cut = fitting("a very long label " * 9, font, 200)
-    assert cut.endswith("...")
-    assert font.getlength(cut) <= 200
-    assert fitting("sea", font, 200) == "sea"
-
-
 def test_the_palette_image_holds_the_indices_and_shows_the_colours():
     labels = np.array([[0, 1], [2, -1]], np.int32)
     image = palette_image(labels, WORDS)
@@ -180,26 +169,3 @@ def test_borders_leave_a_long_strip_its_colours():
     ]
     border = (drawn == 255).all(-1) | (drawn == 20).all(-1)
     assert 0 < border.mean() < 0.3
-
-
-@pytest.mark.parametrize(
-    "words", [("\u732b", "\u72d7"), ("\u0434\u043e\u043c", "\u043b\u0435\u0441")]
-)
-def test_two_words_of_another_script_look_different_or_are_known_to_be_boxes(words):
-    masks = [bytes(font_for(word, 20).getmask(word)) for word in words]
-    assert masks[0] != masks[1] or all(undrawn(word) == word for word in words)
-
-
-def test_a_font_of_the_system_draws_what_pillows_lacks(monkeypatch: pytest.MonkeyPatch):
-    """fc-match is asked for the characters; a font that lacks them is not taken."""
-    latin = ImageFont.load_default(20)
-    monkeypatch.setattr(fonts, "_from_system", lambda missing, size: latin)
-    font_for.cache_clear()
-    assert undrawn("\u0434\u043e\u043c") == "\u0434\u043e\u043c"
-    monkeypatch.undo()
-    font_for.cache_clear()
-    assert undrawn("house 100%") == ""
-    found = fonts._from_system("\u0434\u043e\u043c", 20)
-    if found is None or fonts._missing(found, "\u0434\u043e\u043c"):
-        pytest.skip("no font with Cyrillic letters here")
-    assert undrawn("\u0434\u043e\u043c") == ""

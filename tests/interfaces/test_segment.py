@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_image
 import disa
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
-from disa.inference import folder, fonts
+from disa.inference import folder, fonts, lettering
 from disa.inference.segmenter import Segmenter
 from disa.picturebook import TEST_SEED, render
 
@@ -235,7 +235,7 @@ def test_characters_that_no_font_draws_are_named(
 ):
     monkeypatch.setenv("PATH", "")  # without fontconfig
     monkeypatch.setattr(fonts, "_places", {})
-    fonts.font_for.cache_clear()
+    fonts.fonts_for.cache_clear()
     options = [pictures / "p0.png", "--out", tmp_path / "out"]
     try:
         result = segment(*options, labels="\u732b, house")
@@ -244,8 +244,11 @@ def test_characters_that_no_font_draws_are_named(
         assert "font" in result.stderr
         assert segment(*options, "--no-overlay", labels="\u732b, house").stderr == ""
         assert segment(*options, labels="cat, house").stderr == ""
+        monkeypatch.setattr(lettering.features, "check", lambda name: False)
+        assert "raqm" in segment(*options, labels="\u0642\u0637\u0629, house").stderr
     finally:
-        fonts.font_for.cache_clear()
+        fonts.fonts_for.cache_clear()
+        lettering.runs.cache_clear()
 
 
 def test_one_bad_picture_is_reported_and_the_others_are_done(
