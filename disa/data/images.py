@@ -39,7 +39,7 @@ from disa.data.picture_files import SUFFIXES as SUFFIXES
 from disa.data.picture_files import opened as opened
 from disa.data.tiff import needs_bands, read_bands
 from disa.errors import DisaError, one_line
-from disa.running.files import MAX_PIXELS, write_whole
+from disa.running.files import MAX_PIXELS, at_home, write_whole
 from disa.running.lists import split_list
 
 TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -95,7 +95,7 @@ def _file(source: object) -> Source:
     if isinstance(source, (str, PathLike)):
         name = fspath(source)
         refuse_address(str(name))
-        return Path(name)
+        return at_home(name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return io.BytesIO(source)
     if not hasattr(source, "read"):

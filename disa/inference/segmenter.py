@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,7 +30,7 @@ from disa.inference.windows import views
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.running.devices import choose_device, own_numbers
-from disa.running.files import MAX_PIXELS, cache_folder
+from disa.running.files import MAX_PIXELS, at_home, cache_folder
 from disa.weights.exported import ExportedModel, network_of
 from disa.weights.load import load as load_weights
 from disa.weights.model_folder import save
@@ -165,7 +164,7 @@ class Segmenter:
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write a folder that `load` reads. Raises `DisaError` if it cannot be written."""
-        save(network_of(self.model), Path(folder), tokenizer=self.text.tokenizer)
+        save(network_of(self.model), at_home(folder), tokenizer=self.text.tokenizer)
 
     def push_to_hub(
         self, repository: str, *, private: bool | None = None, token: str | None = None

@@ -49,6 +49,12 @@ def _unwritable(folder: Path, error: OSError) -> DisaError:
     return DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder")
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose `~/` at the start is the user's home folder, as in shells."""
+    text = os.fspath(path)
+    return Path(os.path.expanduser(text) if text.startswith(("~/", "~\\")) else text)  # noqa: PTH111
+
+
 def refuse_existing(folder: Path) -> None:
     """Raise `DisaError` unless the folder is still to be made, or empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):

@@ -26,7 +26,13 @@ from huggingface_hub import (
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
-from disa.running.files import cache_folder, file_sha256, prepare_folder, write_json
+from disa.running.files import (
+    at_home,
+    cache_folder,
+    file_sha256,
+    prepare_folder,
+    write_json,
+)
 from disa.running.locks import hold
 from disa.running.reading import read_json
 from disa.weights.catseg import convert_catseg
@@ -66,7 +72,7 @@ def model_folder(name_or_folder: str | PathLike[str]) -> Path:
     if name in bundled:
         return bundled[name]
     # What the user has on disk goes before what a network could bring under the same name.
-    path = Path(name)
+    path = at_home(name)
     # `Path.is_dir` raises on names that are too long.
     if os.path.isdir(path):  # noqa: PTH112
         if missing := missing_files(path):
