@@ -18,7 +18,7 @@ from disa.data.dataset import Dataset
 from disa.data.images import Pixels
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError, memory_errors_as
-from disa.inference.overlay import palette_image
+from disa.inference.overlay import index_image
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
 from disa.running.files import prepare_folder, write_json, write_whole
@@ -135,8 +135,7 @@ class PredictionFolder:
 
         Raises `DisaError` if the disk refuses.
         """
-        # The palette is for people; programs read the indices.
-        picture = palette_image(labels.cpu().numpy(), self.names)
+        picture = index_image(labels.cpu().numpy(), self.names)
         write_whole(self.file(name), partial(picture.save, format="PNG"))
 
 

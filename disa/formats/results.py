@@ -3,17 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from disa.data.masks import read_indices
 from disa.data.picture_paths import STDIN
 from disa.errors import DisaError
 from disa.running.reading import read_json
 
+Level = Annotated[int, range(256)]  # of one of the three colours
 LabelMap = NDArray[Any]  # (H, W) int32, index into the categories; -1 where there is no label
 
 
@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     picture: str  # the picture's path below the folder that all of them share, with slashes
     size: tuple[int, int]  # height, width
     words: tuple[str, ...]
+    colours: tuple[tuple[int, ...], ...]  # (r, g, b) of each word, in overlays
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Results:
 
     def labels(self, entry: Entry) -> LabelMap:
         """Read a label map. Raises `DisaError` for one that is damaged or of another size."""
-        path = self._path(entry)
+        path = self.folder / f"{entry.name}_labels.png"
         values = read_indices(path).astype(np.int32)
         if values.shape != entry.size:
             raise DisaError(
@@ -50,18 +51,9 @@ class Results:
         return table.take(values, mode="clip")
 
     def colours(self, entry: Entry) -> dict[int, tuple[int, ...]]:
-        """Return the colour (r, g, b) of each category in a label map; {} without a palette."""
-        with Image.open(self._path(entry)) as image:
-            palette = image.getpalette() or []
-        colours = {}
-        for index, word in enumerate(entry.words):
-            if 3 * index < len(palette):
-                colour = tuple(palette[3 * index : 3 * index + 3])
-                colours[self.categories.index(word)] = colour
-        return colours
-
-    def _path(self, entry: Entry) -> Path:
-        return self.folder / f"{entry.name}_labels.png"
+        """Return the colour (r, g, b) of each category in a label map."""
+        pairs = zip(entry.words, entry.colours, strict=True)
+        return {self.categories.index(word): colour for word, colour in pairs}
 
 
 def read_results(folder: Path, labels: tuple[str, ...]) -> Results:
@@ -74,13 +66,15 @@ def read_results(folder: Path, labels: tuple[str, ...]) -> Results:
     except ValueError:  # on two drives
         root = None
     entries = tuple(
-        Entry(each.name, each.source, _picture(each, root), each.size, each.words) for each in found
+        Entry(each.name, each.source, _picture(each, root), each.size, each.words, each.colours)
+        for each in found
     )
     return Results(folder, tuple(dict.fromkeys((*labels, *words))), entries)
 
 
 class _Word(TypedDict):
     word: str
+    colour: tuple[Level, Level, Level]
 
 
 class _Json(TypedDict):
@@ -99,6 +93,7 @@ class _Result(NamedTuple):
     source: Path | None
     size: tuple[int, int]
     words: tuple[str, ...]
+    colours: tuple[tuple[int, ...], ...]
 
     @classmethod
     def read(cls, path: Path) -> "_Result":
@@ -107,7 +102,8 @@ class _Result(NamedTuple):
         image = data["image"]
         source = None if image is None or Path(image) == STDIN else Path(image)
         words = tuple(word["word"] for word in data["words"])
-        return cls(path.stem, source, (data["height"], data["width"]), words)
+        colours = tuple(tuple(word["colour"]) for word in data["words"])
+        return cls(path.stem, source, (data["height"], data["width"]), words, colours)
 
 
 def _result_files(folder: Path) -> list[Path]:

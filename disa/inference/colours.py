@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 
@@ -39,6 +40,11 @@ def label_colours(labels: Sequence[str]) -> Colours:
     next one is taken. So the order of the labels does not matter. All colours show on dark and
     light pictures.
     """
+    return _label_colours(tuple(labels)).copy()
+
+
+@lru_cache(maxsize=64)  # of hundreds of labels they take longer than a small picture
+def _label_colours(labels: tuple[str, ...]) -> Colours:
     chosen: dict[str, Colour] = {}
     # Expected colours first: they have no choice.
     for label in sorted(set(labels), key=lambda label: (_expected(label) is None, label)):

@@ -15,12 +15,13 @@ from disa.data.images import Pixels
 from disa.data.vocabulary import name_key
 from disa.errors import DisaError
 from disa.formats.coco import coco_data
+from disa.inference.colours import label_colours
 from disa.inference.heatmaps import saliency_sheet
 from disa.inference.labels import Background, synonyms
 from disa.inference.overlay import areas, index_image, palette_image
 from disa.inference.overlay import overlay as draw_overlay
 from disa.inference.result_names import as_json_has_it, free_names
-from disa.running.files import make_folder, write_whole
+from disa.running.files import at_home, make_folder, write_whole
 
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`: a pixel that a background policy gives to no label
@@ -153,13 +154,15 @@ class Segmentation:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: the size, and each label's area, share, mean score and match."""
+        """Return plain data: the size, and each label's colour, area, share, score and match."""
         height, width = self.labels.shape
         means = self.mean_scores
+        colours = label_colours(self.words).tolist()
         words = [
             {
                 "word": word,
                 "index": index,
+                "colour": colours[index],
                 "area": area,
                 "share": area / (height * width),
                 "mean_score": means[word],
@@ -185,18 +188,20 @@ class Segmentation:
         overlay: bool = True,
         saliency: bool = False,
         beside: bool = False,
-        grey: bool = False,
+        grey: bool = True,
     ) -> list[Path]:
         """Write STEM_overlay.png, STEM_labels.png, STEM.json and what else there is.
 
+        The label map holds indices as grey values, which every reader gives back; with `grey`
+        False it has a palette for viewers. STEM.json says which label an index is.
         Scores go to STEM_scores.npz, where they were asked for; `saliency` adds STEM_saliency.png,
-        and without `overlay` there is none. `grey` writes the label map without a palette.
+        and without `overlay` there is none.
         `stem` is the source file's unless given, or "image" for an array, with a number where the
         folder holds another picture's results by that name. Files of a given `stem` are replaced.
         Each file appears whole or not at all. Return the paths. Raises `DisaError` if the folder
         cannot be written.
         """
-        folder = Path(folder)
+        folder = at_home(folder)
         make_folder(folder)
         if stem is None:
             own = Path(self.source).stem if self.source else "image"
@@ -264,7 +269,7 @@ class Saving:
     overlay: bool = True
     saliency: bool = False
     beside: bool = False
-    grey: bool = False
+    grey: bool = True
 
     def __call__(self, folder: str, name: str, result: Segmentation) -> None:
         """Write one result into a folder of `out`. Raises `DisaError` if the disk refuses."""

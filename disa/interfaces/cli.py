@@ -118,6 +118,11 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
             # The record itself knows what it means, or refuses it.
             arguments += ["--set", text]
 
+    # There is no flag for a default; whoever types one wants it, whatever the file has.
+    for argument in [each for each in arguments if _is_default(each, known)]:
+        arguments.remove(argument)
+        settings.pop(_option(argument), None)
+
     # These options stand before the others, as if they had been typed.
     arguments = [*map(_at_home, _tokens(settings, known, positional)), *arguments]
     for argument in arguments:
@@ -191,11 +196,21 @@ def _first_positional(arguments: Sequence[str], known: Mapping[str, Any]) -> str
     for argument in rest:
         if not argument.startswith("-"):
             return argument
-        name = argument.strip("-").replace("-", "_").removeprefix("no_")
-        is_flag = isinstance(known.get(name), bool) or argument in ("-h", "--help")
+        is_flag = isinstance(known.get(_option(argument)), bool) or argument in ("-h", "--help")
         if "=" not in argument and not is_flag:
             next(rest, None)  # the option's value
     return None
+
+
+def _option(flag: str) -> str:
+    """Return the name of the option that `--flag` or `--no-flag` sets."""
+    return flag.strip("-").replace("-", "_").removeprefix("no_")
+
+
+def _is_default(argument: str, known: Mapping[str, Any]) -> bool:
+    """Tell a flag that says what is the default anyway."""
+    default = known.get(_option(argument))
+    return argument.startswith("--") and default is (not argument.startswith("--no-"))
 
 
 def _split_off(option: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:

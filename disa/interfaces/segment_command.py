@@ -1,4 +1,4 @@
-"""`disa segment`: pictures and labels in; overlay, palette PNG and JSON per picture out."""
+"""`disa segment`: pictures and labels in; overlay, label map and JSON per picture out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from disa.running.terminal import counted, say, warn
 PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to start
 SOME_FAILED = 1
 ALL_FAILED = 2
-CLASSES = "classes.json"  # what the values of grey label maps mean
+CLASSES = "classes.json"  # what the values of label maps mean
 RECORD = "segment.yaml"  # what was asked for, beside the results
 
 
@@ -26,11 +26,10 @@ class Segment:
     """Segment pictures or videos by labels given as text.
 
     For each picture, OUT gets NAME_overlay.png (to look at, with a legend), NAME_labels.png (label
-    indices with a palette, 255 is background) and NAME.json (area and mean score of each label).
+    indices as grey values, 255 is background) and NAME.json (area and mean score of each label).
     A picture that cannot be read is reported and the others are done. Results of earlier runs are
-    no pictures. OUT/segment.yaml holds the
-    options; `--config` takes it. Results of another picture by the same name stay: the new ones are
-    called NAME-2.
+    no pictures. OUT/segment.yaml holds the options; `--config` takes it. Results of another picture
+    by the same name stay: the new ones are called NAME-2.
 
     Examples:
 
@@ -70,9 +69,11 @@ class Segment:
     beside: bool = False
     # Draw the overlay, which takes longer than the model of a small picture.
     overlay: bool = True
-    # Write NAME_labels.png as grey indices, without a palette (OpenCV reads colours from one), and
-    # their names into OUT/classes.json.
-    grey: bool = False
+    # Write NAME_labels.png as grey indices. With a palette viewers show it in colours, but OpenCV
+    # reads these colours in place of the indices.
+    grey: bool = True
+    # Name the indices in OUT/classes.json, as a data set does: label maps can be used as masks.
+    classes: bool = False
     # Write all results in OUT for other tools, too, into OUT/FORMAT: coco, cvat, label-studio,
     # yolo, geotiff, geojson; several with commas between.
     format: UseAppendAction[tuple[str, ...]] = ()
@@ -165,7 +166,7 @@ class Segment:
         """Prepare the folders; return each picture with the name of its results."""
         from disa.inference.result_names import result_names
 
-        reserved = (CLASSES.removesuffix(".json"),) if self.grey else ()
+        reserved = (CLASSES.removesuffix(".json"),) if self.classes else ()
         folders = [self.out / folder for folder in queries]
         for folder in folders:
             prepare_folder(folder)
@@ -173,10 +174,10 @@ class Segment:
         return [Job(*pair) for pair in zip(files, names, strict=True)]
 
     def _record(self, queries: Mapping[str, Query]) -> list[str]:
-        """Write what was asked for, and what grey label maps mean; return notes."""
+        """Write what was asked for, and what label maps mean; return notes."""
         save_config(self.out / RECORD, self)
         notes = []
-        for folder, query in queries.items() if self.grey else ():
+        for folder, query in queries.items() if self.classes else ():
             notes += _write_classes(self.out / folder, query.labels)
         return notes
 
@@ -219,7 +220,7 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
     notes = []
     there = read_json(path, "delete it") if path.is_file() else classes
     if isinstance(there, dict) and "image" in there:
-        raise DisaError(f"{path}: is the result of a picture; choose another folder for --grey")
+        raise DisaError(f"{path}: is the result of a picture; choose another folder for --classes")
     if there != classes:
         notes.append(f"{path}: has the labels of this run now; label maps of earlier ones differ")
     write_json(path, classes)

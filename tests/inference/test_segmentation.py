@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import disa
 from disa.errors import DisaError
 from disa.inference.segmentation import Segmentation
 from disa.running import files
@@ -48,6 +49,7 @@ def test_json_is_plain_and_adds_up():
     assert data["words"][1] == {
         "word": "boat|ship",
         "index": 1,
+        "colour": [0x8F, 0x5A, 0x3C],
         "area": 600,
         "share": 0.25,
         "mean_score": 0.5,
@@ -91,7 +93,7 @@ def test_saved_files_hold_the_result(tmp_path: Path):
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)
     indexed = Image.open(paths[1])
-    assert indexed.mode == "P"
+    assert indexed.mode == "L"  # whatever reads it, OpenCV too, gets the indices
     np.testing.assert_array_equal(
         np.asarray(indexed), np.where(result().labels < 0, 255, result().labels)
     )
@@ -99,12 +101,31 @@ def test_saved_files_hold_the_result(tmp_path: Path):
     with np.load(paths[3]) as stored:
         np.testing.assert_allclose(stored["scores"], scores, atol=1e-3)
         assert tuple(stored["words"]) == WORDS
-    (grey, _) = result().save(tmp_path / "grey", overlay=False, grey=True)
-    with Image.open(grey) as plain:
-        assert plain.mode == "L"
-        np.testing.assert_array_equal(np.asarray(plain), np.asarray(indexed))
+    (coloured, json_file) = result().save(tmp_path / "coloured", overlay=False, grey=False)
+    with Image.open(coloured) as shown:
+        assert shown.mode == "P"
+        np.testing.assert_array_equal(np.asarray(shown), np.asarray(indexed))
+        colours = [word["colour"] for word in json.loads(json_file.read_text())["words"]]
+        assert shown.getpalette()[: 3 * len(WORDS)] == np.ravel(colours).tolist()
     assert [path.name for path in result(source=None).save(tmp_path)][2] == "image.json"
     assert [path.name for path in result().save(tmp_path, "mine")][2] == "mine.json"
+
+
+def test_a_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
+    disa.load(model_folder, "cpu").save_pretrained("~/model")
+    segmenter = disa.load("~/model", "cpu")
+    for image in ("~/a.png", Path("~/a.png")):
+        segmenter(image, "sea").save("~/out", overlay=False)
+    (tmp_path / "~").mkdir()
+    Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(tmp_path / "~" / "a.png")
+    assert segmenter("./~/a.png", "sea").labels.shape == (5, 5)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a_labels.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "model", "out", "~"]
 
 
 def test_results_by_one_name_stand_side_by_side(tmp_path: Path):

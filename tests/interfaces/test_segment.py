@@ -139,13 +139,13 @@ def test_quotes_keep_commas_in_options_and_in_files_of_options(
     assert [entry["word"] for entry in entries["words"]] == ["traffic light, red", "sea"]
 
 
-def test_grey_label_maps_are_a_data_sets_masks(
+def test_label_maps_are_a_data_sets_masks(
     pictures: Path, tmp_path: Path, segment, model_folder: Path
 ):
     """Without a palette OpenCV reads the indices; classes.json says what they are."""
     shutil.copy(pictures / "p1.png", pictures / "classes.png")
     out = tmp_path / "out"
-    options = ["--out", out, "--grey", "--background", "0.5", "--no-overlay"]
+    options = ["--out", out, "--classes", "--background", "0.5", "--no-overlay"]
     assert segment(pictures, *options).exit_code == 0
     content = (out / "p0_labels.png").read_bytes()
     assert content[25] == 0  # a PNG's type of colour: grey
@@ -161,6 +161,21 @@ def test_grey_label_maps_are_a_data_sets_masks(
     assert load_vocabulary(out / "classes.json").prompts() == ("zebra", "sky")
 
 
+def test_a_flag_may_say_what_is_the_default(pictures: Path, tmp_path: Path, segment):
+    config = tmp_path / "options.yaml"
+    config.write_text("grey: false\noverlay: false\n")
+    for out, options, mode in [
+        ("plain", ["--grey", "--no-saliency", "--no-overlay"], "L"),
+        ("file", ["--config", config], "P"),
+        ("typed", ["--config", config, "--grey"], "L"),
+    ]:
+        done = segment(pictures / "p0.png", "--out", tmp_path / out, *options)
+        assert done.exit_code == 0, done.stderr
+        with Image.open(tmp_path / out / "p0_labels.png") as found:
+            assert found.mode == mode
+        assert not (tmp_path / out / "p0_overlay.png").exists()
+
+
 @pytest.fixture
 def drawing(tmp_path: Path) -> Path:
     path = tmp_path / "drawing.png"
@@ -168,12 +183,12 @@ def drawing(tmp_path: Path) -> Path:
     return path
 
 
-def test_classes_of_grey_maps_replace_no_result(pictures: Path, tmp_path: Path, segment):
+def test_the_names_of_the_indices_replace_no_result(pictures: Path, tmp_path: Path, segment):
     shutil.copy(pictures / "p1.png", pictures / "classes.png")
     out = tmp_path / "out"
     assert segment(pictures / "classes.png", "--out", out).exit_code == 0
     before = (out / "classes.json").read_bytes()
-    segment(pictures / "p0.png", "--out", out, "--grey").fails("classes.json", "--grey")
+    segment(pictures / "p0.png", "--out", out, "--classes").fails("classes.json", "--classes")
     assert (out / "classes.json").read_bytes() == before
 
 

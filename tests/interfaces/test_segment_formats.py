@@ -207,8 +207,8 @@ def test_geotiff(trip: Path, out: Path, maps: dict[str, np.ndarray]):
         np.testing.assert_array_equal(np.where(values == file.nodata, -1, values), expected)
         tags = file.tags(1)
         assert tuple(tags[str(index)] for index in range(len(LABELS))) == LABELS
-        palette = Image.open(out / "field_labels.png").getpalette()
-        assert file.colormap(1)[1][:3] == tuple(palette[3:6])
+        words = json.loads((out / "field.json").read_text())["words"]
+        assert list(file.colormap(1)[1][:3]) == words[1]["colour"]
     # It is no picture of another run, and one without a place has none.
     assert "no picture" in segment(out / "geotiff", out / "again", out).stderr
     plain = next(path for path in (out / "geotiff").glob("x 1*.tif"))
