@@ -105,6 +105,8 @@ def _add_folder(found: Found, folder: Path, recursive: bool) -> None:
                 "--recursive"
             )
         unread = found.unread() or f"looked for {', '.join(SUFFIXES)}"
+        if any(map(_is_result, folder.iterdir())):
+            unread = "but results of earlier runs"
         raise DisaError(f"{folder}: no picture in this folder ({unread})")
     if inner is not None:
         found.notes.append(

@@ -53,6 +53,9 @@ def test_results_are_no_pictures_unless_they_are_named(tmp_path: Path):
     assert expand([result]).files == [result]
     with refused("earlier runs"):
         expand([os.fspath(tmp_path / "out/*_overlay.png")])
+    (tmp_path / "out/own_labels.png").unlink()
+    with refused(tmp_path / "out", "earlier runs"):
+        expand([tmp_path / "out"])
 
 
 @pytest.mark.parametrize("given", ["folder", "glob"])
