@@ -20,7 +20,8 @@ from disa.data.imports.annotations import (
 )
 from disa.data.masks import Labels
 from disa.errors import DisaError
-from disa.running.files import prepare_folder, read_json, write_bytes, write_json, write_text
+from disa.running.files import prepare_folder, write_bytes, write_json, write_text
+from disa.running.reading import read_json
 from disa.running.terminal import Report
 
 FOLDERS = ("images", "masks")
