@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -49,21 +49,24 @@ def linear_attention(
     their terms are added to the sums, with the same result (baseline quirk 18, decision D20).
     """
     # f is positive, so all weights are, and dividing by their sum takes the softmax's place.
-    query = F.elu(rearrange(query, "m t (a e) -> m a t e", a=heads)) + 1
-    key = F.elu(rearrange(key, "m t (a e) -> m a t e", a=heads)) + 1
-    value = rearrange(value, "m t (a e) -> m a t e", a=heads)
+    query = F.elu(query).add_(1)
+    key = F.elu(key).add_(1)
 
-    # Both sums are over tokens, so the cost grows with t, not with its square.
-    summary = key.transpose(-1, -2) @ value  # m a e e
-    total = key.sum(-2)  # m a e
+    # Both sums are over tokens, so the cost grows with t, not with its square. They are taken of
+    # all channels with all others, and what belongs to two different heads is left out: that is
+    # less work than to take the heads apart.
+    summary = key.transpose(-1, -2) @ value  # m c c
+    total = key.sum(-2)  # m c
     if padding is not None and (torch.compiler.is_exporting() or padding.times > 0):
-        pad_key = F.elu(rearrange(padding.key, "(a e) -> a e", a=heads)) + 1
-        pad_value = rearrange(padding.value, "(a e) -> a e", a=heads)
-        summary = summary + padding.times * pad_key[..., :, None] * pad_value[..., None, :]
+        pad_key = F.elu(padding.key) + 1
+        summary = summary + padding.times * pad_key[:, None] * padding.value
         total = total + padding.times * pad_key
+    head = torch.eye(heads, device=query.device, dtype=query.dtype)
+    head = repeat(head, "a b -> (a e) b", e=query.shape[-1] // heads)  # c a
 
-    weight = query @ total[..., None] + EPSILON
-    return rearrange(query @ summary / weight, "m a t e -> m t (a e)")
+    mixed = rearrange(query @ (summary * (head @ head.T)), "m t (a e) -> m t a e", a=heads)
+    weight = query @ (total[..., None] * head) + EPSILON  # m t a
+    return rearrange(mixed / weight[..., None], "m t a e -> m t (a e)")
 
 
 class GuidedProjection(nn.Module):
@@ -85,8 +88,8 @@ class GuidedProjection(nn.Module):
         x: Float[Tensor, "*rest n c"],
         guidance: Float[Tensor, "*shared n g"],
         shared_axis: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value of the normed `x`, each shaped as `x`.
+    ) -> Float[Tensor, "*rest n c3"]:
+        """Return query, key and value of the normed `x`, side by side.
 
         The guidance is the same along the axis `shared_axis` of `x`, and lacks this axis. As
         `W [x, guidance] = W_x x + W_g guidance`, its product is computed once (decision D24).
@@ -97,16 +100,14 @@ class GuidedProjection(nn.Module):
         own = torch.cat(
             [self.query.weight[:, :channels], self.key.weight[:, :channels], self.value.weight]
         )
-        query, key, value = F.linear(self.norm1(x), own).chunk(3, -1)
+        joined = F.linear(self.norm1(x), own)
 
         # W_g guidance; the values do not see it.
-        shared_query = F.linear(guidance, self.query.weight[:, channels:], self.query.bias)
-        shared_key = F.linear(guidance, self.key.weight[:, channels:], self.key.bias)
-        return (
-            query + shared_query.unsqueeze(shared_axis),
-            key + shared_key.unsqueeze(shared_axis),
-            value + self.value.bias,
-        )
+        query = F.linear(guidance, self.query.weight[:, channels:], self.query.bias)
+        key = F.linear(guidance, self.key.weight[:, channels:], self.key.bias)
+        value = self.value.bias.to(key.dtype).expand_as(key)
+        # In place: a second tensor of that size would take as long as the product.
+        return joined.add_(torch.cat([query, key, value], -1).unsqueeze(shared_axis))
 
 
 class CategoryAttention(GuidedProjection):
@@ -124,7 +125,9 @@ class CategoryAttention(GuidedProjection):
         self.padding_guidance = nn.Parameter(torch.zeros(guidance))
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
+            nn.Linear(channels, 4 * channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(4 * channels, channels),
         )
 
     def forward(
@@ -132,13 +135,11 @@ class CategoryAttention(GuidedProjection):
     ) -> Float[Tensor, "b n t c"]:
         """Return the refined labels, with both residuals."""
         # The text is the same at all positions: axis 1 of `x`.
-        query, key, value = self.queries_keys_values(x, guidance, shared_axis=1)
+        joined = self.queries_keys_values(x, guidance, shared_axis=1)
 
         # Every position attends among its own labels: positions join the batch.
         positions = x.shape[1]
-        query = rearrange(query, "b n t c -> (b n) t c")
-        key = rearrange(key, "b n t c -> (b n) t c")
-        value = rearrange(value, "b n t c -> (b n) t c")
+        query, key, value = rearrange(joined, "b n t (s c) -> s (b n) t c", s=3)
         mixed = linear_attention(query, key, value, self.heads, self._padding(x.shape[2]))
 
         # There is no projection of the mixed values [B].

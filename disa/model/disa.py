@@ -142,16 +142,18 @@ class Disa(nn.Module):
                 "as many"
             )
 
-        # Every token and every prompt live in CLIP's common space: compare them all.
-        correlation = correlate(look.tokens, text)  # b t p h w
-        mean_text = F.normalize(text.mean(1), dim=-1)  # t d
-
         # m labels of each image go through the head: all of them, or the likeliest. Every step
         # below takes memory for each label and image.
-        chosen = self._likeliest(correlation)
-        cosines = _gather(correlation, chosen)
+        chosen, cosines = self._chosen(look.tokens, text)  # b m p h w
+        mean_text = F.normalize(text.mean(1), dim=-1)  # t d
         channels = self.config.cost_channels * cosines[0, 0, 0].numel()
-        cost = a_few_at_a_time(self.cost, cosines, widest=channels)  # b m c h w
+        # Channels lie last in memory, whatever the order of the axes: every part is faster so.
+        cost = a_few_at_a_time(
+            lambda part: rearrange(self.cost(part), "b m c h w -> b m h w c").contiguous(),
+            cosines,
+            widest=channels,
+        )
+        cost = rearrange(cost, "b m h w c -> b m c h w")
         text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
 
         # SDM: the saliency of all labels, which is cheap, then foreground and background of the m.
@@ -181,7 +183,9 @@ class Disa(nn.Module):
 
         It takes one matrix product, so it can choose among thousands of labels (decision D110).
         """
-        return best_token(correlate(look.tokens, text))
+        step = rows_that_fit(text, text.shape[1] * look.tokens[:, 0].numel())
+        parts = text.split(len(text) if step is None else step)
+        return torch.cat([best_token(correlate(look.tokens, part)) for part in parts], 1)
 
     def encode_text(self, ids: Int[Tensor, "m l"]) -> Float[Tensor, "m d"]:
         """Return one L2-normalised embedding per row of token ids."""
@@ -209,14 +213,21 @@ class Disa(nn.Module):
             torch.cat([part.matched for part in parts], 1),
         )
 
-    def _likeliest(self, correlation: Float[Tensor, "b t p h w"]) -> Int[Tensor, "b m"] | None:
-        """Return the labels of each image that the head computes, in their own order; None: all."""
-        labels = correlation.shape[1]
-        # In an export their number stays free, so they are always chosen: perhaps all.
-        if not torch.compiler.is_exporting() and labels <= self.config.max_categories:
-            return None
-        most = torch.sym_min(labels, self.config.max_categories)
-        return best_token(correlation).topk(most).indices.sort().values
+    def _chosen(
+        self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
+    ) -> tuple[Int[Tensor, "b m"] | None, Float[Tensor, "b m p h w"]]:
+        """Return the labels of each image that the head computes, and their cosines with tokens.
+
+        The labels are in their own order; None: all.
+        """
+        # Every token and every prompt live in CLIP's common space: compare them all.
+        correlation = correlate(tokens, text)
+        # In an export the number of labels stays free, so they are always chosen: perhaps all.
+        if not torch.compiler.is_exporting() and text.shape[0] <= self.config.max_categories:
+            return None, correlation
+        most = torch.sym_min(text.shape[0], self.config.max_categories)
+        chosen = best_token(correlation).topk(most).indices.sort().values
+        return chosen, _gather(correlation, chosen)
 
 
 def _gather(

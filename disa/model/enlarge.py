@@ -29,16 +29,20 @@ class Enlarge(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(0.7))  # of the distance, in cells
 
     def forward(
-        self, maps: Float[Tensor, "b t h4 w4"], detail: Float[Tensor, "b e H W"]
+        self, maps: Float[Tensor, "b t h4 w4"], weights: Float[Tensor, "b h4 w4 i j n"]
     ) -> Float[Tensor, "b t H W"]:
-        """Return maps of any meaning for every pixel. H and W are multiples of the grid's sides."""
-        scale = detail.shape[-1] // maps.shape[-1]
-        weights = self._weights(detail, scale)  # b h4 w4 p 25, for the p pixels of a cell
-        pixels = weights @ _neighbours(maps)
+        """Return maps of any meaning for every pixel; `weights` are the picture's."""
+        pixels = weights.flatten(3, 4) @ _neighbours(maps)
+        scale = weights.shape[3]
         return rearrange(pixels, "b h w (i j) t -> b t (h i) (w j)", i=scale, j=scale)
 
-    def _weights(self, detail: Float[Tensor, "b e H W"], scale: int) -> Float[Tensor, "b h w p n"]:
-        """Return the weight of each of a cell's n neighbours for each of its p pixels."""
+    def weights(
+        self, detail: Float[Tensor, "b e H W"], scale: int
+    ) -> Float[Tensor, "b h4 w4 i j n"]:
+        """Return the weight of each of a cell's n neighbours for each of its pixels.
+
+        `scale` is the number of pixels per side of a cell, and divides H and W.
+        """
         query = self.query(detail)
         key = _neighbours(F.avg_pool2d(query, scale))  # b h w n WIDTH
         likeness = _cells(query, scale) @ key.transpose(-1, -2)  # b h w p n
@@ -49,7 +53,8 @@ class Enlarge(nn.Module):
         along = (inside[:, None] - steps[None]).square()
         distance = along[:, None, :, None] + along[None, :, None, :]
         distance = rearrange(distance, "i j y x -> (i j) (y x)").to(likeness.dtype)
-        return (likeness - self.log_sharpness.exp() * distance).softmax(-1)
+        weights = (likeness - self.log_sharpness.exp() * distance).softmax(-1)
+        return weights.unflatten(3, (scale, scale))
 
 
 def _cells(pixels: Float[Tensor, "b c H W"], scale: int) -> Float[Tensor, "b h w p c"]:

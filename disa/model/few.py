@@ -2,23 +2,47 @@
 
 Most of the head sees each label alone, and the attention between labels each position alone. In
 inference they are therefore computed in parts: the numbers are the same, the intermediates stay in
-the processor's cache, and memory does not grow with them.
+the processor's cache, and memory does not grow with them. How large the parts are follows a budget,
+which is the caller's choice (decision D144).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 CACHE = 8_000_000  # bytes of the widest intermediate of a part, on a CPU
-MEMORY = 500_000_000  # the same on other devices, which gain nothing by small parts
+MAX_MEMORY = 8_000_000_000  # bytes above the loaded model, where nobody says less
+WIDEST = 16  # a part's widest intermediate takes one in so many bytes of the budget
+
+_budget: ContextVar[int] = ContextVar("max_memory", default=MAX_MEMORY)
 
 
-def a_few_at_a_time(function: Callable[..., Tensor], *values: Tensor, widest: int) -> Tensor:
+@contextmanager
+def at_most(memory: int) -> Iterator[None]:
+    """Let everything that is computed inside follow a budget of so many bytes."""
+    before = _budget.set(memory)
+    try:
+        yield
+    finally:
+        _budget.reset(before)
+
+
+def share(parts: int) -> int:
+    """Return one of so many equal parts of the budget, in bytes."""
+    return _budget.get() // parts
+
+
+def a_few_at_a_time(
+    function: Callable[..., Tensor], *values: Tensor, widest: int, overwrite: bool = False
+) -> Tensor:
     """Return `function(*values)`, a few rows of axis 1 at a time.
 
     `values` share their first two axes with the result. `widest` is how many numbers the function
-    holds per row at once. With gradients everything is computed together.
+    holds per row at once. With `overwrite` the parts take the place of the first value, which has
+    their shape and is not needed again. With gradients everything is computed together.
     """
     rows = values[0].shape[1]
     step = rows_that_fit(values[0], values[0].shape[0] * widest)
@@ -26,7 +50,9 @@ def a_few_at_a_time(function: Callable[..., Tensor], *values: Tensor, widest: in
         return function(*values)
 
     first = function(*(value[:, :step] for value in values))
-    if first.shape[2:] == values[0].shape[2:] and len(first) == len(values[0]):
+    if overwrite:
+        whole = values[0]
+    elif first.shape[2:] == values[0].shape[2:] and len(first) == len(values[0]):
         # Laid out in memory as the values are, so that a transposed view is no copy.
         whole = torch.empty_like(values[0], dtype=first.dtype)
     else:
@@ -46,5 +72,15 @@ def rows_that_fit(like: Tensor, numbers: int) -> int | None:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None
-    budget = CACHE if like.device.type == "cpu" else MEMORY
-    return max(1, budget // (numbers * like.element_size()))
+    # Other devices gain nothing by parts that fit a cache.
+    most = share(WIDEST)
+    if like.device.type == "cpu":
+        most = min(most, CACHE)
+    return max(1, most // (numbers * like.element_size()))
+
+
+def scaled(x: Tensor, factor: Tensor, overwrite: bool) -> Tensor:
+    """Return `x * factor`; with `overwrite` and without gradients in the place of `x`."""
+    if not overwrite or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return x * factor
+    return x.mul_(factor)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.model.attention import CategoryAttention
-from disa.model.few import a_few_at_a_time
+from disa.model.few import a_few_at_a_time, scaled
 from disa.model.window import WindowBlock
 
 
@@ -40,7 +40,7 @@ class Refine(nn.Module):
 
         CLIP's own features guide: `visual`, of `guide`, says which tokens look alike, and `text`
         which labels mean alike [B]. `text` is L2-normalised: one embedding per label, for each
-        image or for all of them.
+        image or for all of them. Without gradients `cost` may be overwritten, part by part.
         """
         text_guidance = None
         if self.text is not None:
@@ -76,9 +76,9 @@ class Level(nn.Module):
         if self.category is not None:
             x = self.category(x, text)
         if self.reweight is not None:
-            x = self.reweight(x)
+            x = self.reweight(x, overwrite=True)
         if self.semantic is not None:
-            x = self.semantic(x)
+            x = self.semantic(x, overwrite=True)
         return x
 
 
@@ -102,7 +102,7 @@ class PixelRefine(nn.Module):
         def refine_labels(x: Tensor) -> Tensor:
             return self.shifted(self.plain(x, guidance), guidance)
 
-        return a_few_at_a_time(refine_labels, x, widest=4 * x[0, 0].numel())
+        return a_few_at_a_time(refine_labels, x, widest=4 * x[0, 0].numel(), overwrite=True)
 
 
 class CategoryRefine(nn.Module):
@@ -136,6 +136,7 @@ class CategoryRefine(nn.Module):
                 lambda part: part + self.attention(part, text),
                 positions,
                 widest=4 * positions[0, 0].numel(),
+                overwrite=True,
             )
             return rearrange(added, "b (h w) t c -> b t h w c", h=height)
 
@@ -161,11 +162,13 @@ class CategoryReweight(nn.Module):
         super().__init__()
         self.weigh = _gate(channels, 1)
 
-    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
-        """Return every label scaled as a whole."""
+    def forward(
+        self, x: Float[Tensor, "b t h w c"], overwrite: bool = False
+    ) -> Float[Tensor, "b t h w c"]:
+        """Return every label scaled as a whole, in the place of `x` if that is allowed."""
         # Doubled, a sigmoid is 1 where the gate answers 0.
         pooled = x.mean((2, 3), keepdim=True)  # b t 1 1 c
-        return x * (2 * self.weigh(pooled).sigmoid())
+        return scaled(x, 2 * self.weigh(pooled).sigmoid(), overwrite)
 
 
 class SemanticReweight(nn.Module):
@@ -178,10 +181,12 @@ class SemanticReweight(nn.Module):
         super().__init__()
         self.weigh = _gate(channels, channels)
 
-    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
-        """Return every channel scaled as a whole."""
+    def forward(
+        self, x: Float[Tensor, "b t h w c"], overwrite: bool = False
+    ) -> Float[Tensor, "b t h w c"]:
+        """Return every channel scaled as a whole, in the place of `x` if that is allowed."""
         pooled = x.mean((1, 2, 3), keepdim=True)  # b 1 1 1 c
-        return x * (2 * self.weigh(pooled).sigmoid())
+        return scaled(x, 2 * self.weigh(pooled).sigmoid(), overwrite)
 
 
 def _window_block(config: ModelConfig, shifted: bool) -> WindowBlock:

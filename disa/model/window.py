@@ -165,7 +165,7 @@ class WindowBlock(GuidedProjection):
         images, labels = x.shape[:2]
 
         # The guidance is the same for all labels: axis 1 of `x`. Windows join the batch.
-        joined = torch.cat(self.queries_keys_values(x, guidance, shared_axis=1), -1)
+        joined = self.queries_keys_values(x, guidance, shared_axis=1)
         query, key, value = rearrange(
             joined, "b t y n (s a e) -> s (b t y) a n e", s=3, a=self.heads
         )

@@ -13,7 +13,7 @@ def test_every_pixel_mixes_its_neighbours(small, scale):
     enlarge = Enlarge(small(decode_detail_channels=4))
     logits = torch.randn(2, 3, 5, 4)
     detail = torch.randn(2, 4, 5 * scale, 4 * scale)
-    answer = enlarge(logits, detail)
+    answer = enlarge(logits, enlarge.weights(detail, scale))
     assert answer.shape == (2, 3, 5 * scale, 4 * scale)
 
     query = enlarge.query(detail)
@@ -41,7 +41,7 @@ def test_every_pixel_mixes_its_neighbours(small, scale):
 def test_a_picture_without_edges_is_enlarged_smoothly(small):
     enlarge = Enlarge(small(decode_detail_channels=4))
     ramp = torch.arange(6.0).expand(1, 1, 6, 6)
-    answer = enlarge(ramp, torch.zeros(1, 4, 24, 24))[0, 0]
+    answer = enlarge(ramp, enlarge.weights(torch.zeros(1, 4, 24, 24), 4))[0, 0]
     # Away from the border, where values repeat, a ramp stays one: it rises with every pixel.
     inner = answer[8:-8, 8:-8]
     assert torch.all(inner.diff(dim=1) > 0)
