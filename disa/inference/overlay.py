@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from disa.data.arrays import strips
 from disa.inference.colours import label_colours
@@ -135,28 +135,39 @@ def _write_labels(picture: Image.Image, indices: Array, labels: Sequence[str]) -
 
 
 def _widest_place(region: Array) -> tuple[float, float]:
-    """Return (x, y) of a point far from the region's border, by wearing the region away."""
-    # At most about 200 pixels a side, so that few rounds are needed.
+    """Return (x, y) of a point far from the region's border: the middle of the largest square."""
+    # At most about 200 pixels a side: that is exact enough.
     scale = max(1.0, max(region.shape) / 200)
     width = max(1, round(region.shape[1] / scale))
     height = max(1, round(region.shape[0] / scale))
     small = Image.fromarray(region.astype(np.uint8) * 255)
     small = small.resize((width, height), Image.Resampling.NEAREST)
-    # A black frame lets it wear away from the picture's edges, too.
-    worn = Image.new("L", (width + 2, height + 2))
-    worn.paste(small, (1, 1))
-
-    points = np.argwhere(np.asarray(worn))
-    while worn.getbbox():
-        points = np.argwhere(np.asarray(worn))
-        worn = worn.filter(ImageFilter.MinFilter(3))
-    if len(points) == 0:  # the region is lost at this scale
+    inside = np.asarray(small) > 0
+    if not inside.any():  # the region is lost at this scale
         row, column = np.argwhere(region)[0]
         return float(column), float(row)
-    row, column = points[len(points) // 2] - 1  # without the frame
+
+    # How much of a square lies in the region follows from sums over all pixels above and left.
+    sums = np.pad(inside.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+    least, most = 0, (min(width, height) - 1) // 2  # pixels from the middle to the border
+    while least < most:
+        middle = (least + most + 1) // 2
+        if len(_full_squares(sums, middle)):
+            least = middle
+        else:
+            most = middle - 1
+    points = _full_squares(sums, least)
+    row, column = points[len(points) // 2]
     x = (column + 0.5) * region.shape[1] / width
     y = (row + 0.5) * region.shape[0] / height
     return float(x), float(y)
+
+
+def _full_squares(sums: Array, reach: int) -> Array:
+    """Return the middles (row, column) of squares that lie in the region as a whole."""
+    side = 2 * reach + 1
+    filled = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return np.argwhere(filled == side**2) + reach
 
 
 def _overlap(one: Box, other: Box) -> bool:
