@@ -3,6 +3,7 @@
 Ratios of one run can be compared between machines and days; seconds cannot (decision D108).
 """
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,11 +48,16 @@ def bench_picture(height: int, width: int) -> Pixels:
 
 
 def measure(
-    segmenter: Segmenter, picture: Pixels, labels: int, protocol: Protocol, repeats: int
+    segmenter: Segmenter,
+    picture: Pixels,
+    labels: int,
+    protocol: Protocol,
+    repeats: int,
+    gate: int | None = None,
 ) -> Timing:
     """Time a picture with so many labels; the first round is not counted."""
     words = tuple(f"thing number {index}" for index in range(labels))
-    query = parse_query(words, protocol=protocol)
+    query = parse_query(words, protocol=protocol, gate=gate)
     layout = segmenter.layout(protocol, picture)
     shown = [
         part.to(segmenter.device, segmenter.dtype)
@@ -181,12 +187,23 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], int | None]]:
         yield lambda: torch.cuda.max_memory_allocated(device) - before
         return
     try:
+        _hand_back()
         RESET.write_text("5")  # the peak is then what is taken now
         resident = _status("VmRSS")
     except OSError:
         yield lambda: None
         return
     yield lambda: _status("VmHWM") - resident
+
+
+def _hand_back() -> None:
+    """Return what the allocator keeps of earlier calls, or a repeated call would seem to take none.
+
+    Only glibc keeps that much, and only it has this function.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _status(name: str) -> int:

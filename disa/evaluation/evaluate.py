@@ -15,6 +15,7 @@ from disa.evaluation.predictions import PredictionFolder, Predictor, predict
 from disa.evaluation.score import Scores, numbers, score
 from disa.evaluation.settings import EvaluationSettings
 from disa.evaluation.tables import published, report
+from disa.inference.memory import parse_memory
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter, load
 from disa.model.dense import DenseClip
@@ -36,9 +37,19 @@ class Evaluator:
     """One model with one choice of settings; it is loaded once, if at all."""
 
     def __init__(
-        self, path: Path, name: str, settings: EvaluationSettings, device: str, processes: Processes
+        self,
+        path: Path,
+        name: str,
+        settings: EvaluationSettings,
+        device: str,
+        processes: Processes,
+        max_memory: int | str | None = None,
     ) -> None:
-        """Measure the model at `path`, which people call `name`. Nothing is loaded yet."""
+        """Measure the model at `path`, which people call `name`. Nothing is loaded yet.
+
+        Raises `DisaError` for a `max_memory` that is no amount of memory.
+        """
+        self.max_memory = parse_memory(max_memory)
         self.path = path
         self.name = name
         self.settings = settings
@@ -51,11 +62,12 @@ class Evaluator:
     def segmenter(self) -> Segmenter:
         """The model, or its CLIP alone; loaded when it is first asked for."""
         dtype = DTYPES[self.settings.dtype]
-        segmenter = load(self.path, self.device, dtype)
+        segmenter = load(self.path, self.device, dtype, self.max_memory)
         if not self.settings.dense_clip:
             return segmenter
         clip = DenseClip(network_of(segmenter.model).backbone, segmenter.model.config)
-        return Segmenter(clip, segmenter.text.tokenizer, segmenter.device, dtype)
+        tokenizer = segmenter.text.tokenizer
+        return Segmenter(clip, tokenizer, segmenter.device, dtype, self.max_memory)
 
     def evaluate(self, name: str, dataset: Dataset, maps: Path) -> tuple[dict[str, Any], Scores]:
         """Predict what is missing in the folder `maps`; return `result.json` and the counts.

@@ -11,33 +11,40 @@ from torch.nn.functional import interpolate
 
 from disa.data.images import Pixels
 from disa.inference.labels import FOREGROUND
+from disa.inference.memory import HALF
 from disa.inference.protocol import Layout
 from disa.inference.request import Query
 from disa.inference.segmentation import BACKGROUND, Segmentation
 from disa.inference.windows import blend, stitch, strongest
-from disa.model.disa import Prediction
+from disa.model.few import share
 
 CHUNK = 2**22  # pixels times labels that are resized and compared at once
+COPIES = 8  # of a chunk that exist at once, about
 
 
 class Answer(NamedTuple):
     """The model's outputs for every view of one picture; None where it has none.
 
-    Labels are resized a few at a time: memory does not grow with their number (decision D32).
+    Labels are resized a few at a time, and a view keeps the logits of its own likeliest alone:
+    memory does not grow with the number of labels (decision D32).
     """
 
     layout: Layout
-    logits: Float[Tensor, "v m h4 w4"]
-    labels: Int[Tensor, " m"]  # of the logits, in the caller's order; the others were left out
+    logits: Sequence[Float[Tensor, "m h4 w4"]]  # of every view
+    labels: Int[Tensor, " u"]  # that some view computed, in the caller's order; no others
     asked: Int[Tensor, " t"]  # the labels of saliency and match
-    saliency: Float[Tensor, "v t h w"] | None = None
+    saliency: Float[Tensor, "v t h w"] | None = None  # of the last view alone with an overview
     matched: Float[Tensor, "v t"] | None = None
     things: Float[Tensor, "v h4 w4"] | None = None
+    # Places in `labels` of each view's logits, ascending; None: every view has all.
+    places: Sequence[Int[Tensor, " m"]] | None = None
+    fill: float = 0.0  # logit of the labels that only other views computed
 
     def of(self, own: slice) -> "Answer":
         """Return the answer of some of the views."""
         return self._replace(
             logits=self.logits[own],
+            places=None if self.places is None else self.places[own],
             saliency=None if self.saliency is None else self.saliency[own],
             matched=None if self.matched is None else self.matched[own],
             things=None if self.things is None else self.things[own],
@@ -45,9 +52,9 @@ class Answer(NamedTuple):
 
     def best_label(self, shape: Sequence[int]) -> tuple[Int[Tensor, "H W"], Float[Tensor, "H W"]]:
         """Return the best label's index, the first of equals, and its probability at each pixel."""
-        best = torch.full(tuple(shape), -1.0, device=self.logits.device)
+        best = torch.full(tuple(shape), -1.0, device=self.labels.device)
         labels = torch.zeros_like(best, dtype=torch.int32)
-        for first, maps in self.probabilities(self.logits.shape[1], shape):
+        for first, maps in self.probabilities(len(self.labels), shape):
             if len(maps) == 1:
                 # Of a large picture, whose maps come one by one: an index of 64 bits for each pixel
                 # would be the largest of all.
@@ -67,11 +74,25 @@ class Answer(NamedTuple):
     ) -> Iterator[tuple[int, Float[Tensor, "m H W"]]]:
         """Yield the first `count` labels' probabilities, some at a time, with the first's index."""
         canvas = self.layout.canvas[0] * self.layout.canvas[1]
-        step = max(1, CHUNK // max(shape[0] * shape[1], canvas))
+        chunk = min(CHUNK, share(HALF) // (4 * COPIES))
+        step = max(1, chunk // max(shape[0] * shape[1], canvas))
         for first in range(0, count, step):
-            maps = blend(self.layout, self.logits[:, first : min(first + step, count)])
+            maps = blend(self.layout, self._views(first, min(first + step, count)))
             large = interpolate(maps[None], tuple(shape), mode="bilinear", align_corners=False)
             yield first, large[0]
+
+    def _views(self, first: int, last: int) -> Float[Tensor, "v m h4 w4"]:
+        """Return the logits of some labels in all views, by their places in `labels`."""
+        if self.places is None:
+            return torch.stack([logits[first:last] for logits in self.logits])
+        some = torch.full(
+            (len(self.logits), last - first, *self.logits[0].shape[1:]), self.fill
+        ).to(self.logits[0])
+        for view, logits, places in zip(some, self.logits, self.places, strict=True):
+            # The view's own labels among these.
+            own = slice(*torch.searchsorted(places, places.new_tensor([first, last])).tolist())
+            view[places[own] - first] = logits[own]
+        return some
 
 
 def segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation:
@@ -123,24 +144,17 @@ def segmentation(answer: Answer, picture: Pixels, query: Query) -> Segmentation:
     return result
 
 
-def same_labels(
-    predictions: Sequence[Prediction], labels: int, fill: float
-) -> tuple[list[Prediction], Int[Tensor, " m"]]:
-    """Return predictions of the same labels, and these: all that some view found likely.
+def computed_labels(
+    chosen: Sequence[Int[Tensor, " m"]], every: Int[Tensor, " t"]
+) -> tuple[Int[Tensor, " u"], list[Int[Tensor, " m"]] | None]:
+    """Return the labels that some view chose, and the places of each view's own among them.
 
-    A view gives `fill` to the labels that only others chose. Memory so does not grow with labels
-    that no view chose (decision D32).
+    Where no view had to choose, these are all labels, and there are no places.
     """
-    chosen = [prediction.chosen for prediction in predictions if prediction.chosen is not None]
     if not chosen:
-        device = predictions[0].logits.device
-        return list(predictions), torch.arange(labels, device=device)
-    union = torch.cat([each.flatten() for each in chosen]).unique()
-    placed = [
-        prediction._replace(chosen=torch.searchsorted(union, own))
-        for prediction, own in zip(predictions, chosen, strict=True)
-    ]
-    return [prediction.whole(len(union), fill) for prediction in placed], union
+        return every, None
+    union = torch.cat(list(chosen)).unique()
+    return every[union], [torch.searchsorted(union, own) for own in chosen]
 
 
 def _users(labels: Int[Tensor, " m"], count: int) -> list[int]:

@@ -5,6 +5,7 @@ The model sees views of one size per batch and no labels; what belongs to a call
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike, fspath
 from tempfile import TemporaryDirectory
@@ -15,12 +16,14 @@ from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import CLIPConfig
 
 from disa.data.images import Pixels, parse_reading, read_image
 from disa.errors import DisaError
-from disa.inference.answer import Answer, same_labels, segmentation
+from disa.inference.answer import Answer, computed_labels, segmentation
 from disa.inference.gate import Gate, gate_of
 from disa.inference.labels import FOREGROUND
+from disa.inference.memory import Needs, check_memory, fitting, parse_memory
 from disa.inference.protocol import Layout, Protocol
 from disa.inference.request import Query, parse_query
 from disa.inference.segmentation import NO_THINGS, Segmentation
@@ -28,7 +31,8 @@ from disa.inference.text import TextEncoder
 from disa.inference.text_store import TextStore
 from disa.inference.windows import views
 from disa.model.dense import DenseClip
-from disa.model.disa import Disa
+from disa.model.disa import Disa, Prediction
+from disa.model.few import at_most
 from disa.running.devices import choose_device, own_numbers
 from disa.running.files import MAX_PIXELS, at_home, cache_folder
 from disa.weights.exported import ExportedModel, network_of
@@ -37,8 +41,6 @@ from disa.weights.model_folder import save
 
 BATCH = 8  # views that go through the model together, fewer where the labels are many
 BATCH_LABELS = 256  # labels times views of a batch, about: its memory grows with both
-# Bytes of one picture's logits: one call shall not fill a laptop's memory.
-MAX_LOGITS = 4_000_000_000
 
 
 class Segmenter:
@@ -50,10 +52,14 @@ class Segmenter:
         tokenizer: Tokenizer,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        max_memory: int | str | None = None,
     ) -> None:
         self.model = model.to(device=device, dtype=dtype).eval()
         self.device = device
         self.dtype = dtype
+        self.max_memory = parse_memory(max_memory)  # bytes above the loaded model
+        clip = CLIPConfig(**self.model.config.backbone_clip)
+        self.vision_width: int = clip.vision_config.hidden_size
         self.text = TextEncoder(self.model, tokenizer)
 
     def __call__(  # noqa: PLR0913 (how to look, how to read)
@@ -99,7 +105,7 @@ class Segmenter:
         sources = list(image) if several else [image]
         pictures = [read_image(source, reading) for source in sources]
         results: dict[int, Segmentation] = {}
-        with own_numbers(self.device):
+        with self._computing():
             for index, answer in self._answers(pictures, text, query.protocol, gate_of(query)):
                 result = segmentation(answer, pictures[index], query)
                 results[index] = replace(result, source=_file_name(sources[index]))
@@ -128,7 +134,7 @@ class Segmenter:
             shown = Protocol(shown, size, overlap)
         picture = read_image(image, parse_reading(max_pixels, bands, stretch))
         layout = self.layout(shown, picture)
-        with own_numbers(self.device):
+        with self._computing():
             looks = list(self._looks([picture], layout, shown))
         return Session(self, picture, _file_name(image), shown, layout, looks)
 
@@ -146,7 +152,7 @@ class Segmenter:
         labels = query.labels
         if isinstance(query.background, tuple):
             labels += query.background
-        with own_numbers(self.device):
+        with self._computing():
             return self.text(labels, query.templates)
 
     def best_labels(
@@ -158,7 +164,7 @@ class Segmenter:
     ) -> Int[Tensor, "H W"]:
         """Return the index of the likeliest embedding at every pixel, among the gate's."""
         gated = Gate(gate, len(text))
-        with torch.inference_mode():
+        with torch.inference_mode(), at_most(self.max_memory):
             _, answer = next(self._answers([picture], text, protocol, gated))
             return answer.best_label(picture.shape[:2])[0]
 
@@ -183,6 +189,12 @@ class Segmenter:
             )
             return str(commit)
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Compute in the segmenter's own numbers, within its memory."""
+        with own_numbers(self.device), at_most(self.max_memory):
+            yield
+
     def _answers(
         self,
         pictures: Sequence[Pixels],
@@ -197,7 +209,11 @@ class Segmenter:
 
         for layout, indices in by_layout.items():
             # Every picture behind a gate has labels of its own.
-            together = BATCH if layout.views == 1 and not gate.closes else 1
+            together = 1
+            if layout.views == 1 and not gate.closes:
+                needs = self._needs(layout)
+                answers = self._computed(len(text)) * needs.logits + len(text) * needs.tokens
+                together = fitting(needs.view + answers, BATCH)
             for start in range(0, len(indices), together):
                 group = indices[start : start + together]
                 # Views are made when the model asks for them: not all are held at once.
@@ -217,7 +233,9 @@ class Segmenter:
     ) -> Iterator[Any]:
         """Yield what the model sees in all views, which go through it a batch at a time."""
         parts: Iterator[Tensor] = (
-            part for picture in pictures for part in views(protocol, picture, layout, BATCH)
+            part
+            for picture in pictures
+            for part in views(protocol, picture, layout, self._together(layout))
         )
         if layout.views == 1:
             parts = iter([torch.cat(list(parts))])
@@ -235,27 +253,51 @@ class Segmenter:
             asked = gate.choose(best)
             text = text[asked]
 
-        # The decoder gives 4 x 4 numbers for a token, or one for each of its pixels. Each view may
-        # have other likeliest labels.
+        # Each view may have other likeliest labels.
         config = self.model.config
-        cell = 1.0 if config.decode_enlarge else self.model.patch_size / 4
-        _check_memory(layout, min(len(text), layout.views * config.max_categories), cell)
+        computed = self._computed(len(text))
+        needs = self._needs(layout)
+        check_memory(needs, layout, len(text), computed)
 
-        rows = max(1, min(BATCH, BATCH_LABELS // len(text)))
+        most = min(BATCH, BATCH_LABELS // len(text))
+        rows = fitting(computed * needs.label + len(text) * needs.tokens, most)
         starts = range(0, BATCH, rows)
-        predictions = [
-            self.model.answer(part, text)
-            for look in looks
-            for part in (_rows(look, slice(start, start + rows)) for start in starts)
-            if part is not None
-        ]
-        predictions, computed = same_labels(predictions, len(text), config.dropped_logit)
-        logits = torch.cat([prediction.logits.float() for prediction in predictions])
-        saliency, matched, _, things, _ = (
-            None if values[0] is None else torch.cat(list(values))
-            for values in zip(*(prediction[1:] for prediction in predictions), strict=True)
+        predictions: list[Prediction] = []
+        for look in looks:
+            for part in (_rows(look, slice(start, start + rows)) for start in starts):
+                if part is None:
+                    continue
+                if layout.overview and predictions:
+                    # Its saliency stands for the picture, and it is the last.
+                    predictions[-1] = predictions[-1]._replace(saliency=None)
+                predictions.append(self.model.answer(part, text))
+        chosen = [own for each in predictions if each.chosen is not None for own in each.chosen]
+        labels, places = computed_labels(chosen, asked)
+        return Answer(
+            layout,
+            [logits.float() for each in predictions for logits in each.logits],
+            labels,
+            asked,
+            _joined([each.saliency for each in predictions if each.saliency is not None]),
+            _joined([each.matched for each in predictions if each.matched is not None]),
+            _joined([each.things for each in predictions if each.things is not None]),
+            places,
+            config.dropped_logit,
         )
-        return Answer(layout, logits, asked[computed], asked, saliency, matched, things)
+
+    def _computed(self, labels: int) -> int:
+        """Return how many of the labels the model gives logits for, in each view."""
+        if isinstance(self.model, DenseClip):
+            return labels
+        return min(labels, self.model.config.max_categories)
+
+    def _needs(self, layout: Layout) -> Needs:
+        patch = self.model.patch_size
+        return Needs.of(self.model.config, self.vision_width, patch, layout, self.dtype)
+
+    def _together(self, layout: Layout) -> int:
+        """Return how many views go through the model together."""
+        return fitting(self._needs(layout).view, BATCH)
 
 
 class Session:
@@ -290,7 +332,7 @@ class Session:
         if query.protocol != self.protocol:
             raise DisaError(f"the picture was opened for {self.protocol}, not {query.protocol}")
         text = self.segmenter.embed(query)
-        with own_numbers(self.segmenter.device):
+        with self.segmenter._computing():
             answer = self.segmenter._answer(self.layout, self.looks, text, gate_of(query))
             return replace(segmentation(answer, self.picture, query), source=self.source)
 
@@ -299,6 +341,7 @@ def load(
     name_or_folder: str | PathLike[str] = "mini",
     device: str | torch.device = "auto",
     dtype: torch.dtype = torch.float32,
+    max_memory: int | str | None = None,
 ) -> Segmenter:
     """Return a segmenter for a model, whatever it is given by.
 
@@ -306,26 +349,23 @@ def load(
     ("cat-seg-b", "cat-seg-l"), fetched and converted on first use; or CLIP alone, without training:
     "clip-vit-b-16" and the like, a transformers folder, a Hub id, or OpenAI's .pt file. device:
     "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". dtype: 32 bit unless given,
-    whatever the file holds. Raises `DisaError` for an unknown model, a damaged or foreign file, a
-    Hub that cannot be reached, and a device that is not there; an export runs on the CPU in fp32.
+    whatever the file holds. max_memory: what a call may take above the loaded model, about: bytes,
+    or "500MB"; a call that needs more at once is refused. Its picture and results come on top.
+    Raises `DisaError` for an unknown model, a damaged or foreign file, a Hub that cannot be
+    reached, and a device that is not there; an export runs on the CPU in fp32.
     """
+    memory = parse_memory(max_memory)
     model, tokenizer = load_weights(name_or_folder)
     if isinstance(model, ExportedModel):
-        return Segmenter(model, tokenizer, model.device(device), dtype)
-    segmenter = Segmenter(model, tokenizer, choose_device(device), dtype)
+        return Segmenter(model, tokenizer, model.device(device), dtype, memory)
+    segmenter = Segmenter(model, tokenizer, choose_device(device), dtype, memory)
     segmenter.text.store = TextStore(cache_folder() / "text", model, tokenizer)
     return segmenter
 
 
-def _check_memory(layout: Layout, labels: int, cell: float) -> None:
-    """Refuse logits that would fill the memory: 4 bytes per label and cell of `cell` pixels."""
-    cells = layout.view[0] * layout.view[1] / cell**2
-    needed = layout.views * labels * cells * 4
-    if needed > MAX_LOGITS:
-        raise DisaError(
-            f"{labels} labels in {layout.views} views take {needed / 1e9:.1f} GB, more than "
-            f"{MAX_LOGITS / 1e9:.0f}; choose a smaller size, less overlap or fewer labels"
-        )
+def _joined(parts: Sequence[Tensor]) -> Tensor | None:
+    """Return all parts as one; None where the model gives none."""
+    return torch.cat(list(parts)) if parts else None
 
 
 def _rows(look: Any, part: slice) -> Any:

@@ -15,12 +15,15 @@ from torch.nn.functional import normalize
 
 from disa.errors import DisaError
 from disa.inference.labels import check_templates, synonyms
+from disa.inference.memory import fitting
 from disa.inference.text_store import LEAST, TextStore
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.weights.exported import ExportedModel
 
 TEXTS_PER_BATCH = 256
+NUMBERS = 32  # that the tower holds at once per token and channel
+WIDTH = 512  # channels, where a model's config does not say how many it has
 CONTEXT = 77  # tokens, where a model's config does not say how many it reads
 
 
@@ -42,6 +45,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         text_config = model.config.backbone_clip.get("text_config", {})
         self.context_length: int = text_config.get("max_position_embeddings", CONTEXT)
+        self.width: int = text_config.get("hidden_size", WIDTH)
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[str, tuple[str, ...]], Float[Tensor, "p d"]] = OrderedDict()
 
@@ -121,7 +125,8 @@ class TextEncoder:
         texts = rearrange(ids, "m p l -> (m p) l")
         if not isinstance(self.model, ExportedModel):
             texts = texts.to(next(self.model.parameters()).device)
-        parts = [self.model.encode_text(part) for part in texts.split(TEXTS_PER_BATCH)]
+        together = fitting(4 * NUMBERS * texts.shape[1] * self.width, TEXTS_PER_BATCH)
+        parts = [self.model.encode_text(part) for part in texts.split(together)]
         embedded = rearrange(torch.cat(parts), "(m p) d -> m p d", p=len(templates))
 
         # Another number of templates than the model's own counts as their mean.

@@ -9,6 +9,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from disa.errors import DisaError
+from disa.inference.request import check_gate
 from disa.recipes import BASELINE, RECIPES
 from disa.running.files import prepare_file, write_json
 from disa.running.reading import read_json
@@ -60,6 +61,10 @@ class Bench:
     picture: tuple[int, int] = (480, 640)
     # Calls whose median counts.
     repeats: int = 3
+    # Of many labels, compute only so many. Default: all.
+    gate: int | None = None
+    # Memory that a picture may take above the loaded model, about, such as 500MB. Default: 8GB.
+    max_memory: str | None = None
     # Threads of a CPU. Default: torch's own choice.
     threads: int | None = None
     # Numbers inside the model.
@@ -86,7 +91,8 @@ class Bench:
             torch.set_num_threads(self.threads)
 
         result: dict[str, Any] = self._facts()
-        for name, segmenter in _segmenters(self.model, self.device, self.dtype).items():
+        segmenters = _segmenters(self.model, self.device, self.dtype, self.max_memory)
+        for name, segmenter in segmenters.items():
             result[name] = self._measure(name, segmenter)
             say(_table(f"{self.model}: {name}", result[name]))
         if self.json is not None:
@@ -100,6 +106,7 @@ class Bench:
             raise DisaError(f"--labels {' '.join(map(str, self.labels))}: choose 1 to 1,000,000")
         if not all(32 <= side <= 4096 for side in self.picture):
             raise DisaError(f"--picture {self.picture}: sides are 32 to 4096 pixels")
+        check_gate(self.gate)
         for name in ("repeats", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -110,7 +117,8 @@ class Bench:
 
         from disa.running.provenance import code_and_machine
 
-        settings = {"protocol": self.protocol, "picture": self.picture, "dtype": self.dtype}
+        names = ("protocol", "picture", "dtype", "gate", "max_memory")
+        settings = {name: getattr(self, name) for name in names}
         return settings | code_and_machine() | {"threads": torch.get_num_threads()}
 
     def _measure(self, name: str, segmenter: "Segmenter") -> list[dict[str, Any]]:
@@ -123,15 +131,19 @@ class Bench:
         with counted(f"measuring {name}") as report:
             for done, labels in enumerate(self.labels):
                 report(done, len(self.labels), f"{labels} labels")
-                rows.append(_row(measure(segmenter, picture, labels, protocol, self.repeats)))
+                timing = measure(segmenter, picture, labels, protocol, self.repeats, self.gate)
+                rows.append(_row(timing))
         return rows
 
 
-def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
+def _segmenters(
+    model: str, device: str, dtype: str, max_memory: str | None
+) -> "dict[str, Segmenter]":
     """Return the model, and its baseline if it is no baseline itself."""
     import torch
     from tokenizers import Tokenizer
 
+    from disa.inference.memory import parse_memory
     from disa.inference.segmenter import Segmenter
     from disa.model.disa import Disa
     from disa.running.devices import DTYPES, choose_device
@@ -139,6 +151,7 @@ def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
     from disa.weights.exported import network_of
     from disa.weights.load import Loaded, load
 
+    memory = parse_memory(max_memory)
     if model in RECIPES:
         torch.manual_seed(0)
         config = RECIPES[model]()
@@ -154,7 +167,7 @@ def _segmenters(model: str, device: str, dtype: str) -> "dict[str, Segmenter]":
         networks["baseline"] = base.eval()
     chosen = choose_device(device)
     return {
-        name: Segmenter(network, loaded.tokenizer, chosen, DTYPES[dtype])
+        name: Segmenter(network, loaded.tokenizer, chosen, DTYPES[dtype], memory)
         for name, network in networks.items()
     }
 

@@ -62,6 +62,9 @@ class Evaluate:
     save_predictions: Path | None = None
     # Save the 20 images with the lowest mIoU to this folder, truth and prediction.
     save_worst: Path | None = None
+    # Memory that a picture may take above the loaded model, about, such as 500MB; the numbers are
+    # the same. Default: 8GB.
+    max_memory: str | None = None
     # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
     device: str = "auto"
     # Read options from this YAML or TOML file; those on the command line win.
@@ -86,7 +89,9 @@ class Evaluate:
             prepare_file(self.json)
         path = model_folder(self.model)
         with join() as processes:
-            evaluator = Evaluator(path, self.model, self.settings, self.device, processes)
+            evaluator = Evaluator(
+                path, self.model, self.settings, self.device, processes, self.max_memory
+            )
             if self.dataset == ALL:
                 return self._run_all(evaluator, datasets, left_out)
             dataset = datasets[self.dataset]

@@ -87,6 +87,9 @@ class Segment:
     workers: int = 2
     # Numbers inside the model.
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    # Memory that a picture may take above the loaded model, about, such as 500MB; the answers are
+    # the same. What needs more at once is refused. Default: 8GB.
+    max_memory: str | None = None
     # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
     device: str = "auto"
     # Read options from this YAML or TOML file; those on the command line win.
@@ -125,7 +128,9 @@ class Segment:
         from disa.running.processes import join
 
         with join() as processes:
-            segmenter = load(self.model, processes.device(self.device), DTYPES[self.dtype])
+            segmenter = load(
+                self.model, processes.device(self.device), DTYPES[self.dtype], self.max_memory
+            )
             # Prompts that this model cannot read are no picture's fault, so they are refused here.
             for query in queries.values():
                 segmenter.embed(query)

@@ -94,7 +94,7 @@ def test_values_that_make_no_sense_are_refused(
     ):
         with pytest.raises(DisaError, match=message):
             segmenter(picture(60, 60), WORDS, **wrong)
-    monkeypatch.setattr(module, "MAX_LOGITS", 100_000)
+    monkeypatch.setattr(segmenter, "max_memory", 100_000)
     with pytest.raises(DisaError, match=r"3 labels in \d+ views take"):
         segmenter(picture(200, 200), WORDS, protocol="windows")
 
