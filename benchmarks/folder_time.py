@@ -1,0 +1,84 @@
+"""Where the processor's time goes for each picture of `disa segment FOLDER`, and its throughput.
+
+Seconds of the processor are counted in one process, the least of several rounds. Drawing and saving
+go to other processes, so with as many free cores as workers only reading and the model limit.
+
+python benchmarks/folder_time.py --model mini --side 384
+"""
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from PIL import Image
+
+import disa
+from disa.data.images import read_image
+from disa.inference.overlay import palette_image
+from disa.picturebook import NOUNS, TEST_SEED, render
+
+
+def main() -> None:
+    """Print a JSON line: milliseconds of each part, and what share of the time the model has."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--side", type=int, default=384)
+    parser.add_argument("--labels", type=int, default=len(NOUNS))
+    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    segmenter = disa.load(asked.model, "cpu")
+    labels = list(NOUNS[: asked.labels])
+
+    with TemporaryDirectory() as folder:
+        files = []
+        for index in range(asked.pictures):
+            files.append(Path(folder) / f"{index}.png")
+            Image.fromarray(render(TEST_SEED, index, asked.side).image).save(files[-1])
+        pictures = [read_image(file) for file in files]
+        results = segmenter(pictures, labels)
+        overlays = [result.overlay() for result in results]
+        maps = [palette_image(result.labels, result.words) for result in results]
+        parts: dict[str, Callable[[], Any]] = {
+            "reading": lambda: [read_image(file) for file in files],
+            "model": lambda: segmenter(pictures, labels),
+            "drawing the overlay": lambda: [result.overlay() for result in results],
+            "its PNG": lambda: [_png(each) for each in overlays],
+            "PNG of the labels": lambda: [_png(each) for each in maps],
+            "all of saving": lambda: [
+                result.save(folder, str(index)) for index, result in enumerate(results)
+            ],
+            "saving without overlay": lambda: [
+                result.save(folder, str(index), overlay=False)
+                for index, result in enumerate(results)
+            ],
+        }
+        seconds = {name: _least(part, asked.rounds) for name, part in parts.items()}
+    shown = {name: round(1000 * each / asked.pictures, 1) for name, each in seconds.items()}
+    print(json.dumps(vars(asked) | {"milliseconds": shown}))
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _least(work: Callable[[], Any], rounds: int) -> float:
+    times = []
+    for _ in range(1 + rounds):
+        begun = time.process_time()
+        work()
+        times.append(time.process_time() - begun)
+    return min(times[1:])
+
+
+if __name__ == "__main__":
+    main()
