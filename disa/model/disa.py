@@ -207,11 +207,13 @@ class Disa(nn.Module):
         if step is None:
             found = saliency(heads, text)
             return found.saliency, found.matched
-        parts = [saliency(heads, part) for part in text.split(step)]
-        return (
-            torch.cat([part.saliency for part in parts], 1),
-            torch.cat([part.matched for part in parts], 1),
-        )
+        evidence = []
+        matched = []
+        for part in text.split(step):
+            found = saliency(heads, part)  # its attention takes most of the memory, and goes
+            evidence.append(found.saliency)
+            matched.append(found.matched)
+        return torch.cat(evidence, 1), torch.cat(matched, 1)
 
     def _chosen(
         self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
