@@ -40,8 +40,13 @@ class Answer(NamedTuple):
     places: Sequence[Int[Tensor, " m"]] | None = None
     fill: float = 0.0  # logit of the labels that only other views computed
 
-    def of(self, own: slice) -> "Answer":
-        """Return the answer of some of the views."""
+    def by_picture(self) -> Iterator["Answer"]:
+        """Yield the answer of each of the pictures whose views went through together."""
+        views = self.layout.views
+        for start in range(0, len(self.logits), views):
+            yield self._of(slice(start, start + views))
+
+    def _of(self, own: slice) -> "Answer":
         return self._replace(
             logits=self.logits[own],
             places=None if self.places is None else self.places[own],

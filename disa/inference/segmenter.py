@@ -122,21 +122,62 @@ class Segmenter:
         max_pixels: int = MAX_PIXELS,
         bands: str | Sequence[int] | None = None,
         stretch: bool = False,
-    ) -> "Session":
-        """Look at one image, to be asked for labels as often as one likes.
+    ) -> Any:
+        """Look at one image, or a list of them, to be asked for labels as often as one likes.
 
-        All that no label changes is computed here and kept. The arguments are those of a call.
-        Raises `DisaError` for an image that cannot be read, and for a size that the model cannot
-        do.
+        All that no label changes is computed here and kept. The arguments are those of a call, and
+        a list is answered by a list of `Session`s: its pictures of one view go through the model
+        together. Raises `DisaError` for an image that cannot be read, and for a size that the model
+        cannot do.
         """
         shown = protocol
         if not isinstance(shown, Protocol):
             shown = Protocol(shown, size, overlap)
-        picture = read_image(image, parse_reading(max_pixels, bands, stretch))
-        layout = self.layout(shown, picture)
+        several = isinstance(image, (list, tuple))
+        sources = list(image) if several else [image]
+        reading = parse_reading(max_pixels, bands, stretch)
+        pictures = [read_image(source, reading) for source in sources]
+        sessions: dict[int, Session] = {}
         with self._computing():
-            looks = list(self._looks([picture], layout, shown))
-        return Session(self, picture, _file_name(image), shown, layout, looks)
+            layouts = [self.layout(shown, picture) for picture in pictures]
+            for layout, group in self._groups(layouts):
+                looks = list(self._looks([pictures[index] for index in group], layout, shown))
+                for row, index in enumerate(group):
+                    own = looks
+                    if len(group) > 1:
+                        # A copy: a part of the batch would keep all of it in memory.
+                        own = [_joined([_rows(looks[0], slice(row, row + 1))])]
+                    name = _file_name(sources[index])
+                    sessions[index] = Session(self, pictures[index], name, shown, layout, own)
+        ordered = [sessions[index] for index in range(len(pictures))]
+        return ordered if several else ordered[0]
+
+    def ask(self, sessions: Sequence["Session"], query: Query) -> list[Segmentation]:
+        """Segment opened pictures by the same labels; those of one view go through together.
+
+        Raises `DisaError` for a picture that was opened for another protocol than the query's, and
+        for labels that the model cannot read.
+        """
+        for session in sessions:
+            if session.protocol != query.protocol:
+                raise DisaError(
+                    f"the picture was opened for {session.protocol}, not {query.protocol}"
+                )
+        text = self.embed(query)
+        gate = gate_of(query)
+        results: dict[int, Segmentation] = {}
+        with self._computing():
+            layouts = [session.layout for session in sessions]
+            for layout, group in self._groups(layouts, len(text), gate):
+                looks = sessions[group[0]].looks
+                if len(group) > 1:
+                    looks = [_joined([sessions[index].looks[0] for index in group])]
+                answer = self._answer(layout, looks, text, gate)
+                for index, own in zip(group, answer.by_picture(), strict=True):
+                    session = sessions[index]
+                    result = segmentation(own, session.picture, query)
+                    results[index] = replace(result, source=session.source)
+        return [results[index] for index in range(len(sessions))]
 
     def embed(self, query: Query) -> Float[Tensor, "t p d"]:
         """Embed the labels of a query and those of its background, kept for the next call.
@@ -203,24 +244,33 @@ class Segmenter:
         gate: Gate,
     ) -> Iterator[tuple[int, Answer]]:
         """Yield each picture's index and answer; pictures of one view go through together."""
+        layouts = [self.layout(protocol, picture) for picture in pictures]
+        for layout, group in self._groups(layouts, len(text), gate):
+            # Views are made when the model asks for them: not all are held at once.
+            looks = self._looks([pictures[index] for index in group], layout, protocol)
+            answer = self._answer(layout, looks, text, gate)
+            yield from zip(group, answer.by_picture(), strict=True)
+
+    def _groups(
+        self, layouts: Sequence[Layout], labels: int = 0, gate: Gate | None = None
+    ) -> Iterator[tuple[Layout, list[int]]]:
+        """Yield the indices of pictures that go through the model together: those of one view.
+
+        `labels` are asked for then and there.
+        """
         by_layout: dict[Layout, list[int]] = defaultdict(list)
-        for index, picture in enumerate(pictures):
-            by_layout[self.layout(protocol, picture)].append(index)
+        for index, layout in enumerate(layouts):
+            by_layout[layout].append(index)
 
         for layout, indices in by_layout.items():
             # Every picture behind a gate has labels of its own.
             together = 1
-            if layout.views == 1 and not gate.closes:
+            if layout.views == 1 and not (gate is not None and gate.closes):
                 needs = self._needs(layout)
-                answers = self._computed(len(text)) * needs.logits + len(text) * needs.tokens
+                answers = self._computed(labels) * needs.logits + labels * needs.tokens
                 together = fitting(needs.view + answers, BATCH)
             for start in range(0, len(indices), together):
-                group = indices[start : start + together]
-                # Views are made when the model asks for them: not all are held at once.
-                looks = self._looks([pictures[index] for index in group], layout, protocol)
-                answer = self._answer(layout, looks, text, gate)
-                for row, index in enumerate(group):
-                    yield index, answer.of(slice(row * layout.views, (row + 1) * layout.views))
+                yield layout, indices[start : start + together]
 
     def layout(self, protocol: Protocol, picture: Pixels) -> Layout:
         """Return how a picture is shown."""
@@ -329,12 +379,12 @@ class Session:
         query = labels
         if not isinstance(query, Query):
             query = parse_query(query, protocol=self.protocol, **options)
-        if query.protocol != self.protocol:
-            raise DisaError(f"the picture was opened for {self.protocol}, not {query.protocol}")
-        text = self.segmenter.embed(query)
-        with self.segmenter._computing():
-            answer = self.segmenter._answer(self.layout, self.looks, text, gate_of(query))
-            return replace(segmentation(answer, self.picture, query), source=self.source)
+        return self.segmenter.ask([self], query)[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the picture and what the model saw in it take."""
+        return self.picture.nbytes + sum(map(_bytes, self.looks))
 
 
 def load(
@@ -363,11 +413,6 @@ def load(
     return segmenter
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor | None:
-    """Return all parts as one; None where the model gives none."""
-    return torch.cat(list(parts)) if parts else None
-
-
 def _rows(look: Any, part: slice) -> Any:
     """Return some views of what a model sees; None where there are none."""
     if isinstance(look, Tensor):
@@ -378,6 +423,27 @@ def _rows(look: Any, part: slice) -> Any:
     if rows[0] is None:
         return None
     return look._make(rows) if hasattr(look, "_make") else tuple(rows)
+
+
+def _joined(looks: Sequence[Any]) -> Any:
+    """Return several looks, or tensors, as one of all their views, in memory of its own.
+
+    None where there are none.
+    """
+    if not looks or looks[0] is None:
+        return None
+    first = looks[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(looks))
+    parts = [_joined(values) for values in zip(*looks, strict=True)]
+    return first._make(parts) if hasattr(first, "_make") else tuple(parts)
+
+
+def _bytes(look: Any) -> int:
+    """Return the memory of what a model sees."""
+    if isinstance(look, Tensor):
+        return look.nbytes
+    return 0 if look is None else sum(map(_bytes, look))
 
 
 def _file_name(source: object) -> str | None:

@@ -9,6 +9,7 @@ import disa
 from disa.errors import DisaError
 from disa.inference import segmenter as module
 from disa.inference.protocol import Protocol
+from disa.inference.request import parse_query
 from disa.inference.segmenter import Segmenter
 from disa.inference.windows import blend, views
 
@@ -47,6 +48,21 @@ def test_an_open_picture_answers_as_a_call_does(segmenter: Segmenter, protocol: 
         np.testing.assert_array_equal(asked.labels, called.labels)
         np.testing.assert_array_equal(asked.token_saliency, called.token_saliency)
         assert asked.matched == called.matched
+
+
+@pytest.mark.parametrize("protocol", ["whole", "windows"])
+def test_pictures_are_opened_and_asked_together(segmenter: Segmenter, protocol: str):
+    pictures = [picture(48, 96), picture(60, 60), picture(48, 96) // 2, picture(48, 96)]
+    sessions = segmenter.open(pictures, protocol=protocol)
+    query = parse_query(WORDS, protocol=Protocol(protocol), scores=True)
+    for pixels, result in zip(pictures, segmenter.ask(sessions, query), strict=True):
+        alone = segmenter.open(pixels, protocol=protocol)(query)
+        np.testing.assert_allclose(result.scores, alone.scores, atol=1e-5)
+        assert result.matched == pytest.approx(alone.matched, abs=1e-5)
+        np.testing.assert_array_equal(result.image, pixels)
+    # What belongs to one picture keeps no other's memory.
+    alone = segmenter.open(pictures[0], protocol=protocol)
+    assert sessions[0].nbytes == alone.nbytes > pictures[0].nbytes
 
 
 def test_windows_of_one_window_are_the_whole_picture(segmenter: Segmenter):
