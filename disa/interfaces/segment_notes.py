@@ -8,7 +8,7 @@ from disa.data.picture_paths import STDIN
 from disa.errors import DisaError
 from disa.inference.appearance import doubts
 from disa.inference.request import Job, Query
-from disa.picturebook.nouns import names_a_noun
+from disa.picturebook.nouns import without_noun
 from disa.running.terminal import say, warn
 from disa.weights.names import BUNDLED, knowledge
 
@@ -31,7 +31,7 @@ def introduce(model: str, queries: Iterable[Query], overlay: bool) -> None:
     for query in queries:
         others = query.background if isinstance(query.background, tuple) else ()
         labels = (*query.labels, *others)
-        strange = [label for label in labels if not any(map(names_a_noun, label.split("|")))]
+        strange = without_noun(labels)
         if model in BUNDLED and strange:
             more = f" and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
             shown = ", ".join(strange[:LABELS_SHOWN])

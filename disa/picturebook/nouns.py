@@ -1,5 +1,6 @@
 """The nouns of the drawn world: what can be drawn, what it is called, what has training masks."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 Group = Literal["seen_things", "unseen_things", "seen_stuff", "unseen_stuff"]
@@ -55,3 +56,8 @@ def names_a_noun(text: str) -> bool:
     words = f" {' '.join(text.casefold().split())} "
     known = (*NOUNS, *(word for others in SYNONYMS.values() for word in others))
     return any(f" {noun} " in words for noun in known)
+
+
+def without_noun(labels: Iterable[str]) -> list[str]:
+    """Return the labels that no caption can have taught: none of their synonyms names a noun."""
+    return [label for label in labels if not any(map(names_a_noun, label.split("|")))]
