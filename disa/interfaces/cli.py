@@ -29,6 +29,7 @@ LESS_MEMORY = "out of memory; use smaller pictures, fewer labels or --device cpu
 # command -> where its record is
 COMMANDS: dict[str, str] = {
     "segment": "disa.interfaces.segment_command:Segment",
+    "serve": "disa.interfaces.serve_command:Serve",
     "evaluate": "disa.interfaces.evaluate_command:Evaluate",
     "score": "disa.interfaces.evaluate_command:Score",
     "train": "disa.interfaces.train_command:Train",
