@@ -56,6 +56,7 @@ class Serve:
     host_name: UseAppendAction[tuple[str, ...]] = ()
     # A site whose pages may use the API from a browser, such as https://example.org.
     allow_origin: UseAppendAction[tuple[str, ...]] = ()
+    # How much the server takes from its clients.
     limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
     # How pictures are shown to the model: `whole`, `windows` or `cat-seg` (`disa segment --help`).
     protocol: str = "whole"

@@ -47,7 +47,7 @@ def refused(response: object, status: int, *facts: str) -> None:
         assert secret not in response.text
 
 
-def until(is_so: Callable[[], object], seconds: float = 60) -> None:
+def until(is_so: Callable[[], object], seconds: float = 300) -> None:
     """Wait for something that happens in another thread or process."""
     end = time.monotonic() + seconds
     while not is_so():

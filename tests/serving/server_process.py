@@ -35,14 +35,14 @@ class ServerProcess:
                 stderr=log,
                 env=os.environ | environment,
             )
-        until(lambda: b"served at" in self.out.read_bytes() or self.process.poll() is not None, 120)
+        until(lambda: b"served at" in self.out.read_bytes() or self.process.poll() is not None, 600)
         assert self.process.poll() is None, self.log.read_text()
         self.address = self.out.read_text().split("served at ")[1].split()[0]
 
     def ask(self, path: str, content: bytes | None = None, **headers: str) -> Reply:
         request = urllib.request.Request(self.address + path, content, headers)
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=300) as response:
                 return Reply(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             return Reply(error.code, error.headers, error.read())
@@ -50,7 +50,7 @@ class ServerProcess:
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
     def lines(self) -> list[dict[str, object]]:
         """Return the log."""

@@ -56,7 +56,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, server: ServerProcess) -> Iterator[Any]:
     """The page, which may complain of nothing."""
     context = browser.new_context(accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(300_000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
