@@ -1,24 +1,41 @@
 """`disa segment`: pictures and labels in; overlay, label map and JSON per picture out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from disa.errors import DisaError, one_line
 from disa.inference.request import Excerpt, Job, Query, Request
-from disa.interfaces.segment_videos import is_video, segment_videos
+from disa.interfaces.segment_videos import is_video, named_videos, segment_videos
 from disa.running.files import prepare_folder
 from disa.running.records import save_config
 from disa.running.terminal import counted, say, warn
+
+if TYPE_CHECKING:  # they import torch, which takes seconds
+    from disa.inference.segmenter import Segmenter
+    from disa.running.processes import Processes
 
 PICTURES_PER_WORKER = 4  # fewer are drawn in the time that a process needs to start
 SOME_FAILED = 1
 ALL_FAILED = 2
 CLASSES = "classes.json"  # what the values of label maps mean
 RECORD = "segment.yaml"  # what was asked for, beside the results
+
+# Options that mean something to pictures alone.
+OF_PICTURES = (
+    "recursive",
+    "bands",
+    "stretch",
+    "saliency",
+    "beside",
+    "grey",
+    "classes",
+    "format",
+    "skip_existing",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +119,28 @@ class Segment:
         """
         queries = self.request.parse()
         if any(map(is_video, self.images)):
-            return segment_videos(self, queries)
+            return self._segment_videos(queries)
         return self._segment_pictures(queries)
+
+    def _segment_videos(self, queries: Mapping[str, Query]) -> int:
+        defaults = {field.name: field.default for field in fields(self)}
+        for option in OF_PICTURES:
+            if getattr(self, option) != defaults[option]:
+                raise DisaError(f"--{option.replace('_', '-')} is for pictures, not for videos")
+        if self.request.scores or len(queries) > 1:
+            raise DisaError("a video is segmented by one set of labels, and without --scores")
+        (query,) = queries.values()
+        videos = named_videos(self.images, self.out)
+        return segment_videos(
+            videos, query, self.excerpt, self.out, self.overlay, self.model, self._load
+        )
+
+    def _load(self, processes: "Processes") -> "Segmenter":
+        from disa.inference.segmenter import load
+        from disa.running.devices import DTYPES
+
+        device = processes.device(self.device)
+        return load(self.model, device, DTYPES[self.dtype], self.max_memory)
 
     def _segment_pictures(self, queries: Mapping[str, Query]) -> int:
         from disa.data.images import parse_reading
@@ -122,15 +159,11 @@ class Segment:
         # Only now, because this import takes seconds.
         from disa.inference.folder import segment_files
         from disa.inference.segmentation import Saving
-        from disa.inference.segmenter import load
         from disa.interfaces.segment_notes import introduce, judge_pictures, renamed, show_notes
-        from disa.running.devices import DTYPES
         from disa.running.processes import join
 
         with join() as processes:
-            segmenter = load(
-                self.model, processes.device(self.device), DTYPES[self.dtype], self.max_memory
-            )
+            segmenter = self._load(processes)
             # Prompts that this model cannot read are no picture's fault, so they are refused here.
             for query in queries.values():
                 segmenter.embed(query)
