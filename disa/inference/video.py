@@ -60,7 +60,7 @@ def segment_video(
         with ExitStack() as stack:
             video = _Video(stack.enter_context(_opened(av, source)), source)
             writer = _Writer(av, stack, video, target, query, overlay)
-            smoothing = _Smoothing(excerpt.smooth, query)
+            smoothing = Smoothing(excerpt.smooth, query)
             result = None
             number = 0
             for frame in video.frames(excerpt, writer.sound):
@@ -171,7 +171,7 @@ def _upright(frame: Any) -> Pixels:
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
 
 
-class _Smoothing:
+class Smoothing:
     """Mixes the probabilities of a frame with those of the frames before (exponentially)."""
 
     def __init__(self, share: float, query: Query) -> None:
