@@ -1,5 +1,6 @@
 """The choice of a device by its name, and the numbers on it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,3 +42,13 @@ def own_numbers(device: torch.device) -> Iterator[None]:
     """
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         yield
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+
+
+# A forked process has none of its parent's threads, and GNU's OpenMP would wait for them for ever
+# (decision D143). Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)
