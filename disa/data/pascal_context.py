@@ -1,5 +1,8 @@
 """PASCAL-Context on 5,104 val images: `pc59` from run lengths, `pc459` from `.mat` files."""
 
+import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -24,6 +27,11 @@ REMEDY_459 = (
 )
 AGAIN = "fetch it again"
 SOURCES = 460  # 0 is unlabelled, 1 to 459 are the categories of the full annotation
+# Types of elements in .mat files; numbers, texts and matrices.
+PACKED = 15
+MATRIX = 14
+KINDS = {*range(1, 8), 9, 12, 13, MATRIX, 16, 17, 18}
+MOST_UNPACKED = 2**26  # bytes of a label map; those of VOC's pictures have 2 million at most
 # Kinds of arrays in .mat files; the others hold text and objects.
 NUMBERS = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -183,6 +191,7 @@ def read_label_map(path: Path) -> Values:
     """
     io = _scipy_io()
     try:
+        _check_types(path.read_bytes())
         # The size is judged before the map is decompressed.
         found = {name: (shape, kind) for name, shape, kind in io.whosmat(path)}
         shape, kind = found.get("LabelMap", ((), ""))
@@ -204,6 +213,41 @@ def read_label_map(path: Path) -> Values:
             f"{path}: its LabelMap has values that are no indices ({values.dtype}); {REMEDY_459}"
         )
     return values
+
+
+def _check_types(content: bytes) -> None:
+    """Raise `ValueError` for a .mat file with a type that there is not.
+
+    scipy 1.17 looks it up outside of its table, which ends the process (decision D135).
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+    if order is None:
+        raise ValueError("it is not of version 5")
+    for kind, data in _elements(content[128:], order):
+        if kind == PACKED:
+            unpacker = zlib.decompressobj()
+            data = unpacker.decompress(data, MOST_UNPACKED)
+            if unpacker.unconsumed_tail:
+                raise ValueError(f"it unpacks to more than {MOST_UNPACKED:,} bytes")
+            kind, data = next(_elements(data, order), (0, b""))
+        kinds = {kind, *(inner for inner, _ in _elements(data, order))}
+        if kind != MATRIX or not kinds <= KINDS:
+            raise ValueError(f"it holds the types {sorted(kinds)}")
+
+
+def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """Yield type and bytes of what lies one after another in a .mat file."""
+    place = 0
+    while place + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, place)
+        if kind >> 16:
+            # Up to four bytes lie beside their type and size.
+            yield kind & 0xFFFF, content[place + 4 : place + 8]
+            place += 8
+            continue
+        yield kind, content[place + 8 : place + 8 + size]
+        # Packed elements alone are not filled up to a multiple of eight.
+        place += 8 + (size if kind == PACKED else -(-size // 8) * 8)
 
 
 def _mask(path: Path, entry: Any, size: tuple[int, int]) -> tuple[int, str | list[int]]:

@@ -1,6 +1,7 @@
 """A few damaged inputs for each reader, the same every time; `fuzz.py` makes more, without end."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,14 @@ def test_what_was_found_once(name: str, file: str, content: bytes, tmp_path: Pat
     bench = Bench(BY_NAME[name], tmp_path)
     assert (bench.whole / file).is_file()
     assert not bench.read(bench.whole / file, content).fault
+
+
+def test_a_type_that_there_is_not_in_a_mat_file(tmp_path: Path):
+    """scipy 1.17 looked it up outside of its table, and the process ended."""
+    bench = Bench(BY_NAME["pc459"], tmp_path)
+    file = next(bench.whole.rglob("2009_000000.mat"))
+    content = file.read_bytes()
+    numbers = struct.pack("<II", 2, 20 * 23)  # 8 bits each
+    assert content.count(numbers) == 1
+    damaged = content.replace(numbers, struct.pack("<II", 0x4002, 20 * 23))
+    assert bench.read(file, damaged).kind == "refusal"
