@@ -22,8 +22,11 @@ def draft(path: Path) -> Iterator[Path]:
 
     What is not renamed is removed at the end. Raises `OSError` if the disk refuses.
     """
-    folder, lock = _new_folder(path.parent)
+    folder, lock = _unused(path.parent)
+    # Ctrl-C may come at any moment, so there is nothing yet.
     try:
+        while not _is_made(folder, lock):
+            folder, lock = _unused(path.parent)
         yield folder / path.name
     finally:
         _remove(folder, lock)
@@ -54,23 +57,26 @@ def remove_abandoned(folder: Path) -> None:
             _remove(left, lock)
 
 
-def _new_folder(parent: Path) -> tuple[Path, FileLock]:
-    while True:
-        folder = parent / f".disa-{secrets.token_hex(8)}.part"
-        folder.mkdir(mode=0o700)
-        lock = FileLock(folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, FileNotFoundError):
-            continue  # another process took it for abandoned in this very moment
-        except (OSError, NotImplementedError):
-            return folder, lock  # a drive without locks: nobody can tell, so nobody removes it
-        if folder.exists():
-            return folder, lock
+def _unused(parent: Path) -> tuple[Path, FileLock]:
+    """Return a name that nobody can foresee, and the lock that belongs to it."""
+    folder = parent / f".disa-{secrets.token_hex(8)}.part"
+    return folder, FileLock(folder / LOCK)
+
+
+def _is_made(folder: Path, lock: FileLock) -> bool:
+    """Make a draft's folder and take its lock; False if another process removed it meanwhile."""
+    folder.mkdir(mode=0o700)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, FileNotFoundError):
+        return False  # taken for abandoned, in the moment before the lock
+    except (OSError, NotImplementedError):
+        return True  # a drive without locks: nobody can tell, so nobody removes it
+    return folder.exists()
 
 
 def _remove(folder: Path, lock: FileLock) -> None:
-    """Remove a draft whose lock is ours."""
+    """Remove a draft whose lock is ours, as far as there is one."""
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()
     # Windows removes no file that is open, such as a lock that is held.

@@ -15,6 +15,7 @@ from disa.training.run_log import read_log
 
 # What tells when and where something ran.
 DESCRIPTIONS = ("run.json", "config.yaml", "segment.yaml", "report.md", ".lock", "best.json")
+READ = ("checkpoints", "VOCdevkit")  # folders that are no results
 VOLATILE = ("command", "date", "commit")
 CHECKPOINT_EVERY = 2
 SMALL_RUN = {
@@ -40,7 +41,7 @@ class Command:
         found = {}
         for path in sorted(out.rglob("*")):
             place = path.relative_to(out)
-            if not path.is_file() or path.name in DESCRIPTIONS or "checkpoints" in place.parts:
+            if not path.is_file() or path.name in DESCRIPTIONS or place.parts[0] in READ:
                 continue
             content = path.read_bytes()
             if path.name == "result.json":
@@ -53,7 +54,7 @@ class Command:
         """Return how many steps a run that was stopped has logged since its last checkpoint."""
         logged = [record["step"] + 1 for record in read_log(out / "log.jsonl") if "loss" in record]
         saved = [int(path.name.removeprefix("step-")) for path in checkpoints(out / "checkpoints")]
-        return max(logged, default=0) - max(saved, default=0)
+        return max(0, max(logged, default=0) - max(saved, default=0))
 
 
 def options(values: dict[str, object]) -> list[object]:

@@ -42,6 +42,7 @@ class Undisturbed:
         """Compare results with those of the undisturbed command; nothing else may be there."""
         found = self.command.results(folder)
         assert found.keys() == self.results.keys()
+        assert list(folder.rglob(".disa-*")) == []
         assert [name for name in found if found[name] != self.results[name]] == []
 
     def run(self, folder: Path, fault: Fault = NONE) -> Ended:
@@ -107,9 +108,7 @@ def test_killed_at_any_moment_it_goes_on(
     print(f"\n{command.name}: {done} kills in {rounds} rounds, at most {worst} steps lost")
 
 
-def test_a_signal_leaves_whole_files_and_no_drafts(
-    undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_a_signal_is_answered_and_loses_nothing(undisturbed: Undisturbed, tmp_path: Path) -> None:
     command = undisturbed.command
     command.prepare(tmp_path)
     number = STOPPING[NAMES.index(command.name) % len(STOPPING)]
@@ -117,7 +116,6 @@ def test_a_signal_leaves_whole_files_and_no_drafts(
     assert ended.code == 130, ended.said
     assert "Traceback" not in ended.said
     assert ("stopped" if command.is_training else "interrupted") in ended.said
-    assert list(tmp_path.rglob(".disa-*")) == []
     if command.is_training:
         assert command.lost_steps(tmp_path) == 0
     assert undisturbed.run(tmp_path).code == 0
