@@ -98,7 +98,7 @@ def test_an_option_wins_over_the_config_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "fact"), [("overlp: 3", "overlp"), ("- a", "no options"), ("a: [", "YAML")]
+    ("text", "fact"), [("overlp: 3", "overlp"), ("- a", "size: 512"), ("a: [", "YAML")]
 )
 def test_a_config_file_that_is_none(tmp_path: Path, text: str, fact: str):
     path = tmp_path / "run.yaml"
