@@ -180,6 +180,7 @@ class Smoothing:
         self.scores: NDArray[np.float32] | None = None
 
     def __call__(self, result: Segmentation) -> Segmentation:
+        """Return a frame's result after mixing; `result.scores` must be there."""
         if not self.share:
             return result
         scores = result.scores

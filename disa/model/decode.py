@@ -12,7 +12,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.enlarge import Enlarge
 from disa.model.few import a_few_at_a_time
-from disa.model.saliency import ratio
+from disa.model.split import ratio
 
 
 class Guides(NamedTuple):

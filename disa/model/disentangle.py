@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from disa.config import ModelConfig
 from disa.model.attention import attend
 from disa.model.few import a_few_at_a_time
-from disa.model.saliency import foreground_count, ratio, split_tokens, tiny
+from disa.model.split import foreground_count, ratio, split_tokens, tiny
 
 _OWN_SIDE = 3.0  # start of the aggregation's logits: a token keeps 95 % of its own side
 _FLOOR = 1e-4  # added to pooling weights: a side without any saliency is averaged evenly

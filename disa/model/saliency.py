@@ -15,15 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disa.config import ModelConfig
-from disa.errors import DisaError
+from disa.model.matching import Norm, matching_head
 
 # Attention logit per unit of cosine at the start: the best tokens stand out, and none rules alone.
 _START_SHARPNESS = 10.0
-# Matched logit per unit of cosine at the start, and minus the cosine at which it is 0.
-_START_SCALE = 10.0
-_START_BIAS = -0.3
-# Added to the mean square in `Norm`.
-_EPSILON = 1e-6
 
 
 class Saliency(NamedTuple):
@@ -32,28 +27,6 @@ class Saliency(NamedTuple):
     saliency: Float[Tensor, "b t n"]  # >= 0, unnormalised
     matched: Float[Tensor, "b t"]  # logit: does the image show the label?
     attention: Float[Tensor, "b t a n"]  # of the last layer, sums to 1 over the tokens
-
-
-class Norm(nn.RMSNorm):
-    """Scale to unit root mean square, `y = g x / r` with `r = sqrt(mean(x^2) + eps)`.
-
-    Unlike LayerNorm it keeps directions, and thereby CLIP's cosines (decision D13).
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=_EPSILON)
-
-    def pull_back(
-        self, x: Float[Tensor, "*rest d"], gradient: Float[Tensor, "*rest d"]
-    ) -> Float[Tensor, "*rest d"]:
-        """Return the gradient at the input `x`, given that at the output (chain rule).
-
-        With `u = g gradient` it is `(u - x mean(u x) / r^2) / r`.
-        """
-        inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + _EPSILON)  # 1 / r
-        gradient = gradient * self.weight
-        along = (gradient * x).mean(-1, keepdim=True)
-        return inverse * (gradient - x * inverse.square() * along)
 
 
 class TokenHeads(NamedTuple):
@@ -153,97 +126,6 @@ class CrossAttention(nn.Module):
         return rearrange(middle @ self.out.weight, "b t (a e) -> b t a e", a=self.heads)
 
 
-class CompareHead(nn.Module):
-    """Match what a label attended to with the label's own embedding, by a cosine [D].
-
-    `matched = scale (<attended, own + residual> + bias)` with `own` and `attended` of unit length:
-    a scaled similarity, a bias, and a linear residual that starts at zero. Bias and residual are in
-    units of a cosine, so that they learn quickly.
-
-    The state `x` behind the last layer began at `own`, so `attended` is the direction of `x - own`.
-    Its length does not count, so the gradient is positive for tokens that are better than the
-    attended mixture. Once attention rests on the right tokens alone, about half of them get none
-    (decision D12).
-    """
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_START_SCALE)))
-        self.bias = nn.Parameter(torch.tensor(_START_BIAS))
-        self.residual = nn.Parameter(torch.zeros(d))
-
-    def forward(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t"]:
-        """Return the matched logit."""
-        attended = (x - own) / self.length(x, own)
-        similarity = (attended * (own + self.residual)).sum(-1)
-        return self.log_scale.exp() * (similarity + self.bias)
-
-    def gradient(
-        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
-    ) -> Float[Tensor, "b t d"]:
-        """Return the gradient of the matched logit at `x`."""
-        length = self.length(x, own)
-        direction = self.direction(x, own)
-
-        # A unit vector only turns: the part along itself drops out.
-        attended = (x - own) / length
-        direction = direction - attended * (attended * direction).sum(-1, keepdim=True)
-        return direction / length
-
-    def direction(
-        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
-    ) -> Float[Tensor, "b t d"]:
-        """Return the gradient of the matched logit at `attended`."""
-        return (self.log_scale.exp() * (own + self.residual)).expand_as(x)
-
-    def length(
-        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
-    ) -> Float[Tensor, "b t 1"] | int:
-        """Return what `x - own` is divided by."""
-        length = torch.linalg.vector_norm(x - own, dim=-1, keepdim=True)
-        return length.clamp_min(tiny(x.dtype))
-
-
-class ProductHead(CompareHead):
-    """Match by a product: `attended` is the mean over the layers, as long as it comes [D].
-
-    Every token that resembles `own` then gets a gradient (decision D12).
-    """
-
-    def __init__(self, d: int, layers: int) -> None:
-        super().__init__(d)
-        self.layers = layers
-
-    def gradient(
-        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
-    ) -> Float[Tensor, "b t d"]:
-        """Return the gradient of the matched logit at `x`."""
-        return self.direction(x, own) / self.layers
-
-    def length(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> int:
-        """Return the number of layers, each of which added to `x` what it attended to."""
-        return self.layers
-
-
-class LinearHead(nn.Module):
-    """Read the matched logit off the label's state, for comparison: it memorises the labels [D]."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.norm = Norm(d)
-        self.linear = nn.Linear(d, 1)
-
-    def forward(self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]) -> Float[Tensor, "b t"]:
-        """Return the matched logit; `own` is not needed, as `x` holds it."""
-        return self.linear(self.norm(x)).squeeze(-1)
-
-    def gradient(
-        self, x: Float[Tensor, "b t d"], own: Float[Tensor, "t d"]
-    ) -> Float[Tensor, "b t d"]:
-        """Return the gradient of the matched logit at `x`."""
-        return self.norm.pull_back(x, self.linear.weight.expand_as(x))
-
-
 class SaliencyModule(nn.Module):
     """Find each label's salient tokens, and whether the image shows it (paper, SDM).
 
@@ -257,7 +139,7 @@ class SaliencyModule(nn.Module):
         self.differentiable = config.saliency_split == "soft"
         layers = [CrossAttention(d, config.saliency_heads) for _ in range(config.saliency_layers)]
         self.layers = nn.ModuleList(layers)
-        self.head = _head(config, d)
+        self.head = matching_head(config, d)
         if config.saliency_trains == "scale":
             # The rest stays as it starts, at CLIP's cosines, which hold for every label (D106).
             for name, parameter in self.named_parameters():
@@ -328,76 +210,3 @@ class SaliencyModule(nn.Module):
         """
         gradient = layer.pull_back(states, self.head.gradient(states.out, own))
         return einsum(gradient, values, "b t a e, b n a e -> b t a n")
-
-
-def _head(config: ModelConfig, d: int) -> CompareHead | LinearHead:
-    if config.saliency_itm_head == "linear":
-        if config.saliency_trains == "scale":
-            raise DisaError("saliency_itm_head=linear has no scale: use product or compare")
-        return LinearHead(d)
-    if config.saliency_itm_head == "product":
-        return ProductHead(d, config.saliency_layers)
-    return CompareHead(d)
-
-
-def tiny(dtype: torch.dtype) -> float:
-    """Return a number so small that it stands for zero where zero would give infinity.
-
-    It is 1e-30, or 6e-8 in float16, whose numbers go no lower.
-    """
-    limits = torch.finfo(dtype)
-    return max(1e-30, limits.tiny * limits.eps)
-
-
-def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole, and zero without a gradient where the whole is nothing."""
-    is_some = whole > tiny(whole.dtype)
-    # The inner `where` matters for the gradient: one over nothing overflows.
-    return torch.where(is_some, part / torch.where(is_some, whole, 1), 0)
-
-
-def foreground_count(n: int, share: float) -> int | Tensor:
-    """Return `k = round(share * n)`, but at least one token on each side; 1 where `n` is 1."""
-    if torch.compiler.is_exporting():
-        # The number of tokens stays free: an ONNX graph rounds tensors, not sizes.
-        last = torch.arange(n)[-1]
-        return torch.minimum((share * (last + 1).double()).round(), last).clamp_min(1)
-    return max(1, min(round(share * n), n - 1))
-
-
-def split_tokens(
-    saliency: Float[Tensor, "b t h w"], config: ModelConfig
-) -> Float[Tensor, "b t h w"]:
-    """Return each token's foreground weight: 1 or 0, and 0 .. 1 for the soft split (paper, SDM).
-
-    - `top_k`: the k most salient tokens; of ties the lower index;
-    - `relative`: tokens whose saliency, smoothed over 3 x 3, is above a share of its own peak;
-    - `mass`: the smallest set that holds a share of the saliency;
-    - `soft`: saliency over its peak.
-
-    A label without any saliency has no foreground, except under `top_k`.
-    """
-    if config.saliency_split == "soft":
-        return ratio(saliency, saliency.amax((-2, -1), keepdim=True))
-
-    if config.saliency_split == "relative":
-        # Borders average over the tokens that there are.
-        smooth = F.avg_pool2d(saliency, 3, stride=1, padding=1, count_include_pad=False)
-        peak = smooth.amax((-2, -1), keepdim=True)
-        return (smooth > config.saliency_relative_threshold * peak).to(saliency.dtype)
-
-    # The others count tokens from the most salient one on; the stable sort settles ties.
-    flat = rearrange(saliency, "b t h w -> b t (h w)")
-    ranked, order = flat.sort(dim=-1, descending=True, stable=True)
-    if config.saliency_split == "top_k":
-        n = flat.shape[-1]
-        count = foreground_count(n, config.saliency_top_share)
-        chosen = (torch.arange(n, device=flat.device) < count).expand_as(flat)
-    else:
-        # A token belongs to the smallest set if the more salient ones do not reach the share.
-        cumulated = ranked.cumsum(-1)
-        chosen = cumulated - ranked < config.saliency_mass * cumulated[..., -1:]
-
-    # From ranks back to places on the grid.
-    foreground = torch.zeros_like(flat).scatter(-1, order, chosen.to(flat.dtype))
-    return rearrange(foreground, "b t (h w) -> b t h w", h=saliency.shape[-2])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from disa.errors import DisaError
 from disa.model.disa import Disa
 from disa.model.losses import segmentation_loss
-from disa.model.saliency import split_tokens
+from disa.model.split import split_tokens
 
 EXACT = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from disa.config import ModelConfig
 from disa.model.disentangle import Disentangle
-from disa.model.saliency import split_tokens
+from disa.model.split import split_tokens
 
 SPLITS = ["top_k", "relative", "mass", "soft"]
 AGGREGATIONS = ["weighted", "sum", "concat"]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from disa.config import ModelConfig
-from disa.model.saliency import SaliencyModule, foreground_count, split_tokens
+from disa.model.saliency import SaliencyModule
+from disa.model.split import foreground_count, split_tokens
 
 HEADS = ["compare", "product", "linear"]
 
