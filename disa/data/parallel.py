@@ -67,7 +67,9 @@ def process_pool(
     # `prepare` goes with `_begin`, because a pool has only one initializer.
     context = get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
-    pool = _Pool(workers, context, _begin, (theirs, prepare))
+    # With the first pool Python starts a process that keeps count of semaphores.
+    with _signals_blocked():
+        pool = _Pool(workers, context, _begin, (theirs, prepare))
     try:
         yield pool
     except BrokenProcessPool:
@@ -85,14 +87,21 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, *call: Any, **options: Any) -> Future[Any]:
         """Start a process, if there are too few, and hand the call over."""
-        # A process inherits which signals are blocked; Windows has no such thing.
-        if not hasattr(signal, "pthread_sigmask"):
+        with _signals_blocked():
             return super().submit(*call, **options)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            return super().submit(*call, **options)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let processes that start in this block inherit that signals are blocked."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: Connection, prepare: Callable[[], None] | None) -> None:
