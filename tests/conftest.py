@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-if (
-    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # started in the background, where programs ignore Ctrl-C
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # what the tests start must not inherit that
+# Started in the background or by nohup, programs ignore these signals; what the tests start must
+# not inherit that.
+for ignorable, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(ignorable) == signal.SIG_IGN:
+        signal.signal(ignorable, usual)
 
 pytest_plugins = ["small_network"]  # fixtures of a network in all its recipes
 
