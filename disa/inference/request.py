@@ -96,9 +96,9 @@ class Excerpt:
     # Segment every Nth frame of a video; those between have its labels.
     every: int = 1
     # Begin at this second of a video.
-    start: Annotated[float, arg(name="from")] = 0.0
+    start: Annotated[float, arg(aliases=["--from"])] = 0.0
     # End at this second of a video.
-    end: Annotated[float | None, arg(name="to")] = None
+    end: Annotated[float | None, arg(aliases=["--to"])] = None
     # Mix the probabilities of a video's frame with those before, whose share this is: 0 to 0.95.
     # Labels flicker less, and follow later.
     smooth: float = 0.0

@@ -19,6 +19,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from disa.data.vocabulary import load_vocabulary
+from disa.running.shown import as_markdown
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -233,7 +234,9 @@ def test_all_leaves_out_loudly_what_is_not_there_and_goes_on(
     assert set(numbers["benchmarks"]) == {"a150", "pas20", "pas20b"}
     assert set(numbers["left_out"]) == {"a847", "pc459", "pc59"}
     a150 = f"{numbers['benchmarks']['a150']['miou']:.2f}*"
-    ours = f"{model_folder} (measured here) | left out | left out | {a150} | left out |"
+    name = as_markdown(str(model_folder))
+    a150 = as_markdown(a150)
+    ours = f"{name} (measured here) | left out | left out | {a150} | left out |"
     assert ours in table
     assert {path.name for path in (tmp_path / "worst").iterdir()} == {"a150", "pas20", "pas20b"}
     again = evaluate(*command)

@@ -266,7 +266,9 @@ def write_results(folder: Path) -> None:
         labels = pixels(1) % 3
         labels[labels == 2] = 255
         miniatures.save_png(folder / "out" / f"{name}_labels.png", labels, palette=True)
-        words = [{"word": word, "index": index} for index, word in enumerate(LABELS)]
+        words = [
+            {"word": word, "index": index, "colour": [9, 9, 9]} for index, word in enumerate(LABELS)
+        ]
         data = {"image": source, "width": WIDTH, "height": HEIGHT, "words": words}
         write_json(folder / "out" / f"{name}.json", data)
 
@@ -425,7 +427,7 @@ def read_imported(folder: Path, file: Path) -> None:
     out.mkdir(exist_ok=True)
     for written in sorted(out.rglob("*"), reverse=True):
         written.rmdir() if written.is_dir() else written.unlink()
-    write_folder(read_annotations(folder), out, None, lambda done, total: None)
+    write_folder(read_annotations(folder), folder, out, None, lambda done, total: None)
     open_dataset("folder", out).labels(0)
 
 

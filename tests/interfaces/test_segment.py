@@ -530,7 +530,7 @@ def test_labels_or_a_vocabulary_but_not_both(pictures: Path, tmp_path: Path):
         (["--labels", "sea", "--vocabulary", "a150"], "give either"),
         (["--labels", "sea", "--synonyms"], "--synonyms belongs to --vocabulary"),
         (["--vocabulary", "ade"], 'unknown vocabulary "ade"'),
-        (["--vocabulary", str(tmp_path / "missing.txt")], "missing.txt: cannot be read"),
+        (["--vocabulary", str(tmp_path / "missing.txt")], "missing.txt: no such file"),
     ):
         invoke([*arguments, *options]).fails(part)
     assert not (tmp_path / "out").exists()

@@ -91,4 +91,4 @@ def test_wrong_settings_of_the_network_are_refused(text: str, fact: str) -> None
 
 
 def test_every_recipe_has_settings() -> None:
-    assert {recipe_settings(name).steps for name in RECIPES} == {1000, 80_000}
+    assert {recipe_settings(name).steps for name in RECIPES} == {2800, 80_000}

@@ -73,7 +73,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 def test_unwritable_folder(tmp_path, make):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DisaError, match="cannot write the model"):
+    with pytest.raises(DisaError, match="is a file"):
         save(make(), tmp_path / "file")
 
 
