@@ -44,4 +44,6 @@ def test_a_process_that_dies_is_one_error_with_the_remedy_and_ends_the_others():
     remedy = "buy some memory"
     with refused(remedy), process_pool(2, remedy) as pool:
         pool.submit(time.sleep, 600)
+        # Python watches a process of a pool from the first answer on that comes after its start.
+        pool.submit(int).result()
         pool.submit(die).result()
