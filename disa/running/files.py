@@ -52,7 +52,9 @@ def _unwritable(folder: Path, error: OSError) -> DisaError:
 def at_home(path: str | os.PathLike[str]) -> Path:
     """Return a path whose `~/` at the start is the user's home folder, as in shells."""
     text = os.fspath(path)
-    return Path(os.path.expanduser(text) if text.startswith(("~/", "~\\")) else text)  # noqa: PTH111
+    if text.startswith(("~/", "~\\")):
+        text = os.path.expanduser(text)  # noqa: PTH111 (`Path` would take ~name, too)
+    return Path(text)
 
 
 def refuse_existing(folder: Path) -> None:

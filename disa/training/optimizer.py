@@ -1,6 +1,7 @@
 """A network with its optimizer: AdamW, its learning rate, and all tensors that a step changes."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from disa.training.engine import Engine
 from disa.training.settings import TrainConfig
 
 
-class Trainee:
+class Trainee(ABC):
     """What a run trains, in one process."""
 
     engine: Engine
@@ -22,12 +23,12 @@ class Trainee:
     adam: Optimizer
     averages: dict[str, Tensor]  # of the weights that train; empty if there are none
 
+    @abstractmethod
     def step(self, step: int, batch: Any) -> dict[str, float]:
         """Do one optimizer step and return its numbers, with at least `loss`.
 
         Raises `FloatingPointError`, before the weights change, if the loss is not finite.
         """
-        raise NotImplementedError
 
 
 def optimizer(

@@ -4,11 +4,9 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from disa.data.images import SUFFIXES, read_size, write_png
 from disa.data.imports.annotations import (
@@ -21,6 +19,7 @@ from disa.data.imports.annotations import (
 from disa.data.masks import Labels
 from disa.errors import DisaError
 from disa.running.files import prepare_folder, write_bytes, write_json, write_text
+from disa.running.locks import hold
 from disa.running.reading import read_json
 from disa.running.terminal import Report
 
@@ -84,21 +83,19 @@ def _begun(out: Path, origin: Path) -> Iterator[bool]:
     if not is_there and out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
         raise DisaError(f"{out}: is not empty; choose a new folder")
     prepare_folder(out)
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DisaError(f"{out}: another import is at work in it; wait for it") from None
-    try:
-        write_json(mark, began)
-        for name in FOLDERS:
-            shutil.rmtree(out / name, ignore_errors=True)
-            prepare_folder(out / name)
-        yield is_there
-        mark.unlink(missing_ok=True)
-    finally:
-        lock.release()
-        (out / LOCK).unlink(missing_ok=True)
+    lock = out / LOCK
+    with hold(lock, 0.0, f"{out}: another import is at work in it; wait for it"):
+        try:
+            write_json(mark, began)
+            for name in FOLDERS:
+                shutil.rmtree(out / name, ignore_errors=True)
+                prepare_folder(out / name)
+            yield is_there
+            mark.unlink(missing_ok=True)
+        finally:
+            # Windows removes no file that is open; there it stays.
+            with suppress(OSError):
+                lock.unlink()
 
 
 def _write(
