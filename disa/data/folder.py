@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from disa.data.pairs import (
 from disa.data.vocabulary import (
     Category,
     ClassFile,
+    Level,
     categories_of,
     name_key,
     packed,
@@ -40,7 +41,6 @@ from disa.running.reading import check_form
 REMEDY = "a data set of your own is a folder with images/, masks/ and classes.txt (docs/data.md)"
 # Ignored in masks of indices, unless classes.json says otherwise or a category has that index.
 VOID = (255, 65535)
-Level = Annotated[int, range(256)]  # of one of the three colours
 CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")  # the first that is there counts
 
 

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from disa.errors import DisaError
-from disa.running.reading import read_json, read_text
+from disa.running.reading import check_form, read_json, read_text
 
 Kind = Literal["thing", "stuff"]
+Level = Annotated[int, range(256)]  # of one of the three colours
 FOLDER = Path(__file__).with_name("vocabularies")
 VOCABULARIES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 BACKGROUND = "background"
+REMEDY = 'write a name, or {"name": "boat"} and what else docs/data.md says of a category'
 # A line of CVAT's labelmap.txt: "boat:10,200,30:parts:actions"; colour and the rest may be empty.
 LABELMAP = re.compile(r"(?P<name>.+?):(?P<colour>[\d, ]*):[^:]*:[^:]*")
 NUMBERED = re.compile(r"(?P<id>\d{1,10})\s*[:;,=\t]\s*(?P<name>.+)")  # "7: boat"
@@ -99,6 +101,17 @@ class Vocabulary:
             labels.append("|".join(parts.values()))
             used |= parts.keys()
         return tuple(labels)
+
+
+class Entry(TypedDict):
+    """An object in a list of categories."""
+
+    name: str
+    synonyms: NotRequired[list[str]]
+    kind: NotRequired[Kind | None]
+    # The value in masks, or the colour.
+    id: NotRequired[Annotated[int, range(2**16)]]
+    color: NotRequired[tuple[Level, Level, Level]]
 
 
 class ClassFile(NamedTuple):
@@ -242,44 +255,14 @@ def _published(name: str) -> Vocabulary:
 
 def _category(entry: object, index: int, path: Path) -> Category:
     """Return the category of an entry. Raises `DisaError` that counts entries from 1."""
-    place = f"{path}: category {index + 1}"
-    if isinstance(entry, str):
-        entry = {"name": entry}
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise DisaError(f'{place} is {json.dumps(entry)[:60]}; write a name or {{"name": ...}}')
+    place = f"{path}: category {index + 1}, {json.dumps(entry, ensure_ascii=False)[:60]}"
+    fields: Any = {"name": entry} if isinstance(entry, str) else entry
+    check_form(fields, Entry, place, REMEDY)
 
     # "boat|ship" gives synonyms as well as "synonyms": ["ship"] does.
-    name, *synonyms = entry["name"].split("|")
-    place = f'{place} ("{name}")'
-    more = entry.get("synonyms", [])
-    if not isinstance(more, list) or not all(isinstance(synonym, str) for synonym in more):
-        raise DisaError(f'{place}: "synonyms" is no list of names')
-    names = [" ".join(text.split()) for text in (name, *synonyms, *more)]
+    texts = [*fields["name"].split("|"), *fields.get("synonyms", ())]
+    names = [" ".join(text.split()) for text in texts]
     if not all(names):
-        raise DisaError(f"{place} has an empty name; remove the line or name it")
-
-    kind = entry.get("kind")
-    if kind not in (None, "thing", "stuff"):
-        raise DisaError(f'{place}: "kind" is {kind!r}; use "thing" or "stuff"')
-    return Category(names[0], tuple(names[1:]), kind, _source_id(entry, index, place))
-
-
-def _source_id(entry: dict[str, Any], index: int, place: str) -> int:
-    """Return the value that stands for an entry in masks, by its "color", its "id" or its place."""
-    if "color" in entry:
-        colour = entry["color"]
-        is_list = isinstance(colour, list) and len(colour) == 3
-        if not is_list or not all(_is_integer(share, 255) for share in colour):
-            raise DisaError(
-                f'{place}: "color" is {colour!r}; write [red, green, blue] with values 0 to 255'
-            )
-        return packed(colour)
-    source_id = entry.get("id", index)
-    if not _is_integer(source_id, 65535):
-        raise DisaError(f'{place}: "id" is {source_id!r}; use a whole number from 0 to 65535')
-    return int(source_id)
-
-
-def _is_integer(value: object, largest: int) -> bool:
-    # In Python True is an integer, too.
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest
+        raise DisaError(f"{place}: has an empty name; remove the line or name it")
+    source_id = packed(fields["color"]) if "color" in fields else fields.get("id", index)
+    return Category(names[0], tuple(names[1:]), fields.get("kind"), source_id)

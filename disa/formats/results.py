@@ -3,17 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from disa.data.masks import read_indices
 from disa.data.picture_paths import STDIN
+from disa.data.vocabulary import Level
 from disa.errors import DisaError
 from disa.running.reading import read_json
 
-Level = Annotated[int, range(256)]  # of one of the three colours
 LabelMap = NDArray[Any]  # (H, W) int32, index into the categories; -1 where there is no label
 
 
