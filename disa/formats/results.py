@@ -58,18 +58,15 @@ class Results:
 
 def read_results(folder: Path, labels: tuple[str, ...]) -> Results:
     """Find all results in a folder. Categories are `labels`, then those of other runs."""
-    found = [_Result.read(path) for path in _result_files(folder)]
-    words = (word for result in found for word in result.words)
-    parents = {_absolute(each.source).parent for each in found if each.source is not None}
+    entries = [_entry(path) for path in _result_files(folder)]
+    words = (word for entry in entries for word in entry.words)
+    parents = {_absolute(entry.source).parent for entry in entries if entry.source is not None}
     try:
         root = Path(os.path.commonpath(parents)) if parents else None
     except ValueError:  # on two drives
         root = None
-    entries = tuple(
-        Entry(each.name, each.source, _picture(each, root), each.size, each.words, each.colours)
-        for each in found
-    )
-    return Results(folder, tuple(dict.fromkeys((*labels, *words))), entries)
+    named = tuple(entry._replace(picture=_picture(entry, root)) for entry in entries)
+    return Results(folder, tuple(dict.fromkeys((*labels, *words))), named)
 
 
 class _Word(TypedDict):
@@ -86,24 +83,18 @@ class _Json(TypedDict):
     words: list[_Word]
 
 
-class _Result(NamedTuple):
-    """What a JSON file says."""
-
-    name: str
-    source: Path | None
-    size: tuple[int, int]
-    words: tuple[str, ...]
-    colours: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def read(cls, path: Path) -> "_Result":
-        remedy = "segment the picture again, or delete the file"
-        data = read_json(path, remedy, _Json)
-        image = data["image"]
-        source = None if image is None or Path(image) == STDIN else Path(image)
-        words = tuple(word["word"] for word in data["words"])
-        colours = tuple(tuple(word["colour"]) for word in data["words"])
-        return cls(path.stem, source, (data["height"], data["width"]), words, colours)
+def _entry(path: Path) -> Entry:
+    """Return what a JSON file says; where its picture lies among others is not known yet."""
+    data = read_json(path, "segment the picture again, or delete the file", _Json)
+    image = data["image"]
+    return Entry(
+        name=path.stem,
+        source=None if image is None or Path(image) == STDIN else Path(image),
+        picture="",
+        size=(data["height"], data["width"]),
+        words=tuple(word["word"] for word in data["words"]),
+        colours=tuple(tuple(word["colour"]) for word in data["words"]),
+    )
 
 
 def _result_files(folder: Path) -> list[Path]:
@@ -112,10 +103,10 @@ def _result_files(folder: Path) -> list[Path]:
     return [path for path in files if path.with_name(f"{path.stem}_labels.png").is_file()]
 
 
-def _picture(result: _Result, root: Path | None) -> str:
-    if result.source is None:
-        return f"{result.name}.png"
-    absolute = _absolute(result.source)
+def _picture(entry: Entry, root: Path | None) -> str:
+    if entry.source is None:
+        return f"{entry.name}.png"
+    absolute = _absolute(entry.source)
     return (absolute if root is None else absolute.relative_to(root)).as_posix()
 
 
