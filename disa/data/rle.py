@@ -27,11 +27,15 @@ def decode_rle(counts: str | list[int], size: tuple[int, int]) -> NDArray[np.boo
 
 def encode_rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Return a mask (H, W) as {"size": [H, W], "counts": text}, as COCO's tools write it."""
-    flat = np.concatenate([[False], mask.flatten(order="F")])
-    # Where a run begins; without the first pixel's zero they would begin with ones.
-    starts = np.flatnonzero(np.diff(flat))
-    runs = np.diff(np.concatenate([[0], starts, [mask.size]])).tolist()
-    return {"size": list(mask.shape), "counts": "".join(map(_characters, _differences(runs)))}
+    differences = _differences(runs_of(mask.ravel(order="F")))
+    return {"size": list(mask.shape), "counts": "".join(map(_characters, differences))}
+
+
+def runs_of(pixels: NDArray[np.bool_]) -> list[int]:
+    """Return the lengths of the runs of zeros and ones in turn, zeros first."""
+    # Where a run begins; without the zero before all they would begin with ones.
+    starts = np.flatnonzero(np.diff(pixels, prepend=False))
+    return np.diff(starts, prepend=0, append=pixels.size).tolist()
 
 
 def _differences(runs: list[int]) -> list[int]:

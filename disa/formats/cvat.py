@@ -5,6 +5,7 @@ from xml.etree import ElementTree as xml
 
 import numpy as np
 
+from disa.data.rle import runs_of
 from disa.formats.coco import box
 from disa.formats.results import LabelMap, Results
 from disa.running.files import write_text
@@ -42,9 +43,7 @@ def write_cvat(results: Results, out: Path, tolerance: float) -> list[str]:
 def _runs(region: LabelMap) -> dict[str, str]:
     """Return the box of a region, and its runs in there: row by row, zeros first."""
     left, top, width, height = box(region)
-    inside = region[top : top + height, left : left + width].ravel()
-    starts = np.flatnonzero(np.diff(np.concatenate([[False], inside])))
-    runs = np.diff(np.concatenate([[0], starts, [inside.size]]))
+    runs = runs_of(region[top : top + height, left : left + width].ravel())
     sides = {"left": left, "top": top, "width": width, "height": height}
     return {"rle": ", ".join(map(str, runs))} | {key: str(side) for key, side in sides.items()}
 
