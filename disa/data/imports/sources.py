@@ -53,17 +53,12 @@ def read_annotations(source: Path, pictures: Path | None = None) -> Annotations:
     folder = pictures or _folder_of(source)
     if not folder.is_dir():
         raise DisaError(f"{folder}: no such folder; name one with the pictures")
-    if kind == COCO:
-        return read_coco(
-            path, read_json(path, "export it again", most=MOST_ANNOTATION_BYTES), folder
-        )
-    if kind == LABEL_STUDIO:
-        return read_label_studio(
-            path, read_json(path, "export it again", most=MOST_ANNOTATION_BYTES), folder
-        )
+    if kind == VOC:
+        return read_mask_folder(path, folder)
     if kind == LABELME:
         return read_labelme([path for _, path in found], folder)
-    return read_mask_folder(path, folder)
+    read = read_coco if kind == COCO else read_label_studio
+    return read(path, read_json(path, "export it again", most=MOST_ANNOTATION_BYTES), folder)
 
 
 def import_hint(root: Path) -> str | None:
