@@ -16,7 +16,7 @@ import numpy as np
 
 from disa.data.images import SUFFIXES, Reading
 from disa.data.imports.sources import import_hint
-from disa.data.masks import Labels, read_colours, read_indices, to_labels
+from disa.data.masks import Labels, ignored_value, read_colours, read_indices, to_labels
 from disa.data.pairs import (
     SHOWN_VALUES,
     Pair,
@@ -122,7 +122,7 @@ def _open(root: Path, split: str) -> FolderDataset:
         vocabulary_of(root.resolve().name, categories),
         _pairs(root, split),
         read_colours if in_colours else read_indices,
-        ignored=255 if len(categories) <= 255 else 65535,
+        ignored=ignored_value(len(categories)),
         unlabelled=unlabelled,
     )
     dataset.void_by_custom = not in_colours and class_file.ignored is None

@@ -68,6 +68,11 @@ def packed_values(colours: NDArray[np.uint8]) -> Values:
     return values
 
 
+def ignored_value(categories: int) -> int:
+    """Return the value of ignored pixels beside so many categories: 255 while that is free."""
+    return 255 if categories <= 255 else 65535
+
+
 def label_type(ignored: int) -> type[np.integer[Any]]:
     """Return the type of label maps with this value of ignored pixels."""
     return np.uint8 if ignored < 256 else np.uint16

@@ -6,6 +6,7 @@ What is left out is noted with its reason, never dropped in silence.
 
 import os
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,15 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disa.data.images import SUFFIXES
+from disa.data.masks import label_type
 from disa.data.vocabulary import name_key
 
 Region = NDArray[np.bool_]  # (H, W): the pixels of one annotation
-LeftOut = dict[str, list[str]]  # reason -> what was left out for it
-
-
-def leave_out(left_out: LeftOut, reason: str, what: str) -> None:
-    """Note that something is left out."""
-    left_out.setdefault(reason, []).append(what)
+LeftOut = defaultdict[str, list[str]]  # reason -> what was left out for it
 
 
 class Categories:
@@ -57,7 +54,7 @@ class Canvas:
     def __init__(self, size: tuple[int, int], ignored: int, left_out: LeftOut, name: str) -> None:
         """Begin with nothing drawn; `name` is what messages call the picture."""
         self.size = size
-        self.labels = np.full(size, ignored, np.uint8 if ignored < 256 else np.uint16)
+        self.labels = np.full(size, ignored, label_type(ignored))
         self.drawn = np.zeros(size, np.bool_)
         self.rejected = False  # whether an annotation was left out
         self.covered = 0  # pixels that a region of another label has covered
@@ -91,7 +88,7 @@ class Canvas:
     def leave_out(self, reason: str) -> None:
         """Note that an annotation of this picture is left out."""
         self.rejected = True
-        leave_out(self._left_out, reason, self._name)
+        self._left_out[reason].append(self._name)
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Annotations:
     pictures: list[AnnotatedPicture]
     # What covers what where annotations overlap, for the report.
     order: str
-    left_out: LeftOut = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=lambda: defaultdict(list))
     # Names of pictures by split, where the source has such lists.
     splits: dict[str, list[str]] = field(default_factory=dict)
 

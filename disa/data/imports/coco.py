@@ -17,7 +17,6 @@ from disa.data.imports.annotations import (
     Pictures,
     Region,
     declared_size,
-    leave_out,
 )
 from disa.data.imports.regions import polygon
 from disa.data.masks import packed_values, read_rgb
@@ -65,8 +64,7 @@ def read_coco(path: Path, data: dict[str, Any], folder: Path) -> Annotations:
             "export it again"
         ) from None
     for image_id, orphans in by_image.items():
-        for _ in orphans:
-            leave_out(found.left_out, "of an image that is not listed", f"image {image_id}")
+        found.left_out["of an image that is not listed"] += [f"image {image_id}"] * len(orphans)
     return found
 
 

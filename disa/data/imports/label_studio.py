@@ -18,7 +18,6 @@ from disa.data.imports.annotations import (
     Categories,
     Pictures,
     Region,
-    leave_out,
 )
 from disa.data.imports.regions import ellipse, polygon, rectangle
 from disa.errors import DisaError
@@ -43,8 +42,8 @@ def read_label_studio(path: Path, data: Sequence[Any], folder: Path) -> Annotati
         if not name:
             raise DisaError(f"{path}: task {number} names no picture; export it as JSON again")
         first, *others = _annotations(task) or [[]]
-        for _ in others:
-            leave_out(found.left_out, "of a further annotator", name)
+        if others:
+            found.left_out["of a further annotator"] += [name] * len(others)
         results = [result for result in first if isinstance(result, dict)]
         labels |= {label for label in map(_label, results) if label}
 

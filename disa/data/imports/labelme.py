@@ -66,9 +66,8 @@ def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = read_json(path, REMEDY, Shapes, MOST_ANNOTATION_BYTES)
-    return data
+def _read(path: Path) -> Any:
+    return read_json(path, REMEDY, Shapes, MOST_ANNOTATION_BYTES)
 
 
 def _embedded(path: Path) -> bytes:

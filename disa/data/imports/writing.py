@@ -2,21 +2,15 @@
 
 import os
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from disa.data.images import SUFFIXES, read_size, write_png
-from disa.data.imports.annotations import (
-    AnnotatedPicture,
-    Annotations,
-    Canvas,
-    LeftOut,
-    leave_out,
-)
-from disa.data.masks import Labels
+from disa.data.imports.annotations import AnnotatedPicture, Annotations, Canvas, LeftOut
+from disa.data.masks import Labels, ignored_value
 from disa.errors import DisaError
 from disa.running.files import prepare_folder, write_bytes, write_json, write_text
 from disa.running.locks import hold
@@ -35,14 +29,14 @@ UNDRAWN = "of which no annotation can be drawn"
 class Written:
     """What an import has written, and what not."""
 
-    pictures: int
     categories: int
     # Annotations and pictures that were left out, by the reason.
     annotations: LeftOut
-    failed: LeftOut
+    failed: LeftOut = field(default_factory=lambda: defaultdict(list))
+    pictures: int = 0
     # Pixels that a later annotation of another category has covered, and pictures with such.
-    covered: int
-    overlaps: int
+    covered: int = 0
+    overlaps: int = 0
     begun_again: bool = False  # in the folder of an import that was interrupted
 
 
@@ -56,16 +50,14 @@ def write_folder(
     the same `origin` that was interrupted. Raises `DisaError` for any other and for one that cannot
     be written, and if no picture is left.
     """
-    empty_label = None if background is None else source.categories.add(background)
-    entries = source.categories.entries
-    written = Written(0, len(entries), source.left_out, {}, 0, 0)
-    if not all(entry["name"] for entry in entries):
+    writer = _Writer(source, out, background)
+    if not all(entry["name"] for entry in writer.entries):
         raise DisaError("the background has no name; give one, such as --background background")
-    if not entries:
+    if not writer.entries:
         raise DisaError(f"{out}: not written, because the {source.kind} names no category")
-    with _begun(out, origin) as written.begun_again:
-        _write(source, out, empty_label, written, report)
-    return written
+    with _begun(out, origin) as writer.written.begun_again:
+        writer.write(report)
+    return writer.written
 
 
 @contextmanager
@@ -98,41 +90,6 @@ def _begun(out: Path, origin: Path) -> Iterator[bool]:
                 lock.unlink()
 
 
-def _write(
-    source: Annotations, out: Path, empty_label: int | None, written: Written, report: Report
-) -> None:
-    """Fill the folder. Raises `DisaError` if no picture is left."""
-    entries = source.categories.entries
-    ignored = 255 if len(entries) <= 255 else 65535
-    ids = {}
-    for index, (name, picture) in enumerate(_named(source.pictures)):
-        if name is None:
-            leave_out(written.failed, "listed twice", picture.name)
-            continue
-        try:
-            drawn = _write_picture(picture, name, out, ignored, empty_label, written)
-        except DisaError as error:
-            leave_out(written.failed, "that cannot be read or written", f"{picture.name} ({error})")
-            drawn = False
-        if drawn:
-            ids[picture.name] = name
-        report(index + 1, len(source.pictures))
-
-    written.pictures = len(ids)
-    if not ids:
-        # Other commands must find the folder empty again.
-        for name in FOLDERS:
-            (out / name).rmdir()
-        (out / MARK).unlink()
-        reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in written.failed.items())
-        raise DisaError(
-            f"{out}: no picture could be imported ({reasons or 'none is listed'}); name the folder "
-            "of the pictures with --images"
-        )
-    _write_lists(source, out, ids)
-    write_json(out / CLASSES, {"categories": entries, "ignored": [ignored]})
-
-
 def _named(pictures: list[AnnotatedPicture]) -> list[tuple[str | None, AnnotatedPicture]]:
     """Return each picture with the name of its files; None for one that was there before."""
     paths = [Path(picture.name.replace("\\", "/")) for picture in pictures]
@@ -153,74 +110,98 @@ def _named(pictures: list[AnnotatedPicture]) -> list[tuple[str | None, Annotated
     return named
 
 
-def _write_picture(
-    picture: AnnotatedPicture,
-    name: str,
-    out: Path,
-    ignored: int,
-    empty_label: int | None,
-    written: Written,
-) -> bool:
-    """Write a picture and its mask; False if it is left out. Raises `DisaError`."""
-    place = picture.picture
-    if place is None:
-        reason = "that are not among the pictures, or more than once"
-        leave_out(written.failed, reason, picture.name)
-        return False
-    suffix = Path(place if isinstance(place, Path) else picture.name).suffix
-    if suffix.lower() not in SUFFIXES:
-        leave_out(written.failed, f"in the format {suffix}", picture.name)
-        return False
-    try:
-        content = place.read_bytes() if isinstance(place, Path) else place()
-    except OSError as error:
-        raise DisaError(f"{place}: {error.strerror}") from None
+class _Writer:
+    """Fills a folder with the pictures of a source, and counts what it does."""
 
-    # The size is that of the copy, which may have come from memory.
-    file = out / "images" / f"{name}{suffix}"
-    write_bytes(file, content)
-    is_whole = False
-    try:
-        mask = _mask(picture, read_size(file), ignored, empty_label, written)
-        if mask is not None:
-            write_png(out / "masks" / f"{name}.png", mask)
-            is_whole = True
-    finally:
-        if not is_whole:
-            file.unlink()
-    return is_whole
+    def __init__(self, source: Annotations, out: Path, background: str | None) -> None:
+        self.source = source
+        self.out = out
+        self.empty_label = None if background is None else source.categories.add(background)
+        self.entries = source.categories.entries
+        self.ignored = ignored_value(len(self.entries))
+        self.written = Written(len(self.entries), source.left_out)
 
+    def write(self, report: Report) -> None:
+        """Write all of it. Raises `DisaError` if no picture is left."""
+        failed = self.written.failed
+        ids = {}
+        for index, (name, picture) in enumerate(_named(self.source.pictures)):
+            if name is None:
+                failed["listed twice"].append(picture.name)
+                continue
+            try:
+                if self._write_picture(picture, name):
+                    ids[picture.name] = name
+            except DisaError as error:
+                failed["that cannot be read or written"].append(f"{picture.name} ({error})")
+            report(index + 1, len(self.source.pictures))
 
-def _mask(
-    picture: AnnotatedPicture,
-    size: tuple[int, int],
-    ignored: int,
-    empty_label: int | None,
-    written: Written,
-) -> Labels | None:
-    """Draw the mask (H, W) of a picture of this size; None if the picture is left out."""
-    # Polygons for another size would lie in the wrong places, without a word.
-    if picture.size not in (None, size):
-        reason = "of another size than the annotations are for (resized, or turned by EXIF)"
-        leave_out(written.failed, reason, picture.name)
-        return None
-    canvas = Canvas(size, ignored, written.annotations, picture.name)
-    picture.draw(canvas)
-    written.covered += canvas.covered
-    written.overlaps += canvas.covered > 0
-    if empty_label is not None:
-        canvas.fill(empty_label)
-    elif not canvas.drawn.any():
-        reason = UNDRAWN if canvas.rejected else UNANNOTATED
-        leave_out(written.failed, reason, picture.name)
-        return None
-    return canvas.labels
+        self.written.pictures = len(ids)
+        if not ids:
+            # Other commands must find the folder empty again.
+            for name in FOLDERS:
+                (self.out / name).rmdir()
+            (self.out / MARK).unlink()
+            reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in failed.items())
+            raise DisaError(
+                f"{self.out}: no picture could be imported ({reasons or 'none is listed'}); name "
+                "the folder of the pictures with --images"
+            )
+        self._write_lists(ids)
+        write_json(self.out / CLASSES, {"categories": self.entries, "ignored": [self.ignored]})
 
+    def _write_picture(self, picture: AnnotatedPicture, name: str) -> bool:
+        """Write a picture and its mask; False if it is left out. Raises `DisaError`."""
+        place = picture.picture
+        if place is None:
+            reason = "that are not among the pictures, or more than once"
+            self.written.failed[reason].append(picture.name)
+            return False
+        suffix = Path(place if isinstance(place, Path) else picture.name).suffix
+        if suffix.lower() not in SUFFIXES:
+            self.written.failed[f"in the format {suffix}"].append(picture.name)
+            return False
+        try:
+            content = place.read_bytes() if isinstance(place, Path) else place()
+        except OSError as error:
+            raise DisaError(f"{place}: {error.strerror}") from None
 
-def _write_lists(source: Annotations, out: Path, ids: Mapping[str, str]) -> None:
-    """Write the lists of splits, with the pictures that were written (name in the source -> id)."""
-    for split, names in source.splits.items():
-        lines = [ids[name] for name in names if name in ids]
-        if lines:
-            text = "\n".join(lines) + "\n"
-            write_text(out / f"{split}.txt", text)
+        # The size is that of the copy, which may have come from memory.
+        file = self.out / "images" / f"{name}{suffix}"
+        write_bytes(file, content)
+        is_whole = False
+        try:
+            mask = self._mask(picture, read_size(file))
+            if mask is not None:
+                write_png(self.out / "masks" / f"{name}.png", mask)
+                is_whole = True
+        finally:
+            if not is_whole:
+                file.unlink()
+        return is_whole
+
+    def _mask(self, picture: AnnotatedPicture, size: tuple[int, int]) -> Labels | None:
+        """Draw the mask (H, W) of a picture of this size; None if the picture is left out."""
+        written = self.written
+        # Polygons for another size would lie in the wrong places, without a word.
+        if picture.size not in (None, size):
+            reason = "of another size than the annotations are for (resized, or turned by EXIF)"
+            written.failed[reason].append(picture.name)
+            return None
+        canvas = Canvas(size, self.ignored, written.annotations, picture.name)
+        picture.draw(canvas)
+        written.covered += canvas.covered
+        written.overlaps += canvas.covered > 0
+        if self.empty_label is not None:
+            canvas.fill(self.empty_label)
+        elif not canvas.drawn.any():
+            written.failed[UNDRAWN if canvas.rejected else UNANNOTATED].append(picture.name)
+            return None
+        return canvas.labels
+
+    def _write_lists(self, ids: Mapping[str, str]) -> None:
+        """Write the lists of splits, with the pictures that were written (their name -> id)."""
+        for split, names in self.source.splits.items():
+            lines = [ids[name] for name in names if name in ids]
+            if lines:
+                write_text(self.out / f"{split}.txt", "\n".join(lines) + "\n")
