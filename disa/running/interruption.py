@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 # Exit code of a command that was interrupted, as shells give it.
@@ -31,12 +31,7 @@ class Interruption:
         self._previous = _install(SIGNALS, self._ask)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Put the previous handlers back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
