@@ -8,7 +8,7 @@ from disa.errors import DisaError
 from disa.evaluation.drawn_world import group_numbers
 from disa.evaluation.network_probe import probe
 from disa.evaluation.predictions import PredictionFolder, Predictor, predict
-from disa.evaluation.score import Scores, numbers, score
+from disa.evaluation.score import Scores, numbers, percent_text, score
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
 from disa.running.drafts import remove_folder
@@ -135,22 +135,18 @@ class Evaluation:
         if dataset.name == PICTUREBOOK:
             result = group_numbers(scores, probe(segmenter, dataset, images))
             groups = "  ".join(
-                f"{name.replace('_', ' ')} {_percent(value)}"
+                f"{name.replace('_', ' ')} {percent_text(value, 1)}"
                 for name, value in result["groups"].items()
             )
-            line = f"mIoU {_percent(result['miou'])}  {groups}"
+            line = f"mIoU {percent_text(result['miou'], 1)}  {groups}"
             logged = ("miou", "groups", "itm_auc")
         else:
             result = numbers(scores, dataset.vocabulary.categories)
             of_all = "" if images == len(dataset.ids) else f" of {len(dataset.ids)}"
             line = (
-                f"mIoU {_percent(result['miou'])}  "
-                f"pixel accuracy {_percent(result['pixel_accuracy'])}  "
+                f"mIoU {percent_text(result['miou'], 1)}  "
+                f"pixel accuracy {percent_text(result['pixel_accuracy'], 1)}  "
                 f"({images}{of_all} images of {dataset.name}, one view)"
             )
             logged = ("miou", "pixel_accuracy", "boundary_iou")
         return line, {name: result[name] for name in logged} | {"images": images}
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
