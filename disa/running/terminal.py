@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -106,7 +107,9 @@ def counted(description: str, visible: bool = True) -> Iterator[Report]:
     # In a log file every step of a bar would be a line of its own.
     hidden = not visible or not console.is_terminal
     line_due = time.monotonic() + SECONDS_PER_LINE
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=hidden, get_time=time.monotonic
+    ) as bar:
         task = bar.add_task(printable(description), total=None, remark="")
 
         def report(done: int, total: int, remark: str = "") -> None:
@@ -114,6 +117,12 @@ def counted(description: str, visible: bool = True) -> Iterator[Report]:
             bar.update(task, completed=done, total=total, remark=printable(remark))
             if hidden and visible and time.monotonic() >= line_due:
                 line_due = time.monotonic() + SECONDS_PER_LINE
-                warn(f"{description}: {done} of {total} {remark}".rstrip())
+                warn(f"{description}: {done} of {total} {remark}{_left(bar)}".rstrip())
 
         yield report
+
+
+def _left(bar: Progress) -> str:
+    """Return the time that is left, "" where nothing is known of it."""
+    seconds = bar.tasks[0].time_remaining
+    return "" if seconds is None else f"  left {timedelta(seconds=seconds)}"

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -18,7 +17,6 @@ from disa.running.reading import decode_text, parse_json
 from disa.running.terminal import Report, counted, warn
 
 LEFT_OUT = "this line is left out"
-PLAIN_SECONDS = 30.0  # between lines where there is no terminal to show a bar
 
 
 class Measured(TypedDict):
@@ -63,19 +61,16 @@ class RunLog:
         self.report = report
         self.smooth_loss: float | None = None
         self.begun = time.monotonic()
-        self.spoken = self.begun
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
-        now = time.monotonic()
         done = step + 1
         # The loss of a single batch says little: people see an average over about 20 steps.
         loss = numbers["loss"]
         before = loss if self.smooth_loss is None else self.smooth_loss
         self.smooth_loss = 0.95 * before + 0.05 * loss
-        rate = (done - self.start) / max(1e-9, now - self.begun)
-        remark = f"loss {self.smooth_loss:.4f}  {rate:.2f} steps/s"
-        self.report(done, self.steps, remark)
+        rate = (done - self.start) / max(1e-9, time.monotonic() - self.begun)
+        self.report(done, self.steps, f"loss {self.smooth_loss:.4f}  {rate:.2f} steps/s")
 
         if step % self.every == 0 or done == self.steps:
             # JSON knows no infinity: the norm of a step that fp16 leaves out.
@@ -83,15 +78,8 @@ class RunLog:
             self.write({"step": step, **finite})
 
         # The first step has needed all kinds of memory that there are.
-        is_first = done == self.start + 1
-        if is_first:
+        if done == self.start + 1:
             self.say(f"the first step took up to {peak_memory():.1f} GB of memory")
-        # A terminal has the bar; a log file gets a line now and then.
-        is_due = is_first or done == self.steps or now - self.spoken >= PLAIN_SECONDS
-        if is_due and not sys.stderr.isatty():
-            self.spoken = now
-            left = timedelta(seconds=round((self.steps - done) / rate))
-            self.say(f"step {done}/{self.steps}  {remark}  left {left}")
 
     def say(self, line: str) -> None:
         """Print one line on stderr, above the bar."""

@@ -16,4 +16,7 @@ def test_progress_in_a_file_is_a_line_now_and_then(
             report(done, 100, f"p{done}.png")
             silent(done, 100)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"segmenting: {done} of 100 p{done}.png" for done in (29, 59, 89)]
+    assert lines == [
+        f"segmenting: {done} of 100 p{done}.png  left {left}"
+        for done, left in ((29, "0:01:11"), (59, "0:00:41"), (89, "0:00:11"))
+    ]
