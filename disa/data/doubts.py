@@ -6,6 +6,7 @@ from typing import Literal
 
 from disa.data.folder import FolderDataset
 from disa.data.vocabulary import name_key
+from disa.running.lists import first_of
 
 BACKGROUND_NAMES = ("background", "_background_", "bg")
 SHOWN = 5  # names in a line
@@ -47,7 +48,8 @@ def doubts(dataset: FolderDataset, pixels: Sequence[int], ignored: int) -> list[
                 "; 255 (65535 in 16 bits) is ignored: if it stands for one of them, write it as "
                 "its id in classes.json"
             )
-        text = f"{len(absent)} of {len(categories)} categories occur in no mask: {_some(absent)}"
+        names = first_of(absent, SHOWN)
+        text = f"{len(absent)} of {len(categories)} categories occur in no mask: {names}"
         found.append(Doubt("note", text + void))
     counts_from_0 = sorted(sources) == list(range(len(sources)))
     if counts_from_0 and 0 not in present:
@@ -63,7 +65,7 @@ def doubts(dataset: FolderDataset, pixels: Sequence[int], ignored: int) -> list[
 def _binary(name: str, absent: Sequence[str]) -> Doubt:
     outcome = f'the rest of each picture is "{name}"'
     if absent:
-        outcome = f"no pixel is {_some(absent)}"
+        outcome = f"no pixel is {first_of(absent, SHOWN)}"
     wanted = absent[0] if absent else f'"{name}"'
     text = (
         f"the masks hold 0 and 255 (65535 in 16 bits) alone, and 255 is ignored, so {outcome}; "
@@ -90,8 +92,3 @@ def _exchanged_background(dataset: FolderDataset, pixels: Sequence[int]) -> list
             )
             return [Doubt("note", text)]
     return []
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

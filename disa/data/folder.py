@@ -36,6 +36,7 @@ from disa.data.vocabulary import (
     vocabulary_of,
 )
 from disa.errors import DisaError
+from disa.running.lists import first_of
 from disa.running.reading import check_form
 
 REMEDY = "a data set of your own is a folder with images/, masks/ and classes.txt (docs/data.md)"
@@ -67,13 +68,10 @@ class FolderDataset(PairedDataset):
 
     def describe_unknown(self, index: int, unknown: Mapping[int, int]) -> str:
         """Return a line on values that no category has, and on what may have happened."""
-        values = list(unknown)
-        shown = ", ".join(_shown(value, self.in_colours) for value in values[:SHOWN_VALUES])
-        if len(values) > SHOWN_VALUES:
-            shown += f" and {len(values) - SHOWN_VALUES} more"
+        values = [_shown(value, self.in_colours) for value in unknown]
         return (
-            f"{self.mask_name(index)}: holds {shown}, which no category has; add it to the "
-            f'classes, or to "ignored" in classes.json{self._guess(values)}'
+            f"{self.mask_name(index)}: holds {first_of(values, SHOWN_VALUES)}, which no category "
+            f'has; add it to the classes, or to "ignored" in classes.json{self._guess([*unknown])}'
         )
 
     def _guess(self, unknown: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
-"""Lists within one text, wherever an option or a function takes one."""
+"""Lists within one text: options and arguments that are read, messages that are written."""
 
 import csv
+from collections.abc import Sequence
 
 from disa.errors import DisaError
 
@@ -40,3 +41,9 @@ def split_list(text: str) -> tuple[str, ...]:
                 'red", car'
             )
     return stripped
+
+
+def first_of(parts: Sequence[str], most: int) -> str:
+    """Return at most so many parts with commas between, and how many more there are."""
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more

@@ -25,6 +25,7 @@ from torch import Tensor
 from disa.errors import DisaError
 from disa.running.drafts import draft, remove_abandoned, remove_folder
 from disa.running.files import prepare_folder, sync, write_json
+from disa.running.lists import first_of
 from disa.running.locks import hold
 from disa.running.provenance import code_and_machine
 from disa.running.reading import read_json
@@ -239,12 +240,10 @@ def _refuse_another_run(path: Path, state: Mapping[str, Any], identity: Mapping[
         before = state[part]
         names = [name for name in now | before if now.get(name) != before.get(name)]
         if names:
-            shown = [_difference(name, before.get(name)) for name in names[:MOST_SHOWN]]
-            more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-            differences = ", ".join(shown) + more
+            differences = [_difference(name, before.get(name)) for name in names]
             raise DisaError(
-                f"{path}: belongs to a run with other {part}: {differences}; {IDENTITY[part]}, or "
-                "choose another --out"
+                f"{path}: belongs to a run with other {part}: {first_of(differences, MOST_SHOWN)}; "
+                f"{IDENTITY[part]}, or choose another --out"
             )
 
 
