@@ -136,6 +136,12 @@ class Query(NamedTuple):
     gate: int | None  # None: all labels
     scores: bool
 
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """The labels, and those that compete with them for the background."""
+        others = self.background if isinstance(self.background, tuple) else ()
+        return (*self.labels, *others)
+
 
 def parse_query(
     labels: str | Sequence[str],

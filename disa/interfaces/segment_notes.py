@@ -1,22 +1,18 @@
 """What `disa segment` says beside its results: of the model, the labels and the names."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from disa.data.images import Reading, read_picture
 from disa.data.picture_paths import STDIN
 from disa.errors import DisaError
 from disa.inference.appearance import doubts
+from disa.inference.familiar import FAMILIAR, familiarity, untaught
 from disa.inference.request import Job, Query
-from disa.picturebook.nouns import without_noun
+from disa.inference.segmenter import Segmenter
 from disa.running.terminal import say, warn
 from disa.weights.names import BUNDLED, knowledge
 
-if TYPE_CHECKING:  # it imports torch, which takes seconds
-    from disa.inference.segmenter import Segmenter
-
 NOTES_SHOWN = 20
-LABELS_SHOWN = 8  # of those that a note names
 PICTURES_JUDGED = 8  # before the first is segmented
 FOR_PHOTOGRAPHS = "for photographs: disa segment ... --model cat-seg-b --protocol cat-seg"
 
@@ -29,27 +25,18 @@ def introduce(model: str, queries: Iterable[Query], overlay: bool) -> None:
     known = knowledge(model)
     say(f"model {model}{': ' if known else ''}{known}")
     for query in queries:
-        others = query.background if isinstance(query.background, tuple) else ()
-        labels = (*query.labels, *others)
-        strange = without_noun(labels)
-        if model in BUNDLED and strange:
-            more = f" and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
-            shown = ", ".join(strange[:LABELS_SHOWN])
-            warn(f"note: no caption of {model} had {shown}{more}; {FOR_PHOTOGRAPHS}")
+        for line in untaught(model, query.all_labels) if model in BUNDLED else ():
+            warn(f"note: {line}; {FOR_PHOTOGRAPHS}")
         if len(query.labels) == 1 and query.background is None:
             warn(
                 f"note: {query.labels[0]} is the only label, so every pixel is it; "
                 "--background 0.3 leaves out what is unlikely to be"
             )
-        show_notes([*doubts(labels), *(_ill_drawn(query.labels) if overlay else ())])
+        show_notes([*doubts(query.all_labels), *(_ill_drawn(query.labels) if overlay else ())])
 
 
-def judge_pictures(
-    segmenter: "Segmenter", model: str, jobs: Sequence[Job], reading: Reading
-) -> None:
+def judge_pictures(segmenter: Segmenter, model: str, jobs: Sequence[Job], reading: Reading) -> None:
     """Say so if half of some pictures are unlike the drawings that a bundled model knows."""
-    from disa.inference.familiar import FAMILIAR, familiarity
-
     if model not in BUNDLED:
         return
     files = [job.file for job in jobs if job.file != STDIN]  # it can be read only once

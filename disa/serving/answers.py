@@ -61,11 +61,9 @@ def query_of(
         protocol=protocol,
         gate=ask.gate,
     )
-    others = query.background if isinstance(query.background, tuple) else ()
-    asked = (*query.labels, *others)
-    if len(asked) > limits.max_labels:
+    if len(query.all_labels) > limits.max_labels:
         raise _too_many(limits)
-    for label in asked:
+    for label in query.all_labels:
         if len(label) > limits.max_label_length:
             raise Problem(
                 422,

@@ -3,9 +3,8 @@
 import asyncio
 import io
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import PurePath
@@ -21,13 +20,12 @@ from disa.data.picture_files import opened
 from disa.data.tiff import needs_bands
 from disa.errors import memory_errors_as
 from disa.inference.appearance import doubts
-from disa.inference.familiar import FAMILIAR, familiarity
+from disa.inference.familiar import FAMILIAR, familiarity, untaught
 from disa.inference.protocol import Protocol
 from disa.inference.request import WHOLE, Query
 from disa.inference.segmentation import Segmentation
 from disa.inference.segmenter import Segmenter, Session
 from disa.picturebook import SIZE, TEST_SEED, Scene, render
-from disa.picturebook.nouns import without_noun
 from disa.serving.answers import Ask, Format, as_response, png_response, query_of
 from disa.serving.limits import Limits
 from disa.serving.problems import CLIENT_LEFT, Problem
@@ -36,9 +34,9 @@ from disa.serving.sessions import Kept, Sessions
 from disa.serving.telemetry import Metrics
 
 THREADS = 4  # that decode pictures and write answers, beside the model's own
-LABELS_SHOWN = 8  # of those that a note names
 SAMPLES = (53, 41, 2, 49, 44, 14)  # scenes of the test world
 SAMPLE_SIDE = 384  # pixels
+LESS_MEMORY = "the server has too little memory; use a smaller picture or fewer labels"
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ class Service:
             raise Problem(422, "the body is empty; send the bytes of a picture's file")
         self._check_pixels(content)
         reading = Reading(self.limits.max_pixels)
-        with _memory():
+        with memory_errors_as(LESS_MEMORY):
             picture = read_picture(io.BytesIO(content), reading)
         height, width, _ = picture.pixels.shape
         if long_side is None or max(height, width) <= long_side:
@@ -198,14 +196,14 @@ class Service:
             )
 
     def _look(self, pictures: Sequence[Any]) -> Sequence[Session]:
-        with _memory():
+        with memory_errors_as(LESS_MEMORY):
             sessions: list[Session] = self.segmenter.open(
                 list(pictures), protocol=self.settings.protocol
             )
             return sessions
 
     def _answer(self, asked: Sequence[tuple[Session, Query]]) -> Sequence[Segmentation]:
-        with _memory():
+        with memory_errors_as(LESS_MEMORY):
             return self.segmenter.ask([session for session, _ in asked], asked[0][1])
 
     def _judge(self, pictures: Sequence[Any]) -> Sequence[float]:
@@ -213,14 +211,9 @@ class Service:
 
     def _notes(self, query: Query) -> list[str]:
         """Return what is odd about labels."""
-        others = query.background if isinstance(query.background, tuple) else ()
-        labels = (*query.labels, *others)
-        notes = list(doubts(labels))
-        strange = without_noun(labels) if self.settings.is_bundled else []
-        if strange:
-            more = len(strange) - LABELS_SHOWN
-            shown = ", ".join(strange[:LABELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-            notes.append(f"no caption of {self.settings.model} had {shown}")
+        notes = list(doubts(query.all_labels))
+        if self.settings.is_bundled:
+            notes += untaught(self.settings.model, query.all_labels)
         return notes
 
     def _show_numbers(self) -> None:
@@ -234,14 +227,6 @@ class Service:
                 f"Pictures dropped {meaning}.",
                 partial(self.sessions.dropped.__getitem__, reason),
             )
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    with memory_errors_as(
-        "the server has too little memory; use a smaller picture or fewer labels"
-    ):
-        yield
 
 
 @lru_cache(2 * len(SAMPLES))
