@@ -27,26 +27,21 @@ class Dataset(Protocol):
     @property
     def name(self) -> str:
         """Name of the data set; for one of your own, that of its folder."""
-        ...
 
     @property
     def vocabulary(self) -> Vocabulary:
         """What the labels mean and what is prompted."""
-        ...
 
     @property
     def ignored(self) -> int:
         """The value of pixels that do not count: 255, or 65535 where labels have 16 bits."""
-        ...
 
     @property
     def ids(self) -> Sequence[str]:
         """The images' ids, each once, in a fixed order; usable as file names."""
-        ...
 
     def image(self, index: int) -> Pixels:
         """Return the picture, uint8 (H, W, 3). Raises `DisaError` that names the file."""
-        ...
 
     def labels(self, index: int) -> Labels:
         """Return the label map (H, W): indices into the categories, or `ignored`.
@@ -54,15 +49,12 @@ class Dataset(Protocol):
         Raises `DisaError` that names the file, for one that is missing, damaged or of another size
         than its picture.
         """
-        ...
 
     def image_content(self, index: int) -> str:
         """Return size and digest of the picture's file, which differ for any other picture."""
-        ...
 
     def mask_content(self, index: int) -> str:
         """Return the same of the mask, so that a corrected mask is not taken for the old one."""
-        ...
 
 
 def open_dataset(name: str, root: str | Path | None, split: str = "val") -> Dataset:

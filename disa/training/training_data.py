@@ -36,7 +36,6 @@ class Samples(Protocol):
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample: the picture and, for every pixel, a label's index or `IGNORED`."""
-        ...
 
 
 class DrawnScenes:
