@@ -110,8 +110,9 @@ def restore_run(
     kept = own | {f"ema.{name}": tensor for name, tensor in averages.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     # AdamW knows nothing yet of a parameter that has had no gradient.
-    moments = _moment_shapes(adam)
-    shapes |= {name: moments[name] for name in moments.keys() & tensors.keys()}
+    moments = {name: moment for name, moment in _moments(adam).items() if name in tensors}
+    for name, (parameter, key) in moments.items():
+        shapes[name] = () if key == "step" else tuple(parameter.shape)
     others = {name for name in tensors if name.startswith("model.")}
     # The model's own tensors say it best, so they come first.
     for name in sorted(shapes.keys() | others, key=lambda name: (name not in own, name)):
@@ -139,23 +140,19 @@ def restore_run(
             tensor.copy_(tensors[name])
         for name, average in averages.items():
             average.copy_(tensors[f"ema.{name}"])
-    for name, parameter in _optimized(adam).items():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            value = tensors.get(f"adam.{key}.{name}")
-            if value is not None:
-                # AdamW counts its steps on the CPU; its moments lie beside their parameter.
-                device = "cpu" if key == "step" else parameter.device
-                adam.state[parameter][key] = value.to(device, copy=True)
+    for name, (parameter, key) in moments.items():
+        # AdamW counts its steps on the CPU; its moments lie beside their parameter.
+        device = "cpu" if key == "step" else parameter.device
+        adam.state[parameter][key] = tensors[name].to(device, copy=True)
 
 
-def _moment_shapes(adam: Optimizer) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what AdamW keeps, by the names that `run_tensors` gives it."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, parameter in _optimized(adam).items():
-        shapes[f"adam.step.{name}"] = ()
-        shapes[f"adam.exp_avg.{name}"] = tuple(parameter.shape)
-        shapes[f"adam.exp_avg_sq.{name}"] = tuple(parameter.shape)
-    return shapes
+def _moments(adam: Optimizer) -> dict[str, tuple[nn.Parameter, str]]:
+    """Return what AdamW keeps, by the names of `run_tensors`: of which parameter, and its key."""
+    return {
+        f"adam.{key}.{name}": (parameter, key)
+        for name, parameter in _optimized(adam).items()
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    }
 
 
 def _optimized(adam: Optimizer) -> dict[str, nn.Parameter]:
