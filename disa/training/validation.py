@@ -106,11 +106,11 @@ class Evaluation:
 
     def _is_logged(self, done: int) -> bool:
         """Whether the log has the evaluation on as many images after `done` steps."""
-        for record in read_log(self.folder.log):
-            evaluation = record.get("evaluation") or {}
-            if record.get("step") == done - 1 and evaluation.get("images") == self.images:
-                return True
-        return False
+        return any(
+            record["step"] == done - 1 and record["evaluation"]["images"] == self.images
+            for record in read_log(self.folder.log)
+            if "evaluation" in record
+        )
 
     def _predictions(self, done: int, dataset: Dataset) -> PredictionFolder:
         """Open the folder of this evaluation's label maps, and remove those of other steps."""
