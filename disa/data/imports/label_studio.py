@@ -1,7 +1,7 @@
 """Label Studio's JSON exports (JSON and JSON-MIN): brushes, polygons, rectangles and ellipses."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def read_label_studio(path: Path, data: Sequence[Any], folder: Path) -> Annotati
         if others:
             found.left_out["of a further annotator"] += [name] * len(others)
         results = [result for result in first if isinstance(result, dict)]
-        labels |= {label for label in map(_label, results) if label}
+        labels.update(*(_labels(result)[:1] for result in results))
 
         file = pictures.find(name, path.parent)
         if file is None:
@@ -140,27 +140,23 @@ def _value(result: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _labels(result: Any) -> Iterator[str]:
-    for key, names in _value(result).items():
-        if key.endswith("labels") and isinstance(names, list):
-            yield from (str(name) for name in names if str(name).strip())
-
-
-def _label(result: Any) -> str | None:
-    return next(_labels(result), None)
+def _labels(result: Any) -> list[str]:
+    fields = _value(result).items()
+    lists = [names for key, names in fields if key.endswith("labels") and isinstance(names, list)]
+    return [str(name) for names in lists for name in names if str(name).strip()]
 
 
 def _draw(canvas: Canvas, results: Sequence[dict[str, Any]], categories: Categories) -> None:
     for result in results:
-        label = _label(result)
+        labels = _labels(result)
         kind = result.get("type", "unknown")
-        if label is None:
+        if not labels:
             # With a tool for labels alone, a region stands there once more, with its label.
             twins = [other for other in results if other.get("id", "") == result.get("id")]
-            if not any(map(_label, twins)):
+            if not any(map(_labels, twins)):
                 canvas.leave_out(f"of the type {kind}, without a label of a region")
             continue
-        for _ in list(_labels(result))[1:]:
+        for _ in labels[1:]:
             canvas.leave_out("with a second label, of which the first counts")
         try:
             size = (int(result["original_height"]), int(result["original_width"]))
@@ -170,7 +166,7 @@ def _draw(canvas: Canvas, results: Sequence[dict[str, Any]], categories: Categor
         except (KeyError, TypeError, ValueError, OverflowError):
             canvas.leave_out(f"of the type {kind}, damaged or without an area")
             continue
-        canvas.paint(categories.add(label), region)
+        canvas.paint(categories.add(labels[0]), region)
 
 
 def _region(value: dict[str, Any], size: tuple[int, int]) -> Region:
