@@ -118,9 +118,7 @@ def _routes(service: Service) -> FastAPI:
             kept = await service.open(content, name, long_side)
             return await service.answer(kept.opened, ask, format, kept.notes)
 
-        with service.places.place():
-            content = await request.body()
-            return await service.attend(request, work(content))
+        return await service.attend(request, work)
 
     return app
 
@@ -135,9 +133,7 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
             service.sessions.add(kept)
             return JSONResponse(_described(kept, service), 201)
 
-        with service.places.place():
-            content = await request.body()
-            return await service.attend(request, work(content))
+        return await service.attend(request, work)
 
     @app.get("/sessions/{id}")
     async def describe(id: SessionId) -> dict[str, Any]:
@@ -155,8 +151,7 @@ def _add_sessions(app: FastAPI, service: Service) -> None:
     async def ask(request: Request, id: SessionId, ask: Ask, format: Wanted = "json") -> Response:
         """Segment an uploaded picture by labels."""
         kept = service.sessions.get(id)
-        with service.places.place():
-            return await service.attend(request, service.answer(kept.opened, ask, format))
+        return await service.attend(request, lambda _: service.answer(kept.opened, ask, format))
 
     @app.delete("/sessions/{id}", status_code=204)
     async def forget(id: SessionId) -> None:

@@ -86,11 +86,18 @@ class Service:
             "limits": vars(self.limits),
         }
 
-    async def attend(self, request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-        """Return what `work` gives, unless it takes too long or the client leaves.
+    async def attend(
+        self, request: Request, work: Callable[[bytes], Coroutine[Any, Any, Response]]
+    ) -> Response:
+        """Take a place and return what `work` gives for the request's body.
 
-        The request's body must have been read. Raises `Problem`.
+        Raises `Problem` if no place is free and if it takes too long.
         """
+        with self.places.place():
+            return await self._unless_left(request, work(await request.body()))
+
+    async def _unless_left(self, request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+        """Return what `work` gives. Raises `Problem` if it takes too long."""
         task = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(_left(request))
         await asyncio.wait(
