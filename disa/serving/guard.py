@@ -51,6 +51,9 @@ class Guard:
         self.app = app
         self.access = access
         self.limits = limits
+        # Other sites may not show these pictures either, unless their pages may ask.
+        sharing = "cross-origin" if access.origins else "same-origin"
+        self.headers = {**HEADERS, "cross-origin-resource-policy": sharing}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a problem."""
@@ -69,7 +72,7 @@ class Guard:
                 if message["status"] >= 400:
                     await body.discard()
                 headers = MutableHeaders(scope=message)
-                for name, value in self._headers().items():
+                for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -83,11 +86,6 @@ class Guard:
             await answer(problem)(scope, receive, send_with_headers)
             return
         await self.app(scope, body.receive, send_with_headers)
-
-    def _headers(self) -> dict[str, str]:
-        # Other sites may not show these pictures either, unless their pages may ask.
-        sharing = "cross-origin" if self.access.origins else "same-origin"
-        return {**HEADERS, "cross-origin-resource-policy": sharing}
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse a name that is not the server's: it may have been rebound to this machine."""
