@@ -4,7 +4,6 @@ Masks hold indices, palette indices or colours. `train.txt` and `val.txt` list t
 split, if they exist.
 """
 
-import json
 import os
 import re
 import unicodedata
@@ -16,7 +15,7 @@ import numpy as np
 
 from disa.data.images import SUFFIXES, Reading
 from disa.data.imports.sources import import_hint
-from disa.data.masks import Labels, ignored_value, read_colours, read_indices, to_labels
+from disa.data.masks import VOID, Labels, ignored_value, read_colours, read_indices, to_labels
 from disa.data.pairs import (
     SHOWN_VALUES,
     Pair,
@@ -40,8 +39,6 @@ from disa.running.lists import first_of
 from disa.running.reading import check_form
 
 REMEDY = "a data set of your own is a folder with images/, masks/ and classes.txt (docs/data.md)"
-# Ignored in masks of indices, unless classes.json says otherwise or a category has that index.
-VOID = (255, 65535)
 CLASS_FILES = ("classes.json", "classes.txt", "labelmap.txt")  # the first that is there counts
 
 
@@ -112,7 +109,7 @@ def _open(root: Path, split: str) -> FolderDataset:
     class_file = read_class_file(_class_path(root))
     categories = categories_of(class_file)
     _refuse_equal_names(class_file.path, categories)
-    in_colours = _has_colours(class_file)
+    in_colours = class_file.has_colours()
     own = {category.source_id for category in categories}
     unlabelled = tuple(value for value in _ignored(class_file, in_colours) if value not in own)
     dataset = FolderDataset(
@@ -214,17 +211,6 @@ def _refuse_equal_names(path: Path, categories: Iterable[Category]) -> None:
                 "another, or draw both in one value"
             )
         owners[key] = category.name
-
-
-def _has_colours(class_file: ClassFile) -> bool:
-    """Tell whether masks hold colours. Raises `DisaError` if only some categories have one."""
-    coloured = [isinstance(entry, dict) and "color" in entry for entry in class_file.entries]
-    if any(coloured) and not all(coloured):
-        first = json.dumps(class_file.entries[coloured.index(False)])
-        raise DisaError(
-            f'{class_file.path}: {first} has no "color", others have; give all of them one, or none'
-        )
-    return any(coloured)
 
 
 def _ignored(class_file: ClassFile, in_colours: bool) -> Iterable[int]:

@@ -17,6 +17,8 @@ from disa.errors import DisaError
 
 Values = NDArray[Any]  # (H, W) of any integer type, none negative
 Labels = NDArray[Any]  # (H, W), uint8 or uint16
+# Ignored in masks of indices, unless a category has that index or a file says otherwise.
+VOID = (255, 65535)
 
 
 def read_indices(path: Path) -> Values:

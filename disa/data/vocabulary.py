@@ -123,6 +123,16 @@ class ClassFile(NamedTuple):
     # Values in masks that do not count; only JSON can say so.
     ignored: Any = None
 
+    def has_colours(self) -> bool:
+        """Tell whether masks hold colours. Raises `DisaError` if only some categories have one."""
+        coloured = [isinstance(entry, dict) and "color" in entry for entry in self.entries]
+        if any(coloured) and not all(coloured):
+            first = json.dumps(self.entries[coloured.index(False)])
+            raise DisaError(
+                f'{self.path}: {first} has no "color", others have; give all of them one, or none'
+            )
+        return any(coloured)
+
 
 def vocabulary_of(name: str, categories: Sequence[Category]) -> Vocabulary:
     """Return the vocabulary in which every category is prompted and counts as itself."""

@@ -13,7 +13,7 @@ from disa.data.imports.annotations import (
     Categories,
     Pictures,
 )
-from disa.data.masks import Values, read_colours, read_indices
+from disa.data.masks import VOID, Values, read_colours, read_indices
 from disa.data.pairs import files_by_stem, read_list
 from disa.data.vocabulary import Category, categories_of, load_vocabulary, packed, read_class_file
 
@@ -28,8 +28,7 @@ NO_PICTURES = (
 )
 CLASSES = ("labelmap.txt", "class_names.txt")
 ORDER = "a mask has one category a pixel"
-# The borders of things, as an index and as VOC's colour for it, which CVAT does not list.
-VOID = (255, 65535)
+# The borders of things, in VOC's colour for them, which CVAT does not list.
 VOID_COLOUR = (packed((224, 224, 192)),)
 REMEDY = "export the masks again"
 
@@ -69,10 +68,7 @@ def _categories(root: Path) -> tuple[list[Category], bool]:
     for name in CLASSES:
         if (root / name).is_file():
             class_file = read_class_file(root / name)
-            in_colours = any(
-                isinstance(entry, dict) and "color" in entry for entry in class_file.entries
-            )
-            return categories_of(class_file), in_colours
+            return categories_of(class_file), class_file.has_colours()
     voc = load_vocabulary("pas20b").categories
     return sorted(voc, key=lambda category: category.source_id or 0), False
 
