@@ -14,6 +14,7 @@ from disa.data.masks import Values
 from disa.data.pairs import Pair, listed_files, listed_pairs, read_list
 from disa.data.rle import decode_rle
 from disa.errors import DisaError, one_line
+from disa.running.extras import imported, require
 from disa.running.files import MAX_PIXELS
 from disa.running.reading import MOST_ANNOTATION_BYTES, check_form, read_json
 
@@ -121,7 +122,7 @@ def find_pairs_59(root: Path, split: str) -> list[Pair]:
 def find_pairs_459(root: Path, split: str) -> list[Pair]:
     """Return the images. Raises `DisaError` for a tree that is not whole, and without scipy."""
     # Without scipy no mask can be read, so it is better to fail before any work.
-    _scipy_io()
+    require("pc459", "data", "scipy")
     folder = root / "VOCdevkit" / "VOC2010"
     return listed_pairs(
         val_ids(folder), folder / "JPEGImages", folder / "trainval", ".mat", REMEDY_459
@@ -189,7 +190,7 @@ def read_label_map(path: Path) -> Values:
 
     Raises `DisaError` for a file that is missing, damaged or holds no such map.
     """
-    io = _scipy_io()
+    io = imported("pc459", "data", "scipy.io")
     try:
         _check_types(path.read_bytes())
         # The size is judged before the map is decompressed.
@@ -259,15 +260,6 @@ def _mask(path: Path, entry: Any, size: tuple[int, int]) -> tuple[int, str | lis
             f"{list(size)}; {AGAIN}"
         )
     return entry["category_id"], runs["counts"]
-
-
-def _scipy_io() -> Any:
-    """Return `scipy.io`, which reads `.mat` files. Raises `DisaError` where scipy is missing."""
-    try:
-        from scipy import io
-    except ImportError:
-        raise DisaError("pc459 is read with scipy; install it: pip install scipy") from None
-    return io
 
 
 PC59 = Benchmark(

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from disa.errors import DisaError
 from disa.formats.results import Results, read_results
+from disa.running.extras import require
 from disa.running.files import prepare_folder
 from disa.running.lists import split_list
 
@@ -51,11 +51,7 @@ def parse_formats(given: Sequence[str], tolerance: int | float) -> Formats:
     for name in names:
         if name not in FORMATS:
             raise DisaError(f'unknown format "{name}"; choose from {", ".join(FORMATS)}')
-        missing = [package for package in FORMATS[name].needs if find_spec(package) is None]
-        if missing:
-            raise DisaError(
-                f"--format {name} needs {' and '.join(missing)}: pip install 'disa-seg[geo]'"
-            )
+        require(f"--format {name}", "geo", *FORMATS[name].needs)
     return Formats(names, tolerance)
 
 

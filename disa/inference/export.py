@@ -19,13 +19,13 @@ from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.picturebook import NOUNS
 from disa.running.drafts import draft
+from disa.running.extras import require
 from disa.running.files import prepare_folder, write_json
 from disa.weights.exported import (
     ENDINGS,
     IMAGE,
     TEXT,
     ExportedModel,
-    import_onnxruntime,
     load_exported,
 )
 from disa.weights.model_folder import FORMAT
@@ -67,7 +67,7 @@ def export(
     if int8 and runtime != "onnx":
         raise DisaError(f"int8 is for onnx only, not for {runtime}; leave it out")
     if runtime == "onnx":
-        _import_writers()
+        require("ONNX", "onnx", "onnxruntime", "onnx", "onnxscript")
     prepare_folder(out.parent)
     try:
         with draft(out) as part:
@@ -283,16 +283,6 @@ def _quantise(folder: Path) -> None:
                 weight_type=QuantType.QInt8,
             )
         whole.unlink()
-
-
-def _import_writers() -> None:
-    """Raise `DisaError` if a package that writes ONNX is missing."""
-    import_onnxruntime()
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise DisaError(f"ONNX needs {error.name}; pip install disa-seg[onnx]") from None
 
 
 @contextmanager

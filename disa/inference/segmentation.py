@@ -21,6 +21,7 @@ from disa.inference.labels import Background, synonyms
 from disa.inference.overlay import areas, index_image, palette_image
 from disa.inference.overlay import overlay as draw_overlay
 from disa.inference.result_names import as_json_has_it, free_names
+from disa.running.extras import imported
 from disa.running.files import at_home, make_folder, write_whole
 
 Array = NDArray[Any]
@@ -133,12 +134,7 @@ class Segmentation:
         Labels are in `data["class_name"]`. Raises `DisaError` if supervision, an extra, is not
         installed.
         """
-        try:
-            import supervision
-        except ImportError:
-            raise DisaError(
-                "to_supervision() needs supervision (pip install 'disa-seg[supervision]')"
-            ) from None
+        supervision = imported("to_supervision()", "supervision", "supervision")
         found = [index for index, area in enumerate(self.areas.values()) if area]
         if not found:
             return supervision.Detections.empty()
@@ -245,14 +241,9 @@ class Segmentation:
 
         Raises `DisaError` if matplotlib, an extra, is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise DisaError(
-                "plot() needs matplotlib (pip install matplotlib); save() works without it"
-            ) from None
+        figures = imported("plot()", "plot", "matplotlib.figure")
         drawn = self.overlay(beside=True)
-        figure = Figure(
+        figure = figures.Figure(
             figsize=(drawn.width / 100, drawn.height / 100), dpi=100, layout="constrained"
         )
         axes = figure.add_subplot()

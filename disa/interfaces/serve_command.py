@@ -3,7 +3,6 @@
 import ipaddress
 import os
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,13 +11,13 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from disa.errors import DisaError
 from disa.inference.labels import check_templates
 from disa.inference.protocol import Protocol
+from disa.running.extras import require
 from disa.running.terminal import say
 from disa.serving.limits import Limits
 
 if TYPE_CHECKING:  # it imports FastAPI, an extra
     from disa.serving.guard import Access
 
-PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 SHORTEST_TOKEN = 16
 TOKEN = "DISA_TOKEN"
 
@@ -75,11 +74,7 @@ class Serve:
 
     def run(self) -> int:
         """Serve until a signal. Raises `DisaError` for what cannot be served."""
-        missing = [name for name in PACKAGES if find_spec(name) is None]
-        if missing:
-            raise DisaError(
-                f"disa serve needs {', '.join(missing)} (pip install 'disa-seg[serve]')"
-            )
+        require("disa serve", "serve", "fastapi", "uvicorn", "prometheus_client")
         if not 0 <= self.port < 2**16:
             raise DisaError(f"--port {self.port}: choose 0 to 65535; 0 is any that is free")
         protocol = Protocol(self.protocol, self.size, self.overlap)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
+from disa.running.extras import imported
 from disa.running.reading import read_json
 from disa.weights.model_folder import read_config
 from disa.weights.names import CONFIG
@@ -146,7 +147,7 @@ def read_graph(path: Path) -> Graph:
 
 
 def _read_onnx(path: Path) -> Graph:
-    runtime = import_onnxruntime()
+    runtime = imported("ONNX", "onnx", "onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -169,12 +170,3 @@ def _read_torch(path: Path) -> Graph:
         return list(module(*values))
 
     return run
-
-
-def import_onnxruntime() -> Any:
-    """Return the package. Raises `DisaError` that says how to install it if it is missing."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DisaError(f"ONNX needs {error.name}; pip install disa-seg[onnx]") from None
-    return onnxruntime

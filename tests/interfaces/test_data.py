@@ -365,4 +365,4 @@ def test_data_sets_need_neither_torch_nor_scipy(tmp_path: Path):
 def test_without_scipy_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     miniatures.build("pc459", tmp_path)
     monkeypatch.setitem(sys.modules, "scipy", None)
-    disa("data", "prepare", "pc459", tmp_path).fails("pip install scipy")
+    disa("data", "prepare", "pc459", tmp_path).fails("scipy", "disa-seg[data]")

@@ -289,7 +289,7 @@ def test_what_cannot_be_written_is_refused_before_the_model_is_loaded(
     segment(trip, out, missing, "--format", "yolo", "--tolerance", "nan").fails("tolerance nan")
     find = importlib.util.find_spec
     hidden = lambda name, *rest: None if name == "shapely" else find(name, *rest)  # noqa: E731
-    monkeypatch.setattr("disa.formats.write.find_spec", hidden)
+    monkeypatch.setattr("disa.running.extras.find_spec", hidden)
     segment(trip, out, missing, "--format", "geojson").fails("shapely", "disa-seg[geo]")
     segment(trip, out, missing, "--format", "coco").fails("no-model")
     assert not list(out.glob("*"))

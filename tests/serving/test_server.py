@@ -71,5 +71,5 @@ def test_what_cannot_be_served(
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("disa.interfaces.serve_command.find_spec", lambda name: None)
+    monkeypatch.setattr("disa.running.extras.find_spec", lambda name: None)
     invoke("serve").fails("fastapi", "disa-seg[serve]")
