@@ -190,11 +190,8 @@ class Segmenter:
             raise DisaError(NO_THINGS)
         side = self.model.config.backbone_image_size
         query.protocol.layout(side, side, side, self.model.patch_size)
-        labels = query.labels
-        if isinstance(query.background, tuple):
-            labels += query.background
         with self._computing():
-            return self.text(labels, query.templates)
+            return self.text(query.all_labels, query.templates)
 
     def best_labels(
         self,
