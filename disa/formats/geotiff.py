@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from disa.data.masks import ignored_value, label_type
 from disa.formats.places import Place, note_of_the_placeless, place_of, without_place_warnings
 from disa.formats.results import Entry, Results
 from disa.running.files import write_bytes
-
-NOTHING = {np.uint8: 255, np.uint16: 65535}  # the value of pixels without a label
 
 
 def write_geotiff(results: Results, out: Path, tolerance: float) -> list[str]:
@@ -28,16 +27,17 @@ def write_geotiff(results: Results, out: Path, tolerance: float) -> list[str]:
 def _content(results: Results, entry: Entry, place: Place | None) -> bytes:
     from rasterio import MemoryFile
 
-    dtype = np.uint8 if len(results.categories) <= NOTHING[np.uint8] else np.uint16
+    nothing = ignored_value(len(results.categories))
+    dtype = label_type(nothing)
     labels = results.labels(entry)
-    values = np.where(labels < 0, NOTHING[dtype], labels).astype(dtype)
+    values = np.where(labels < 0, nothing, labels).astype(dtype)
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": entry.size[0],
         "width": entry.size[1],
         "count": 1,
         "dtype": dtype,
-        "nodata": NOTHING[dtype],
+        "nodata": nothing,
         "compress": "deflate",
     }
     if place is not None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from disa.data.arrays import strips
+from disa.data.masks import ignored_value, label_type
 from disa.inference.colours import label_colours
 from disa.inference.lettering import fitting, text_width, write
 
@@ -20,7 +21,6 @@ NAMED_SHARE = 0.01  # of the picture; a smaller region has no room for its label
 LEGEND_ROWS = 28  # more labels than this are summed up in the last line
 ABSENT_ROWS = 8  # and so are more labels without a pixel than this
 
-PALETTE_BACKGROUND = 255
 PAPER = (255, 255, 255)
 INK = (25, 25, 30)
 FAINT = (125, 125, 130)
@@ -60,15 +60,15 @@ def index_image(indices: Array, labels: Sequence[str]) -> Image.Image:
 
     More than 255 labels do not fit: they give a 16-bit image, with 65535 for background.
     """
-    is_small = len(labels) <= PALETTE_BACKGROUND
-    values = indices.astype(np.uint8 if is_small else np.uint16)
-    values[indices < 0] = background_value(labels)
-    return Image.fromarray(values)
+    return Image.fromarray(index_values(indices, len(labels)))
 
 
-def background_value(labels: Sequence[str]) -> int:
-    """Return the value of background in the label map of these labels."""
-    return PALETTE_BACKGROUND if len(labels) <= PALETTE_BACKGROUND else 65535
+def index_values(indices: Array, labels: int) -> Array:
+    """Return indices of so many labels as a label map's values, background as `ignored_value`."""
+    background = ignored_value(labels)
+    values = indices.astype(label_type(background))
+    values[indices < 0] = background
+    return values
 
 
 def palette_image(indices: Array, labels: Sequence[str]) -> Image.Image:

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from disa.data.masks import ignored_value
 from disa.errors import DisaError, one_line
-from disa.inference.overlay import background_value, tinted
+from disa.inference.overlay import index_values, tinted
 from disa.inference.request import Excerpt, Query
 from disa.inference.segmentation import Segmentation
 from disa.inference.segmenter import Segmenter
 from disa.running.drafts import draft
+from disa.running.extras import imported
 
 # What an MP4 may hold; films with other sound give a Matroska file.
 MP4_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac"}
@@ -55,7 +57,8 @@ def segment_video(
     without an end. After each frame `go_on` is asked; where it says no, the results hold what was
     done. Raises `DisaError` for what is no video, for a disk that refuses, and without PyAV.
     """
-    av = _pyav()
+    av = imported("a video", "video", "av")
+    av.logging.set_level(av.logging.PANIC)
     try:
         with ExitStack() as stack:
             video = _Video(stack.enter_context(_opened(av, source)), source)
@@ -79,15 +82,6 @@ def segment_video(
             writer.finish()
     except av.FFmpegError as error:
         raise DisaError(f"{source}: {one_line(error)}; is it a video, and whole?") from None
-
-
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise DisaError("videos need PyAV: pip install 'disa-seg[video]'") from None
-    av.logging.set_level(av.logging.PANIC)
-    return av
 
 
 @contextmanager
@@ -207,9 +201,8 @@ class _Writer:
         self.video = video
         self.words = query.labels
         self.finals: list[tuple[Path, Path]] = []
-        self.background = background_value(query.labels)
         # 255 is background, so more labels need 16 bits.
-        self.grey = "gray" if self.background == 255 else "gray16le"
+        self.grey = "gray" if ignored_value(len(query.labels)) == 255 else "gray16le"
 
         self.lines = self._part(target.with_name(f"{target.name}.jsonl")).open("w", encoding="utf8")
         stack.enter_context(self.lines)
@@ -248,8 +241,7 @@ class _Writer:
 
     def frame(self, frame: Frame, result: Segmentation) -> None:
         """Write a frame of both videos."""
-        values = np.where(result.labels < 0, self.background, result.labels)
-        values = values.astype(np.uint8 if self.grey == "gray" else np.uint16)
+        values = index_values(result.labels, len(self.words))
         if self.map_stream is None:
             self.map_stream = self.maps.add_stream("ffv1", rate=self.video.rate)
             _set_form(self.map_stream, values.shape, self.grey, self.video.stream.time_base)

@@ -244,8 +244,8 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
 
     Return a note if other labels were there before.
     """
+    from disa.data.masks import ignored_value
     from disa.inference.labels import synonyms
-    from disa.inference.overlay import background_value
     from disa.running.files import write_json
     from disa.running.reading import read_json
 
@@ -253,7 +253,7 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
     for index, label in enumerate(labels):
         name, *others = synonyms(label)
         categories.append({"id": index, "name": name, "synonyms": others})
-    classes = {"categories": categories, "ignored": [background_value(labels)]}
+    classes = {"categories": categories, "ignored": [ignored_value(len(labels))]}
     path = folder / CLASSES
     notes = []
     there = read_json(path, "delete it") if path.is_file() else classes
