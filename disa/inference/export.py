@@ -20,7 +20,7 @@ from disa.model.disa import Disa
 from disa.picturebook import NOUNS
 from disa.running.drafts import draft
 from disa.running.extras import require
-from disa.running.files import prepare_folder, write_json
+from disa.running.files import prepare_folder, write_json, writing
 from disa.weights.exported import (
     ENDINGS,
     IMAGE,
@@ -69,17 +69,12 @@ def export(
     if runtime == "onnx":
         require("ONNX", "onnx", "onnxruntime", "onnx", "onnxscript")
     prepare_folder(out.parent)
-    try:
-        with draft(out) as part:
-            part.mkdir()
-            comparisons = _written(model, tokenizer, part, runtime, int8)
-            if out.is_dir():
-                out.rmdir()
-            part.rename(out)
-    except OSError as error:
-        raise DisaError(
-            f"{out}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from None
+    with writing(out), draft(out) as part:
+        part.mkdir()
+        comparisons = _written(model, tokenizer, part, runtime, int8)
+        if out.is_dir():
+            out.rmdir()
+        part.rename(out)
     return comparisons
 
 

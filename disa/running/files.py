@@ -6,7 +6,8 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,14 +21,13 @@ MAX_PIXELS = 100_000_000
 
 def make_folder(folder: Path) -> None:
     """Make the folder. Raises `DisaError` if that does not work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise DisaError(
-            f"{folder}: is a file, not a folder; choose another place for the results"
-        ) from None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    with writing(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise DisaError(
+                f"{folder}: is a file, not a folder; choose another place for the results"
+            ) from None
 
 
 def prepare_folder(folder: Path) -> None:
@@ -37,16 +37,23 @@ def prepare_folder(folder: Path) -> None:
     """
     make_folder(folder)
     # Permissions do not tell about full disks and network drives; a file that is written does.
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    with writing(folder), tempfile.TemporaryFile(dir=folder):
+        pass
     remove_abandoned(folder)
 
 
-def _unwritable(folder: Path, error: OSError) -> DisaError:
-    return DisaError(f"{folder}: cannot be written ({error.strerror}); choose another folder")
+@contextmanager
+def writing(
+    path: Path,
+    remedy: str = "free space or choose another folder",
+    refusals: tuple[type[Exception], ...] = (OSError,),
+) -> Iterator[None]:
+    """Raise a `DisaError` that names `path` where the disk refuses in this block."""
+    try:
+        yield
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DisaError(f"{path}: cannot be written ({reason}); {remedy}") from error
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:
@@ -93,17 +100,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         with part.open("wb") as file:
             write(file)
 
-    try:
+    with writing(path):
         if _is_stream(path):
             with _open_stream(path) as stream:
                 write(stream)
         else:
             replace_file(path, fill)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DisaError(
-            f"{path}: cannot be written ({reason}); free space or choose another folder"
-        ) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from disa.errors import DisaError
 from disa.running.drafts import draft, remove_abandoned, remove_folder
-from disa.running.files import prepare_folder, sync, write_json
+from disa.running.files import prepare_folder, sync, write_json, writing
 from disa.running.lists import first_of
 from disa.running.locks import hold
 from disa.running.provenance import code_and_machine
@@ -35,6 +35,7 @@ from disa.running.terminal import warn
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
 PATIENCE = 10.0  # seconds to wait for a run in the same folder that is about to leave
+AGAIN = "free space, then run the same command again"
 REMEDY = "delete this checkpoint to continue from the one before it"
 MOST_SHOWN = 4  # differences in a message
 
@@ -191,7 +192,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
     }
-    try:
+    with writing(final, AGAIN, (OSError, SafetensorError, DisaError)):
         folder.mkdir(parents=True, exist_ok=True)
         with draft(final) as part:
             part.mkdir()
@@ -205,10 +206,6 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
             remove_folder(final)
             part.rename(final)
         sync(folder)
-    except (OSError, SafetensorError, DisaError) as error:
-        raise DisaError(
-            f"{final}: cannot be written ({error}); free space, then run the same command again"
-        ) from error
     # Only now: until the rename, the old ones were all that there was.
     for old in checkpoints(folder)[:-keep]:
         remove_folder(old)

@@ -12,9 +12,10 @@ from typing import Any, NotRequired, TypedDict
 import torch
 
 from disa.errors import DisaError
-from disa.running.files import write_text
+from disa.running.files import write_text, writing
 from disa.running.reading import decode_text, parse_json
 from disa.running.terminal import Report, counted, warn
+from disa.training.run_folder import AGAIN
 
 LEFT_OUT = "this line is left out"
 
@@ -90,14 +91,8 @@ class RunLog:
         """Append one line to the log. Raises `DisaError` when the disk is full."""
         if self.path is None:
             return
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise DisaError(
-                f"{self.path}: cannot be written ({error.strerror}); free space, then run the same "
-                "command again"
-            ) from error
+        with writing(self.path, AGAIN), self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 def peak_memory() -> float:

@@ -17,7 +17,7 @@ from disa.model.backbone import set_finetune
 from disa.model.count import parameters
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
-from disa.running.files import prepare_folder, replace_file, write_json
+from disa.running.files import prepare_folder, replace_file, write_json, writing
 from disa.running.reading import misfit, read_json
 from disa.weights.clip_files import MOST_LAYERS, check_clip
 from disa.weights.model_card import Source, model_card
@@ -59,7 +59,7 @@ def save(
     """
     folder = Path(folder)
     prepare_folder(folder)
-    try:
+    with writing(folder, refusals=(OSError, SafetensorError)):
         if tokenizer is not None:
             text = tokenizer.to_str(pretty=True)
             replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))
@@ -68,11 +68,6 @@ def save(
             _write_disa(model, folder, source)
         else:
             model.backbone.clip.save_pretrained(folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DisaError(
-            f"{folder}: cannot write the model ({reason}); free space or choose another folder"
-        ) from error
 
 
 def _write_disa(model: Disa, folder: Path, source: Source | None) -> None:
