@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import shapely
+from rasterio.warp import transform_geom
+
 from disa.formats.places import Place, note_of_the_placeless, place_of
 from disa.formats.polygons import outlines
 from disa.formats.results import Results
@@ -14,8 +17,6 @@ DEGREES = "EPSG:4326"
 
 def write_geojson(results: Results, out: Path, tolerance: float) -> list[str]:
     """Write NAME.geojson: longitude and latitude, or pixels from the upper left corner."""
-    import shapely
-
     placeless = 0
     for entry in results.entries:
         place = place_of(entry.source, entry.size)
@@ -37,9 +38,6 @@ def write_geojson(results: Results, out: Path, tolerance: float) -> list[str]:
 
 def _placed(polygon: Any, place: Place | None) -> Any:
     """Return a polygon in degrees, or in pixels without a place."""
-    import shapely
-    from rasterio.warp import transform_geom
-
     if place is None:
         return polygon
     a, b, c, d, e, f = place.transform[:6]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio import MemoryFile
 
 from disa.data.masks import ignored_value, label_type
 from disa.formats.places import Place, note_of_the_placeless, place_of, without_place_warnings
@@ -25,8 +26,6 @@ def write_geotiff(results: Results, out: Path, tolerance: float) -> list[str]:
 
 
 def _content(results: Results, entry: Entry, place: Place | None) -> bytes:
-    from rasterio import MemoryFile
-
     nothing = ignored_value(len(results.categories))
     dtype = label_type(nothing)
     labels = results.labels(entry)

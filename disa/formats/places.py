@@ -6,6 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
 from disa.data.picture_files import opened, orientation
 from disa.errors import DisaError
 
@@ -27,8 +30,6 @@ def place_of(source: Path | None, size: tuple[int, int]) -> Place | None:
     None where there is none, where the file is gone or another one, and where its orientation was
     corrected, because the pixels are others then.
     """
-    import rasterio
-
     if source is None or not source.is_file():
         return None
     # Bands that Pillow does not know are no picture of a camera.
@@ -42,15 +43,13 @@ def place_of(source: Path | None, size: tuple[int, int]) -> Place | None:
             if (file.height, file.width) != size or not (is_placed or points):
                 return None
             return Place(file.crs if is_placed else points_crs, file.transform, points)
-    except rasterio.errors.RasterioError:
+    except RasterioError:
         return None
 
 
 @contextmanager
 def without_place_warnings() -> Iterator[None]:
     """Keep rasterio from warning of pictures without a place, which are no mistake."""
-    from rasterio.errors import NotGeoreferencedWarning
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
+from rasterio.features import shapes
 
 from disa.formats.results import LabelMap
 
@@ -23,9 +25,6 @@ def outlines(labels: LabelMap, tolerance: int | float) -> list[Outline]:
     `tolerance` in pixels: corners whose triangle with their neighbours is smaller than its square
     are left out, as long as no region changes its shape altogether; 0 keeps the pixels' outline.
     """
-    import shapely
-    from rasterio.features import shapes
-
     found = list(shapes(labels.astype(np.int32), mask=labels >= 0, connectivity=4))
     polygons = np.array([shapely.geometry.shape(shape) for shape, _ in found], dtype=object)
     if tolerance > 0 and len(polygons):
@@ -37,8 +36,6 @@ def outlines(labels: LabelMap, tolerance: int | float) -> list[Outline]:
 
 def without_holes(polygon: Polygon) -> Iterator[Polygon]:
     """Yield parts without holes that fill a polygon: it is cut through its holes, upright."""
-    import shapely
-
     if not polygon.interiors:
         yield polygon
         return
