@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from disa.errors import DisaError
 from disa.running.files import prepare_folder
+from disa.running.lists import first_of
 from disa.running.terminal import counted, say, warn
 
 if TYPE_CHECKING:
@@ -104,10 +105,9 @@ class CheckData(_OnDisk):
                 # First of all, because it explains most of the others.
                 problems.insert(0, f"{problem}; unpack the archives again")
         if findings.empty:
+            names = first_of(findings.empty, EMPTY_SHOWN)
             count = len(findings.empty)
-            names = ", ".join(findings.empty[:EMPTY_SHOWN])
-            more = ", ..." if count > EMPTY_SHOWN else ""
-            say(f"{count:,} without any label, which count for nothing: {names}{more}")
+            say(f"{count:,} without any label, which count for nothing: {names}")
         for note in [*notes, *_picture_notes(findings)]:
             say(f"note: {note}")
         _show_problems(problems, say)
@@ -158,9 +158,8 @@ class ImportData:
             warn(f"note: {self.out}: held an import that was interrupted; it was made anew")
         for what, left_out in (("annotation", written.annotations), ("picture", written.failed)):
             for reason, names in left_out.items():
-                more = ", ..." if len(names) > EMPTY_SHOWN else ""
-                shown = ", ".join(names[:EMPTY_SHOWN])
-                warn(f"left out: {_count(len(names), what)} {reason}: {shown}{more}")
+                shown = first_of(names, EMPTY_SHOWN)
+                warn(f"left out: {_count(len(names), what)} {reason}: {shown}")
         if written.covered:
             pictures = _count(written.overlaps, "picture")
             say(f"overlaps: {written.covered:,} pixels in {pictures}; {found.order}")

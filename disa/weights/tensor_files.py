@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from disa.errors import DisaError
+from disa.running.lists import first_of
 
 AGAIN = "download it again"
 # Two names may share a tensor that the file holds once.
@@ -101,9 +102,9 @@ def check_shapes(
         ("holds the unknown", sorted(shapes.keys() - expected.keys())),
     ):
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise DisaError(
-                f"{path}: {reason} {names[0]}{more}; it belongs to another model or configuration"
+                f"{path}: {reason} {first_of(names, 1)}; it belongs to another model or "
+                "configuration"
             )
     for name, shape in shapes.items():
         if shape != tuple(expected[name].shape):
