@@ -35,59 +35,34 @@ RANGES: Mapping[str, Range] = {
 class PretrainConfig:
     """Settings of one contrastive run. Raises `DisaError` for values that make no sense."""
 
-    # Width of the vision tower.
-    vision_width: int = 160
-    # Layers of the vision tower.
-    vision_layers: int = 5
-    # Attention heads of the vision tower.
-    vision_heads: int = 5
-    # Side of a patch in pixels.
-    patch: int = 8
-    # Width of the text tower.
-    text_width: int = 128
-    # Layers of the text tower.
-    text_layers: int = 2
-    # Attention heads of the text tower.
-    text_heads: int = 4
-    # Tokens of a caption or prompt, at most.
-    context: int = 40
-    # Entries of the tokenizer, at most.
-    vocabulary: int = 1024
-    # Width of the embeddings.
-    embedding_width: int = 128
+    vision_width: int = 160  # Width of the vision tower.
+    vision_layers: int = 5  # Layers of the vision tower.
+    vision_heads: int = 5  # Attention heads of the vision tower.
+    patch: int = 8  # Side of a patch in pixels.
+    text_width: int = 128  # Width of the text tower.
+    text_layers: int = 2  # Layers of the text tower.
+    text_heads: int = 4  # Attention heads of the text tower.
+    context: int = 40  # Tokens of a caption or prompt, at most.
+    vocabulary: int = 1024  # Entries of the tokenizer, at most.
+    embedding_width: int = 128  # Width of the embeddings.
 
-    # Optimizer steps.
-    steps: int = 4000
-    # Pictures of four cards in a batch of mosaics.
-    mosaics: int = 64
-    # Pictures in a batch of scenes.
-    scenes: int = 96
-    # Every so many steps the batch is one of scenes.
-    scene_every: int = 3
-    # Peak learning rate.
-    lr: float = 1e-3
-    # Weight decay of matrices; norms and biases have none.
-    weight_decay: float = 0.05
-    # Steps of linear warm-up before the cosine schedule.
-    warmup: int = 200
-    # Largest norm of the gradient over all parameters.
-    clip_norm: float = 1.0
+    steps: int = 4000  # Optimizer steps.
+    mosaics: int = 64  # Pictures of four cards in a batch of mosaics.
+    scenes: int = 96  # Pictures in a batch of scenes.
+    scene_every: int = 3  # Every so many steps the batch is one of scenes.
+    lr: float = 1e-3  # Peak learning rate.
+    weight_decay: float = 0.05  # Weight decay of matrices; norms and biases have none.
+    warmup: int = 200  # Steps of linear warm-up before the cosine schedule.
+    clip_norm: float = 1.0  # Largest norm of the gradient over all parameters.
     # How much more a caption looks at the tokens of a quarter that fit it; 0: equally at all.
     local_sharpness: float = 4.0
-    # Share of the patch tokens that a step sees.
-    keep_tokens: float = 0.5
-    # Share of the steps after which it sees all of them.
-    all_tokens_from: float = 0.85
-    # Precision of the forward pass.
-    precision: Literal["fp32", "bf16"] = "bf16"
-    # Cards drawn before the first step.
-    cards: int = 100_000
-    # Scenes drawn before the first step.
-    pool_scenes: int = 24_000
-    # Seed of weights and pictures.
-    seed: int = 0
-    # Steps between checkpoints.
-    checkpoint_every: int = 250
+    keep_tokens: float = 0.5  # Share of the patch tokens that a step sees.
+    all_tokens_from: float = 0.85  # Share of the steps after which it sees all of them.
+    precision: Literal["fp32", "bf16"] = "bf16"  # Precision of the forward pass.
+    cards: int = 100_000  # Cards drawn before the first step.
+    pool_scenes: int = 24_000  # Scenes drawn before the first step.
+    seed: int = 0  # Seed of weights and pictures.
+    checkpoint_every: int = 250  # Steps between checkpoints.
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers before anything is drawn."""

@@ -11,24 +11,19 @@ MEGABYTE = 1_000_000
 class Limits:
     """What the server takes; a request beyond it is refused with the remedy."""
 
-    # Megabytes of one picture's file.
-    max_megabytes: int = 20
+    max_megabytes: int = 20  # Megabytes of one picture's file.
     # Pixels of one picture, judged by its header before anything is decoded.
     max_pixels: int = 25_000_000
-    # Labels of one request, those of the background included.
-    max_labels: int = 200
-    # Characters of one label.
-    max_label_length: int = 200
+    max_labels: int = 200  # Labels of one request, those of the background included.
+    max_label_length: int = 200  # Characters of one label.
     # Pictures that are kept to be asked again; the one that was not used for longest goes first.
     max_sessions: int = 100
     # Megabytes of all kept pictures, with what the model saw in them.
     session_megabytes: int = 1000
-    # A picture goes when nobody has asked it for so many seconds.
-    session_seconds: int = 900
+    session_seconds: int = 900  # A picture goes when nobody has asked it for so many seconds.
     # Requests that are worked on or wait; more are refused with 429 until one is done.
     queue: int = 32
-    # Seconds that a request may take, its waiting included.
-    timeout: int = 60
+    timeout: int = 60  # Seconds that a request may take, its waiting included.
 
     def __post_init__(self) -> None:
         """Refuse limits that let nothing through. Raises `DisaError`."""
