@@ -47,7 +47,6 @@ def open_prepared(benchmark: Benchmark, root: Path, split: str) -> PreparedDatas
 
     Raises `DisaError` with the command that prepares it, if it is missing or not complete.
     """
-    benchmark.check_split(split)
     folder = prepared_folder(benchmark, root, split)
     command = prepare_command(benchmark, root, split)
     ids = _complete(folder)

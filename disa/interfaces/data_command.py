@@ -196,7 +196,6 @@ class PrepareData(_OnDisk):
                 f"`disa data check {self.name} {self.dir}` checks it"
             )
             return 0
-        benchmark.check_split(self.split)
         with counted("preparing") as report:
             made, problems = prepare(benchmark, self.dir, self.split, self.workers, report)
         _show_problems(problems, warn)
