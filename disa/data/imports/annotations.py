@@ -108,10 +108,10 @@ class Annotations:
     """All that a source holds."""
 
     kind: str  # such as "COCO JSON"
-    categories: Categories
-    pictures: list[AnnotatedPicture]
     # What covers what where annotations overlap, for the report.
     order: str
+    categories: Categories = field(default_factory=Categories)
+    pictures: list[AnnotatedPicture] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=lambda: defaultdict(list))
     # Names of pictures by split, where the source has such lists.
     splits: dict[str, list[str]] = field(default_factory=dict)

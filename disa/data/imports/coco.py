@@ -13,7 +13,6 @@ from disa.data.imports.annotations import (
     AnnotatedPicture,
     Annotations,
     Canvas,
-    Categories,
     Pictures,
     Region,
     declared_size,
@@ -31,18 +30,16 @@ def read_coco(path: Path, data: dict[str, Any], folder: Path) -> Annotations:
 
     Raises `DisaError` for entries without the fields that make them what they are.
     """
-    categories = Categories()
+    found = Annotations("COCO JSON", ORDER)
     labels: dict[Any, int] = {}
     maps = path.with_suffix("")  # of panoptic annotations: a PNG each
     pictures = Pictures(folder, without=[maps])
-    annotated: list[AnnotatedPicture] = []
     try:
         for entry in data["categories"]:
             kind = {0: "stuff", 1: "thing"}.get(entry.get("isthing"))
             if not str(entry["name"]).strip():
                 raise KeyError("name")
-            labels[entry["id"]] = categories.add(str(entry["name"]), kind)
-        found = Annotations("COCO JSON", categories, annotated, ORDER)
+            labels[entry["id"]] = found.categories.add(str(entry["name"]), kind)
 
         by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in data["annotations"]:
@@ -57,7 +54,7 @@ def read_coco(path: Path, data: dict[str, Any], folder: Path) -> Annotations:
             )
             size = declared_size(image.get("height"), image.get("width"))
             file = pictures.find(name, path.parent)
-            annotated.append(AnnotatedPicture(name, file, draw, size))
+            found.pictures.append(AnnotatedPicture(name, file, draw, size))
     except (KeyError, TypeError, AttributeError) as error:
         raise DisaError(
             f"{path}: an entry lacks what COCO JSON has ({type(error).__name__}: {error}); "

@@ -34,9 +34,8 @@ def read_label_studio(path: Path, data: Sequence[Any], folder: Path) -> Annotati
     Of several annotations of a task the first counts. Raises `DisaError` for what is no task.
     """
     pictures = Pictures(folder)
-    annotated: list[AnnotatedPicture] = []
     labels: set[str] = set()
-    found = Annotations("Label Studio JSON", Categories(), annotated, ORDER)
+    found = Annotations("Label Studio JSON", ORDER)
     for number, task in enumerate(data, start=1):
         name = _picture_name(task) if isinstance(task, dict) else ""
         if not name:
@@ -51,7 +50,7 @@ def read_label_studio(path: Path, data: Sequence[Any], folder: Path) -> Annotati
         if file is None:
             file = pictures.find(UPLOAD_PREFIX.sub("", name.rpartition("/")[2]), path.parent)
         draw = partial(_draw, results=results, categories=found.categories)
-        annotated.append(AnnotatedPicture(name, file, draw))
+        found.pictures.append(AnnotatedPicture(name, file, draw))
     found.categories.add_sorted(labels)
     return found
 

@@ -44,9 +44,8 @@ def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
     Raises `DisaError` for a file that cannot be read.
     """
     pictures = Pictures(folder)
-    annotated: list[AnnotatedPicture] = []
     names: set[str] = set()
-    found = Annotations("labelme JSON", Categories(), annotated, ORDER)
+    found = Annotations("labelme JSON", ORDER)
     for path in paths:
         data = _read(path)
         shapes = [shape for shape in data["shapes"] if isinstance(shape, dict)]
@@ -61,7 +60,7 @@ def read_labelme(paths: Sequence[Path], folder: Path) -> Annotations:
             picture = partial(_embedded, path)
         draw = partial(_draw, path=path, categories=found.categories)
         size = declared_size(data.get("imageHeight"), data.get("imageWidth"))
-        annotated.append(AnnotatedPicture(name, picture, draw, size))
+        found.pictures.append(AnnotatedPicture(name, picture, draw, size))
     found.categories.add_sorted(names)
     return found
 

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from disa.data.imports.annotations import (
-    AnnotatedPicture,
-    Annotations,
-    Canvas,
-    Categories,
-    Pictures,
-)
+from disa.data.imports.annotations import AnnotatedPicture, Annotations, Canvas, Pictures
 from disa.data.masks import VOID, Values, read_colours, read_indices
 from disa.data.pairs import files_by_stem, read_list
 from disa.data.vocabulary import Category, categories_of, load_vocabulary, packed, read_class_file
@@ -41,21 +35,19 @@ def read_mask_folder(masks: Path, folder: Path) -> Annotations:
     """
     root = masks.parent
     given, in_colours = _categories(root)
-    categories = Categories()
+    found = Annotations("masks in VOC's layout", ORDER)
     labels = {}
     for category in given:
         name = category.name.strip("_")  # labelme's "_background_"
-        labels[category.source_id] = categories.add(name, category.kind)
+        labels[category.source_id] = found.categories.add(name, category.kind)
 
     pictures = Pictures(folder, without=[root / name for name in NO_PICTURES])
     read = read_colours if in_colours else read_indices
     void = VOID_COLOUR if in_colours else VOID
-    annotated = []
     for stem, mask in files_by_stem(masks, (".png",), REMEDY).items():
         draw = partial(_draw, mask=mask, read=read, labels=labels, void=void)
-        annotated.append(AnnotatedPicture(stem, pictures.find(stem), draw))
+        found.pictures.append(AnnotatedPicture(stem, pictures.find(stem), draw))
 
-    found = Annotations("masks in VOC's layout", categories, annotated, ORDER)
     for split in ("train", "val"):
         listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
         if listed.is_file():
