@@ -6,7 +6,7 @@ Records nest: the options of a nested record count as the outer one's own.
 import tomllib
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
@@ -26,8 +26,8 @@ def options(record_type: type, default: Any = None) -> dict[str, Any]:
     `default` is a record whose values replace the type's own defaults. The options of a nested
     record count as its own.
     """
-    # Annotations are strings in some files; this gives the types themselves.
-    hints = get_type_hints(record_type, include_extras=True)
+    # The types themselves, without what tyro is told about them.
+    hints = get_type_hints(record_type)
     flat: dict[str, Any] = {}
     for field in fields(record_type):
         value: Any = field.default
@@ -36,7 +36,7 @@ def options(record_type: type, default: Any = None) -> dict[str, Any]:
         if default is not None:
             value = getattr(default, field.name)
         # The command line shows no nesting, and neither do files of options.
-        if is_dataclass(_plain(hints[field.name])):
+        if is_dataclass(hints[field.name]):
             flat |= {nested.name: getattr(value, nested.name) for nested in fields(value)}
         else:
             flat[field.name] = value
@@ -86,11 +86,6 @@ def read_config(path: Path, record_type: type) -> dict[str, Any]:
         if name not in known:
             raise DisaError(f'{path}: unknown option "{name}"; known are {", ".join(known)}')
     return settings
-
-
-def _plain(hint: Any) -> Any:
-    """Return the type inside `Annotated[type, ...]`."""
-    return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
 
 
 def _plain_data(value: Any) -> Any:
