@@ -6,7 +6,7 @@ The model sees views of one size per batch and no labels; what belongs to a call
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -347,24 +347,16 @@ class Segmenter:
         return fitting(self._needs(layout).view, BATCH)
 
 
+@dataclass(eq=False, repr=False)
 class Session:
     """One picture that a model has looked at. Made by `Segmenter.open`."""
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        picture: Pixels,
-        source: str | None,
-        protocol: Protocol,
-        layout: Layout,
-        looks: list[Any],
-    ) -> None:
-        self.segmenter = segmenter
-        self.picture = picture
-        self.source = source
-        self.protocol = protocol
-        self.layout = layout
-        self.looks = looks
+    segmenter: Segmenter
+    picture: Pixels
+    source: str | None
+    protocol: Protocol
+    layout: Layout
+    looks: list[Any]
 
     def __call__(self, labels: str | Sequence[str] | Query, **options: Any) -> Segmentation:
         """Segment the picture by these labels, as a call of the segmenter does.

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +23,7 @@ LEAST = 64  # labels; fewer are embedded in less time than the weights are read 
 NAME = "embeddings"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class TextStore:
     """A folder with a file for each list of labels that a model was asked for.
 
@@ -29,10 +31,9 @@ class TextStore:
     their type, the tokenizer, the prompts and the labels.
     """
 
-    def __init__(self, folder: Path, model: Disa | DenseClip, tokenizer: Tokenizer) -> None:
-        self.folder = folder
-        self.model = model
-        self.tokenizer = tokenizer
+    folder: Path
+    model: Disa | DenseClip
+    tokenizer: Tokenizer
 
     def load(
         self, labels: Sequence[str], prompts: Sequence[str], like: Float[Tensor, "t p d"]

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,12 +85,12 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+@dataclass(frozen=True)
 class Telemetry:
     """Counts and logs every request. Neither labels nor names of sessions are written down."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app = app
-        self.metrics = metrics
+    app: ASGIApp
+    metrics: Metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and remember how it went."""

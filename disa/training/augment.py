@@ -27,6 +27,7 @@ Target = NDArray[np.int64]  # (H, W), a label's index or `IGNORED`
 Sample = tuple[Pixels, Target]  # (size, size, 3) and (size, size)
 
 
+@dataclass(frozen=True)
 class CroppedImages:
     """Crops of a data set's images, augmented as in the baseline [B]; each epoch has its own order.
 
@@ -34,11 +35,9 @@ class CroppedImages:
     processes nor a resumed run changes it.
     """
 
-    def __init__(self, dataset: Dataset, settings: TrainConfig, size: int) -> None:
-        """Make crops of `size` pixels a side."""
-        self.dataset = dataset
-        self.settings = settings
-        self.size = size
+    dataset: Dataset
+    settings: TrainConfig
+    size: int  # pixels of a crop's side
 
     def __getitem__(self, index: int) -> Sample:
         """Return one sample. Raises `DisaError` for an image that cannot be read."""

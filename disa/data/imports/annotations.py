@@ -7,7 +7,7 @@ What is left out is noted with its reason, never dropped in silence.
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -117,13 +117,12 @@ class Annotations:
     splits: dict[str, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Pictures:
     """Finds pictures by the names in annotations, which are often paths of another machine."""
 
-    def __init__(self, folder: Path, without: Iterable[Path] = ()) -> None:
-        """Look in a folder and all below it, but for the folders `without`."""
-        self.folder = folder
-        self.without = tuple(without)
+    folder: Path  # in which they are looked for, and in all below it
+    without: Sequence[Path] = ()  # but for these folders
 
     def find(self, name: str, beside: Path | None = None) -> Path | None:
         """Return the one file that is meant; None if there is none, or several may be.
