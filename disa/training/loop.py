@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _identity(learner: Learner) -> dict[str, Any]:
 
 def _begin(run: "Run", data: TrainingData, resume: bool) -> None:
     """Go back to the last checkpoint, if there is one, and describe this start."""
-    engine = run.engine
+    engine = run.trainee.engine
     folder = run.folder
     path = folder.last_checkpoint()
     names = engine.processes.gathered(path.name if path else "")
@@ -110,8 +111,8 @@ def _begin(run: "Run", data: TrainingData, resume: bool) -> None:
     if engine.writes:
         # Masks were checked at the first start, and are known to be unchanged.
         if run.start == 0:
-            data.check(run.settings.evaluate_images)
-        facts = {**run.identity, "training": values(run.settings)}
+            data.check(run.trainee.settings.evaluate_images)
+        facts = {**run.identity, "training": values(run.trainee.settings)}
         folder.begin(facts, run.start, engine.processes.count)
     engine.wait()  # no process trains on what another one may refuse
 
@@ -135,31 +136,22 @@ def _announce(learner: Learner, run: "Run", log: RunLog) -> None:
         log.say(f"not measured on the way: {run.evaluation.reason}")
 
 
+@dataclass
 class Run:
     """The steps of a run in one process, with their checkpoints and evaluations."""
 
-    def __init__(
-        self,
-        trainee: Trainee,
-        folder: RunFolder,
-        identity: Mapping[str, Any],
-        evaluation: Evaluation | None = None,
-    ) -> None:
-        """Prepare a run from the first step on; its checkpoints say its `identity`."""
-        self.trainee = trainee
-        self.engine = trainee.engine
-        self.settings = trainee.settings
-        self.folder = folder
-        self.identity = identity
-        self.evaluation = evaluation
-        self.start = 0
+    trainee: Trainee
+    folder: RunFolder
+    identity: Mapping[str, Any]  # its checkpoints say it
+    evaluation: Evaluation | None = None
+    start: int = 0  # the first step
 
     def restore(self, checkpoint: Checkpoint | None) -> None:
         """Go back to a checkpoint, if there is one. Raises `DisaError` if it does not fit."""
         if checkpoint is not None:
             trainee = self.trainee
             restore_run(checkpoint.tensors, trainee.model, trainee.adam, trainee.averages)
-            self.engine.scale = checkpoint.state.get("scale")
+            trainee.engine.scale = checkpoint.state.get("scale")
             self.start = checkpoint.state["step"]
 
     def do_steps(self, batches: Iterable[Any], log: RunLog, interruption: Interruption) -> bool:
@@ -167,24 +159,26 @@ class Run:
 
         Raises `DisaError` for a full disk, and for a loss that is not finite.
         """
+        trainee = self.trainee
+        settings = trainee.settings
         # A run may have been interrupted in the evaluation after its last step.
         if self.start and not self._evaluate(self.start, log, interruption):
             return False
 
         for step, batch in enumerate(batches, self.start):
             try:
-                numbers = self.trainee.step(step, batch)
+                numbers = trainee.step(step, batch)
             except FloatingPointError as error:
                 raise self._keep_failure(step, batch, error) from None
             log.step(step, numbers)
 
             # Processes leave together: a signal may have reached only one of them.
             done = step + 1
-            leaves = self.engine.any(interruption.asked)
+            leaves = trainee.engine.any(interruption.asked)
 
             # An evaluation may take long or be interrupted: the steps before it are saved first.
-            is_last = done == self.settings.steps
-            is_due = done % self.settings.checkpoint_every == 0
+            is_last = done == settings.steps
+            is_due = done % settings.checkpoint_every == 0
             is_measured = self.evaluation is not None and self.evaluation.is_due(done)
             if leaves or is_last or is_due or is_measured:
                 self._save(done)
@@ -196,13 +190,13 @@ class Run:
         return True
 
     def _save(self, done: int) -> None:
-        if self.engine.writes:
-            state = {"step": done, "scale": self.engine.scale, **self.identity}
-            trainee = self.trainee
+        trainee = self.trainee
+        if trainee.engine.writes:
+            state = {"step": done, "scale": trainee.engine.scale, **self.identity}
             tensors = run_tensors(trainee.model, trainee.adam, trainee.averages)
             checkpoint = Checkpoint(tensors, state)
-            write_checkpoint(self.folder.checkpoints, checkpoint, self.settings.checkpoints)
-        self.engine.wait()
+            write_checkpoint(self.folder.checkpoints, checkpoint, trainee.settings.checkpoints)
+        trainee.engine.wait()
 
     def _evaluate(self, done: int, log: RunLog, interruption: Interruption) -> bool:
         """Measure, if it is due and not done yet; False if interrupted."""
@@ -213,7 +207,8 @@ class Run:
     def _keep_failure(self, step: int, batch: Any, error: FloatingPointError) -> DisaError:
         """Save the batch of a failed step, and return the error that names its file."""
         # Each process has another part of the batch, and any of them may be the cause.
-        name = f"failed-step-{step:08d}-process-{self.engine.processes.rank}.safetensors"
+        rank = self.trainee.engine.processes.rank
+        name = f"failed-step-{step:08d}-process-{rank}.safetensors"
         path = self.folder.path / name
         outcome = f"its batch is in {path}"
         parts = batch._asdict().items()

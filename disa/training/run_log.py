@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -48,20 +49,17 @@ def open_log(path: Path | None, steps: int, start: int = 0, every: int = 10) -> 
         yield RunLog(path, steps, start, every, report)
 
 
+@dataclass
 class RunLog:
-    """Shows and logs the steps of one run."""
+    """Shows and logs the steps of one run. Made by `open_log`."""
 
-    def __init__(
-        self, path: Path | None, steps: int, start: int, every: int, report: Report
-    ) -> None:
-        """Start the clock. Use `open_log`."""
-        self.path = path
-        self.steps = steps
-        self.start = start
-        self.every = every
-        self.report = report
-        self.smooth_loss: float | None = None
-        self.begun = time.monotonic()
+    path: Path | None
+    steps: int
+    start: int
+    every: int
+    report: Report
+    smooth_loss: float | None = None
+    begun: float = field(default_factory=time.monotonic)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Report the step with this 0-based index, just done; `numbers` holds at least `loss`."""
