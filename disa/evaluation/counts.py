@@ -149,7 +149,7 @@ def band(labels: Int[Tensor, "b H W"], known: Bool[Tensor, "b H W"]) -> Bool[Ten
 
 
 def _largest_near(values: Int[Tensor, "*rows W"], reach: int) -> Int[Tensor, "*rows W"]:
-    """Return the maximum over `reach` places to both sides, in log2 passes, by doubling."""
+    """Return the maximum over `reach` places to both sides, in log2 passes (decision D174)."""
     largest = F.pad(values, (reach, reach), value=NOTHING)
     covered = 1  # places that each maximum has seen
     while covered < 2 * reach + 1:
