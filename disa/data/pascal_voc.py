@@ -1,5 +1,6 @@
 """PASCAL VOC 2012 val: `pas20`, and `pas20b` with background as a category."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from disa.data.benchmark_record import Benchmark
@@ -37,19 +38,12 @@ PAS20 = Benchmark(
     find_pairs=find_pairs,
     read_mask=read_indices,
     unlabelled=UNLABELLED,
-    paper_column=5,
 )
 
-PAS20B = Benchmark(
+PAS20B = replace(
+    PAS20,
     name="pas20b",
     title="PASCAL VOC 2012, the same with background as a category; 59 labels are prompted",
-    images={"val": 1_449},
     page="as pas20",
-    terms=TERMS,
-    tree=TREE,
     disk="the same files as pas20",
-    find_pairs=find_pairs,
-    read_mask=read_indices,
-    unlabelled=UNLABELLED,
-    paper_column=6,
 )
