@@ -173,7 +173,6 @@ A150 = Benchmark(
     find_pairs=find_pairs_150,
     read_mask=read_indices,
     unlabelled=(0,),
-    paper_column=3,
 )
 
 A847 = Benchmark(
@@ -190,5 +189,4 @@ A847 = Benchmark(
     ignored=65535,
     dataset_type=ShrunkDataset,
     pictures=f"{PREPARED}/a847/{{split}}/images",
-    paper_column=1,
 )

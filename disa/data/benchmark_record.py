@@ -45,8 +45,6 @@ class Benchmark:
     # Where the pictures of a prepared data set are, below DIR.
     # None: nothing is prepared, the official files are read directly.
     pictures: str | None = None
-    # Place in the papers' table of results; None: not in it.
-    paper_column: int | None = None
 
     @property
     def is_prepared(self) -> bool:

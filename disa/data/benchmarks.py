@@ -10,6 +10,8 @@ from disa.errors import DisaError
 BENCHMARKS = {
     benchmark.name: benchmark for benchmark in (COCO_STUFF, A150, A847, PC59, PC459, PAS20, PAS20B)
 }
+# The columns of the papers' table of results, in its order.
+PAPER = ("a847", "pc459", "a150", "pc59", "pas20", "pas20b")
 
 
 def find_benchmark(name: str) -> Benchmark:
@@ -20,15 +22,3 @@ def find_benchmark(name: str) -> Benchmark:
             'or "folder" for your own'
         )
     return BENCHMARKS[name]
-
-
-def _paper_order() -> tuple[str, ...]:
-    columns = {
-        benchmark.paper_column: benchmark.name
-        for benchmark in BENCHMARKS.values()
-        if benchmark.paper_column is not None
-    }
-    return tuple(name for _, name in sorted(columns.items()))
-
-
-PAPER = _paper_order()  # the data sets in the papers' table of results, in its order

@@ -274,7 +274,6 @@ PC59 = Benchmark(
     read_mask=decode,
     unlabelled=range(SOURCES),
     pictures="VOCdevkit/VOC2010/JPEGImages",
-    paper_column=4,
 )
 
 PC459 = Benchmark(
@@ -290,5 +289,4 @@ PC459 = Benchmark(
     unlabelled=(0,),
     ignored=65535,
     pictures="VOCdevkit/VOC2010/JPEGImages",
-    paper_column=2,
 )
