@@ -41,30 +41,23 @@ Predict = Callable[[Pixels], Int[Tensor, "H W"]]  # every pixel's category
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with a vocabulary and a protocol: from a picture to the category of every pixel.
+    """A model with a vocabulary and a protocol: from a picture to the category of every pixel."""
 
-    The model is loaded when the first picture comes, since a finished run needs none.
-    """
-
-    load: Callable[[], Segmenter]
+    # Asked for when the first picture comes, since a finished run needs no model.
+    segmenter: Callable[[], Segmenter]
     vocabulary: Vocabulary
     protocol: Protocol
     synonyms: bool = False
     gate: int | None = None  # labels that go through the head; None: all
 
     @cached_property
-    def segmenter(self) -> Segmenter:
-        """The model."""
-        return self.load()
-
-    @cached_property
     def text(self) -> Tensor:
         """The embeddings of the prompts, the same for every picture."""
-        return self.segmenter.text(self.vocabulary.prompts(self.synonyms))
+        return self.segmenter().text(self.vocabulary.prompts(self.synonyms))
 
     def __call__(self, picture: Pixels) -> Int[Tensor, "H W"]:
         """Return the index of the category that each pixel's best prompt counts as."""
-        best = self.segmenter.best_labels(picture, self.text, self.protocol, self.gate)
+        best = self.segmenter().best_labels(picture, self.text, self.protocol, self.gate)
         # From prompts to categories: a category may have several prompts.
         scored = torch.tensor(self.vocabulary.scored, device=best.device)
         return scored[best.long()]
