@@ -6,7 +6,7 @@ processes share the images and exchange nothing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,13 +15,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from disa.data.dataset import Dataset
-from disa.data.images import Pixels
+from disa.data.images import Pixels, write_png
 from disa.data.vocabulary import Vocabulary
 from disa.errors import DisaError, memory_errors_as
-from disa.inference.overlay import index_image
+from disa.inference.overlay import index_values
 from disa.inference.protocol import Protocol
 from disa.inference.segmenter import Segmenter
-from disa.running.files import prepare_folder, write_json, write_whole
+from disa.running.files import prepare_folder, write_json
 from disa.running.processes import ALONE, Processes
 from disa.running.reading import read_json
 from disa.running.terminal import Report
@@ -71,7 +71,6 @@ class PredictionFolder:
         self.path = path
         self.dataset = dataset
         self.ids: Sequence[str] = dataset.ids[:images]
-        self.names = [category.name for category in dataset.vocabulary.categories]
 
     def open(self, facts: dict[str, Any]) -> None:
         """Make the folder, or continue in the one that is there. For one process at a time.
@@ -128,8 +127,8 @@ class PredictionFolder:
 
         Raises `DisaError` if the disk refuses.
         """
-        picture = index_image(labels.cpu().numpy(), self.names)
-        write_whole(self.file(name), partial(picture.save, format="PNG"))
+        categories = len(self.dataset.vocabulary.categories)
+        write_png(self.file(name), index_values(labels.cpu().numpy(), categories))
 
 
 def predict(
