@@ -1,21 +1,20 @@
 """The ablation trains and measures its variants, pairs them, and does nothing twice."""
 
 import json
-import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ablation import SETTINGS, Run, parse_settings, save_start
+from ablation import SETTINGS, Run, main, parse_settings, save_start
 from safetensors.torch import load_file
 from small_run import save_clip
 from table import COLUMNS, Results, differences, markdown
 from variants import QUESTIONS, REFERENCE, VARIANTS
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "ablation" / "ablation.py"
 # of a run that takes seconds
 SMALL = [
     *("backbone_image_size=32", "backbone_guidance_blocks=0,1", "cost_channels=8", "cost_kernel=3"),
@@ -30,17 +29,30 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_clip(tmp_path_factory.mktemp("clip"))
 
 
-def run_script(clip: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    budget = ["--steps", "2", "--batch", "1", "--scenes", "2", "--seeds", "0", "--set", *SMALL]
-    command = [sys.executable, str(SCRIPT), "--clip", str(clip), "--out", str(out), *budget, *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run_script(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int | str | None]:
+    """Return the script as a function of further options, which returns its exit code."""
+
+    def run(*more: str) -> int | str | None:
+        budget = ["--steps", "2", "--batch", "1", "--scenes", "2", "--seeds", "0", "--set", *SMALL]
+        words = ["--clip", str(clip), "--out", str(tmp_path), *budget, *more]
+        monkeypatch.setattr(sys, "argv", ["ablation.py", *words])
+        try:
+            return main()
+        except SystemExit as leaving:
+            return leaving.code
+
+    return run
 
 
 @pytest.mark.slow
-def test_two_variants_are_trained_and_measured_once(clip: Path, tmp_path: Path) -> None:
-    done = run_script(clip, tmp_path, "--only", "plain attention", "--jobs", "2")
-    logs = [path.read_text() for path in tmp_path.rglob("log.txt")]
-    assert done.returncode == 0, "\n".join([done.stderr, *logs])
+def test_two_variants_are_trained_and_measured_once(
+    run_script: Callable[..., int | str | None], tmp_path: Path
+) -> None:
+    code = run_script("--only", "plain attention", "--jobs", "2")
+    assert code == 0, [path.read_text() for path in tmp_path.rglob("log.txt")]
     results = sorted(tmp_path.glob("runs/*/seed-0/result.json"))
     assert len(results) == 2
     assert "saliency: plain attention | 1 |" in (tmp_path / "study.md").read_text()
@@ -55,19 +67,17 @@ def test_two_variants_are_trained_and_measured_once(clip: Path, tmp_path: Path) 
             value = value[key]
 
     before = [path.stat().st_mtime_ns for path in results]
-    again = run_script(clip, tmp_path, "--only", "plain attention")
-    assert again.returncode == 0
+    assert run_script("--only", "plain attention") == 0
     assert [path.stat().st_mtime_ns for path in results] == before
-
-    other = run_script(clip, tmp_path, "--steps", "3")
-    assert other.returncode == 1 and str(tmp_path / "study.json") in other.stderr
+    assert str(tmp_path / "study.json") in run_script("--steps", "3")
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_does_not_stop_the_others(clip: Path, tmp_path: Path) -> None:
-    unknown = run_script(clip, tmp_path, "--only", "no variant", "--set", *SMALL, "unknown=1")
-    assert unknown.returncode == 1
-    assert "log.txt" in unknown.stdout
+def test_a_run_that_fails_does_not_stop_the_others(
+    run_script: Callable[..., int | str | None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_script("--only", "no variant", "--set", *SMALL, "unknown=1") == 1
+    assert "log.txt" in capsys.readouterr().out
     assert "unknown" in next(tmp_path.rglob("log.txt")).read_text()
 
 

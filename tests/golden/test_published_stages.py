@@ -56,12 +56,11 @@ def test_more_labels_than_the_head_takes_agree_with_the_published_code() -> None
 
 
 @pytest.mark.slow
-def test_the_documented_command_prints_every_stage() -> None:
-    command = [sys.executable, "tests/golden/comparison.py", "tests/golden/catseg"]
+def test_the_documented_command_prints_every_stage(copy: Path) -> None:
+    command = [sys.executable, "tests/golden/comparison.py", copy.parent]
     done = subprocess.run(command, cwd=CATSEG.parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(done.stdout.count(stage) >= 2 for stage in STAGES)
-    assert "many_labels" in done.stdout
+    assert all(stage in done.stdout for stage in STAGES)
 
 
 def test_the_command_names_what_deviates(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

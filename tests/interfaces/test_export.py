@@ -39,9 +39,12 @@ def export(model: object, out: Path, *options: str) -> Path:
     return out
 
 
-def save_tiny(folder: Path, recipe: str) -> Path:
-    """Save a recipe with narrow parts, stirred, and a tokenizer of its vocabulary."""
-    config = small_config(recipe)
+def save_tiny(folder: Path, recipe: str, **changes: object) -> Path:
+    """Save a recipe with narrow parts, stirred, and a tokenizer of its vocabulary.
+
+    One level of refinement: a second one is the same again, and takes as long to export.
+    """
+    config = small_config(recipe, refine_levels=1, **changes)
     text = {"vocab_size": 600, "max_position_embeddings": 77, "bos_token_id": 0, "eos_token_id": 1}
     towers = {"text_config": config.backbone_clip["text_config"] | text}
     torch.manual_seed(3)
@@ -64,24 +67,33 @@ def shared(name: str, factory: pytest.TempPathFactory) -> tuple[Path, FileLock]:
 
 
 @pytest.fixture(scope="session")
-def onnx_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out, lock = shared("onnx", tmp_path_factory)
+def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with all that the bundled model has."""
+    own, lock = shared("mini", tmp_path_factory)
+    parts = {"things": True, "decode_enlarge": True, "decode_detail_channels": 8}
     with lock:
-        return out if out.exists() else export(model_folder, out)
+        return own if own.exists() else save_tiny(own, "mini", **parts)
 
 
 @pytest.fixture(scope="session")
-def recipe_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    own, lock = shared("own", tmp_path_factory)
+def onnx_folder(mini_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out, lock = shared("onnx", tmp_path_factory)
+    with lock:
+        return out if out.exists() else export(mini_folder, out)
+
+
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    own, lock = shared("baseline", tmp_path_factory)
     with lock:
         return own if own.exists() else save_tiny(own, "mini-baseline")
 
 
 @pytest.fixture(scope="session")
-def torch_folder(recipe_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torch_folder(baseline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out, lock = shared("torch", tmp_path_factory)
     with lock:
-        return out if out.exists() else export(recipe_folder, out, "--format", "torch")
+        return out if out.exists() else export(baseline, out, "--format", "torch")
 
 
 @pytest.fixture
@@ -92,8 +104,8 @@ def picture() -> np.ndarray:
 @pytest.mark.parametrize(
     ("own", "folder", "background"),
     [
-        ("model_folder", "onnx_folder", {"background": "foreground"}),
-        ("recipe_folder", "torch_folder", {"background": "sky"}),
+        ("mini_folder", "onnx_folder", {"background": "foreground"}),
+        ("baseline", "torch_folder", {"background": "sky"}),
     ],
 )
 def test_an_export_segments_as_the_model_does(
@@ -114,7 +126,7 @@ def test_an_export_segments_as_the_model_does(
         found = exported(picture, LABELS, scores=True, **options)
         assert np.mean(found.labels == expected.labels) >= AGREEMENT
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
-        assert (found.token_saliency is None) == (own == "recipe_folder")
+        assert (found.token_saliency is None) == (own == "baseline")
         if found.token_saliency is not None:
             near = 1e-4 * expected.token_saliency.max()
             np.testing.assert_allclose(found.token_saliency, expected.token_saliency, atol=near)
@@ -175,8 +187,8 @@ def test_the_papers_recipe_in_8_bit(tmp_path: Path) -> None:
     assert few.agreement > 0.5
 
 
-def test_a_wrong_graph_is_found(model_folder: Path, onnx_folder: Path) -> None:
-    model, tokenizer = load(model_folder)
+def test_a_wrong_graph_is_found(mini_folder: Path, onnx_folder: Path) -> None:
+    model, tokenizer = load(mini_folder)
     exported = load_exported(onnx_folder)
     image = exported.image
     for factor in (1.001, torch.nan):

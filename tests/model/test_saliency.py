@@ -4,7 +4,6 @@ import itertools
 import math
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
@@ -345,8 +344,7 @@ def inputs(t):
     return torch.randn(2, t, 8, 4, 4), torch.randn(2, 16, 4, 4), torch.randn(t, 16)
 
 torch.manual_seed(0)
-heads = {"top_k": "compare", "relative": "linear", "mass": "product", "soft": "compare"}
-for split, head in heads.items():
+for split, head in {"mass": "linear", "soft": "product"}.items():
     torch.compiler.reset()
     sizes = {"cost_channels": 8, "saliency_heads": 4, "saliency_layers": 2}
     config = ModelConfig({}, saliency_split=split, saliency_itm_head=head, **sizes)
@@ -370,22 +368,12 @@ for split, head in heads.items():
 
 @pytest.mark.slow
 def test_inference_mode_compile_and_export_agree():
-    """In a process of its own: the shape checks of the test run do not compile."""
+    """In a process of its own: the shape checks of the test run do not compile.
+
+    What the recipes choose is compiled and exported within the whole network.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == [
-        "top_k",
-        "agrees",
-        "relative",
-        "agrees",
-        "mass",
-        "agrees",
-        "soft",
-        "agrees",
-    ]
+    assert done.stdout.split() == ["mass", "agrees", "soft", "agrees"]

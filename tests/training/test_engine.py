@@ -18,8 +18,9 @@ from variants import VARIANTS, Variant
 
 from disa.recipes import BASELINE
 from disa.running.records import values
+from disa.training import engine as engine_module
 from disa.training.batches import Batch
-from disa.training.engine import MOST_SKIPPED, Engine, open_engine, refuse
+from disa.training.engine import Engine, open_engine, refuse
 from disa.training.run_log import read_log
 
 SETTINGS = small_settings(steps=4, batch=4, ema=0.5)
@@ -52,19 +53,23 @@ def alone(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def words(clip: Path, out: Path, *changes: str) -> list[str]:
+    """Return the arguments of a run with the settings of `alone`, but for the changes."""
+    given = values(replace(SETTINGS, evaluate_images=2))
+    settings = [f"--set={name}={value}" for name, value in given.items()]
+    settings += [f"--set={change}" for change in changes]
+    return ["train", "mini", f"--clip={clip}", f"--out={out}", "--device=cpu", *settings]
+
+
 def command(
     launcher: tuple[str, ...], clip: Path, out: Path, *changes: str, before: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run `disa train mini` on the small network in other processes, after Python `before`."""
     script = out.parent / "command.py"
     script.write_text(before + COMMAND)
-    words = [sys.executable, *launcher, str(script), "train", "mini", "--clip", str(clip)]
-    given = values(replace(SETTINGS, evaluate_images=2))
-    words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-    words += [word for change in changes for word in ("--set", change)]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [*words, "--out", str(out), "--device", "cpu"],
+        [sys.executable, *launcher, str(script), *words(clip, out, *changes)],
         check=False,
         capture_output=True,
         text=True,
@@ -73,16 +78,18 @@ def command(
     )
 
 
-def two_processes(clip: Path, out: Path, *changes: str) -> subprocess.CompletedProcess[str]:
-    return command(TORCHRUN, clip, out, *changes)
+def two_processes(clip: Path, out: Path, *changes: str) -> None:
+    from children import run_together  # Windows has no forks
+
+    ended = run_together(words(clip, out, *changes), out)
+    assert [each.code for each in ended] == [0, 0], ended
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [("micro_batch=1",), ("recompute=true",)])
-def test_two_processes_do_what_one_does(
-    changes: tuple[str, ...], alone: Path, clip_folder: Path, tmp_path: Path
-) -> None:
-    done = two_processes(clip_folder, tmp_path / "run", *changes)
+def test_two_processes_do_what_one_does(alone: Path, clip_folder: Path, tmp_path: Path) -> None:
+    """Started by torchrun; other tests start them quicker."""
+    changes = ("micro_batch=1", "recompute=true")
+    done = command(TORCHRUN, clip_folder, tmp_path / "run", *changes)
     assert done.returncode == 0, done.stderr
     found, expected = (logged(out, "loss", "mask", "itm") for out in (tmp_path / "run", alone))
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
@@ -116,8 +123,7 @@ def test_two_processes_do_without_padding_what_one_does(clip_folder: Path, tmp_p
         tmp_path / "one",
         clip_folder,
     )
-    done = two_processes(clip_folder, tmp_path / "two", "refine_padding=16", "categories=0")
-    assert done.returncode == 0, done.stderr
+    two_processes(clip_folder, tmp_path / "two", "refine_padding=16", "categories=0")
     one, two = (torch.tensor(logged(tmp_path / name, "loss", "norm")) for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-5, atol=0)
 
@@ -131,8 +137,7 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(
     source, out = alone / "checkpoints" / "step-00000002", tmp_path / "run"
     (out / "checkpoints").mkdir(parents=True)
     (out / "checkpoints" / source.name).symlink_to(source)
-    done = two_processes(clip_folder, out, "checkpoints=9", "checkpoint_every=1")
-    assert done.returncode == 0, done.stderr
+    two_processes(clip_folder, out, "checkpoints=9", "checkpoint_every=1")
     found, expected = logged(out, "loss"), logged(alone, "loss")[2:]
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=1e-5)
     # and one ends.
@@ -149,13 +154,12 @@ def test_a_run_of_two_processes_goes_on_with_one_and_back(
 def test_two_processes_compute_in_16_bit_what_one_does(
     alone: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
+    half = replace(SETTINGS, precision="bf16", micro_batch=2)
+    train(small_config(), half, tmp_path / "one", clip_folder)
     same = ("precision=bf16", "evaluate_images=0", "micro_batch=2")
-    (tmp_path / "one").mkdir()
-    one = command((), clip_folder, tmp_path / "one" / "run", *same)
-    two = two_processes(clip_folder, tmp_path / "run", *same)
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    two_processes(clip_folder, tmp_path / "two", *same)
     expected, found, exact = (
-        logged(out, "loss") for out in (tmp_path / "one" / "run", tmp_path / "run", alone)
+        logged(out, "loss") for out in (tmp_path / "one", tmp_path / "two", alone)
     )
     assert torch.allclose(torch.tensor(found), torch.tensor(expected), rtol=2e-3)
     assert expected != exact
@@ -225,13 +229,15 @@ def test_fp16_leaves_out_steps_that_overflow_and_goes_on(clip_folder: Path, batc
         assert engine.scale == kept
 
 
-@pytest.mark.slow
-def test_fp16_that_finds_no_scale_gives_up(clip_folder: Path, batch: Batch) -> None:
+def test_fp16_that_finds_no_scale_gives_up(
+    clip_folder: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "MOST_SKIPPED", 3)
     with open_engine(SETTINGS, "cpu") as engine:
         never = fp16_on_cpu(engine, init_scale=2.0**100, backoff_factor=0.999)
         learner = new_learner(small_config(), SETTINGS, clip_folder, never)
         with pytest.raises(FloatingPointError, match="fp16"):
-            for _ in range(MOST_SKIPPED + 1):
+            for _ in range(4):
                 learner.step(0, batch)
 
 
@@ -260,7 +266,8 @@ torch.nn.Module.compile = compiled
 @pytest.mark.slow
 def test_a_compiled_model_computes_the_same(clip_folder: Path, tmp_path: Path, alone: Path) -> None:
     out = tmp_path / "run"
-    done = command((), clip_folder, out, "compile=true", before=WITHOUT_CPP)
+    changes = ("compile=true", "evaluate_images=0")
+    done = command((), clip_folder, out, *changes, before=WITHOUT_CPP)
     assert done.returncode == 0, done.stderr
     found, expected = (torch.tensor(logged(run, "loss")) for run in (out, alone))
     assert torch.allclose(found, expected, rtol=1e-3)

@@ -8,8 +8,9 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -57,10 +58,17 @@ class Ended(NamedTuple):
 class Started:
     """A command at work."""
 
-    def __init__(self, command: Sequence[object], folder: Path, fault: Fault) -> None:
+    def __init__(
+        self,
+        command: Sequence[object],
+        folder: Path,
+        fault: Fault = NONE,
+        environment: Mapping[str, str] = {},
+    ) -> None:
         words = [str(word) for word in command]
         self.said, theirs = CONTEXT.Pipe(duplex=False)
-        self.process = CONTEXT.Process(target=_run, args=(words, str(folder), fault, theirs))
+        given = (words, str(folder), fault, environment, theirs)
+        self.process = CONTEXT.Process(target=_run, args=given)
         self.process.start()
         theirs.close()
 
@@ -85,11 +93,28 @@ def run(command: Sequence[object], folder: Path, fault: Fault = NONE) -> Ended:
     return Started(command, folder, fault).wait()
 
 
-def _run(words: list[str], folder: str, fault: Fault, said: Connection) -> None:
+def run_together(command: Sequence[object], folder: Path, count: int = 2) -> list[Ended]:
+    """Run it in several processes that share the work, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    started = []
+    for rank in map(str, range(count)):
+        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count)}
+        started.append(Started(command, folder, environment=place | own))
+    return [each.wait() for each in started]
+
+
+def _run(
+    words: list[str], folder: str, fault: Fault, environment: Mapping[str, str], said: Connection
+) -> None:
+    import torch
     from small_run import small_config
 
     from disa.interfaces import cli, train_command
 
+    os.environ.update(environment)
+    torch.set_num_threads(1)
     os.setsid()
     # The first terminal that the leader of a session opens is its own.
     speaks = said.fileno() if fault.terminal is None else os.open(fault.terminal, os.O_RDWR)
