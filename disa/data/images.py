@@ -26,14 +26,14 @@ from disa.data.arrays import (
     over_white,
     strips,
 )
-from disa.data.colour_profiles import in_srgb
+from disa.data.colour_profiles import Change, to_srgb
 from disa.data.picture_files import (
     BY_A_QUARTER,
-    TURNS,
     Source,
     name_of,
     orientation,
     turns_itself,
+    upright,
 )
 from disa.data.picture_files import SUFFIXES as SUFFIXES
 from disa.data.picture_files import opened as opened
@@ -116,13 +116,14 @@ def _read_memory(source: Any, reading: Reading) -> Picture:
         if reading.bands is not None:
             raise DisaError("the PIL image: has no bands to choose from; give the TIFF's path")
         try:
+            turn = _turn_left(source)
             pixels = _from_pillow(source, "the PIL image", notes, reading)
         except (OSError, ValueError, SyntaxError) as error:
             # `Image.open` reads no pixel, so damage shows only here.
             raise DisaError(
                 f"the PIL image is closed, damaged or truncated ({one_line(error)})"
             ) from None
-        return Picture(pixels, notes=tuple(notes))
+        return Picture(_as_seen(pixels, turn, "the PIL image", notes), notes=tuple(notes))
 
     name = "the array"
     array = source
@@ -148,13 +149,22 @@ def read_picture(source: Source, reading: Reading = Reading()) -> Picture:  # no
         array, is_turned = read_bands(source, name, reading.max_pixels, reading.bands)
         pixels = from_array(array, name, notes, reading.stretch)
         return Picture(pixels, is_turned, tuple(notes))
+    # Pillow's own copy of the picture goes with this call: one more beside it would be too much.
+    pixels, turn, is_turned = _read_file(source, name, notes, reading)
+    return Picture(_as_seen(pixels, turn, name, notes), is_turned, tuple(notes))
+
+
+def _read_file(
+    source: Source, name: str, notes: list[str], reading: Reading
+) -> tuple[Pixels, int, bool]:
+    """Return pixels as they are stored, the turn that they need, and if the camera was turned."""
     with opened(source, reading.max_pixels, load=False) as image:
-        turn = orientation(image)
+        is_turned = orientation(image) != 1
+        turn = _turn_left(image)
         if not reading.profiles:
             image.info.pop("icc_profile", None)
         notes += _frames_note(image, name)
-        pixels = _from_pillow(image, name, notes, reading)
-    return Picture(pixels, turn != 1, tuple(notes))
+        return _from_pillow(image, name, notes, reading), turn, is_turned
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -206,22 +216,31 @@ def _frames_note(image: Image.Image, name: str) -> list[str]:
     return [f"{name}: only the first of its {frames} {kind} is read"]
 
 
+def _turn_left(image: Image.Image) -> int:
+    """Return the orientation that is left when Pillow has decoded the picture."""
+    return 1 if turns_itself(image) else orientation(image)
+
+
+def _as_seen(pixels: Pixels, turn: int, name: str, notes: list[str]) -> Pixels:
+    """Return a picture (H, W, 3 | 4) upright and, if it has transparency, over white."""
+    if pixels.shape[-1] == 4:
+        pixels = over_white(pixels, name, notes)
+    return np.ascontiguousarray(upright(pixels, turn))
+
+
 def _from_pillow(
     image: Image.Image,
     name: str,
     notes: list[str],
     reading: Reading,
 ) -> Pixels:
+    """Return the pixels as they are stored, (H, W, 3), or (H, W, 4) with transparency."""
     if 0 in image.size:
         raise DisaError(f"{name}: has no pixels ({image.width} x {image.height})")
     is_tiff_file = image.format == "TIFF"
-    turn = 1 if turns_itself(image) else orientation(image)
     # Pillow keeps the upper 8 of 16 bits where there are three channels.
     had_16_bits = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
-    # Upright first, because later conversions lose how the camera was held.
-    if turn in TURNS:
-        image = image.transpose(TURNS[turn])
     if image.mode.startswith("I;16"):
         return from_array(np.asarray(image), name, notes, reading.stretch)
     if image.mode in ("I", "F"):
@@ -231,36 +250,34 @@ def _from_pillow(
             deep = deep.astype(np.uint16)
         return from_array(deep, name, notes, reading.stretch)
     if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
-        pixels = _with_transparency(image, name, notes)
+        pixels = converted(image, "RGBA", to_srgb(image, name, notes))
         if is_tiff_file and not _means_transparency(pixels[..., 3]):
             notes.append(
                 f"{name}: its fourth band is no transparency (near infrared?) and is ignored"
             )
             pixels = np.ascontiguousarray(pixels[..., :3])
     else:
-        pixels = converted(in_srgb(image, name, notes), "RGB")
+        pixels = converted(image, "RGB", to_srgb(image, name, notes))
     if had_16_bits and not reading.stretch:
         notes += dark_note(name, int(pixels[..., :3].max()) * 257)
     if reading.stretch:
         return from_array(pixels, name, notes, stretch=True)
-    return over_white(pixels, name, notes) if pixels.shape[-1] == 4 else pixels
-
-
-def _with_transparency(image: Image.Image, name: str, notes: list[str]) -> Pixels:
-    pixels = converted(image, "RGBA")
-    coloured = in_srgb(image, name, notes)
-    if coloured is not image:
-        pixels[..., :3] = converted(coloured, "RGB")
     return pixels
 
 
-def converted(image: Image.Image, mode: str) -> Pixels:
-    """Return a picture as an array of this mode: Pillow would make several copies of all of it."""
+def converted(image: Image.Image, mode: str, change: Change | None = None) -> Pixels:
+    """Return a picture as an array of this mode, its colours changed.
+
+    Strip by strip, because Pillow would make several copies of all of it.
+    """
     width, height = image.size
     pixels = np.empty((height, width, len(mode)), np.uint8)
     for rows in strips(height, width):
         strip = image.crop((0, rows.start, width, rows.stop))
-        pixels[rows] = np.asarray(strip.convert(mode))
+        if change is None or mode == "RGBA":
+            pixels[rows] = np.asarray(strip.convert(mode))
+        if change is not None:
+            pixels[rows, :, :3] = np.asarray(change(strip))
     return pixels
 
 

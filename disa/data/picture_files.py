@@ -7,11 +7,14 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from disa.errors import DisaError, one_line
@@ -31,15 +34,15 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 HEIF_REMEDY = "pip install 'disa-seg[heif]', or convert it to JPEG"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXT_BYTES = 2**20  # of a PNG's texts and profile, unpacked; Pillow refuses larger ones
-# How Pillow turns a picture upright, by its EXIF orientation.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# What turns an array upright, by the picture's EXIF orientation.
+TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda array: array[:, ::-1],
+    3: lambda array: array[::-1, ::-1],
+    4: lambda array: array[::-1],
+    5: lambda array: array.swapaxes(0, 1),
+    6: lambda array: np.rot90(array, -1),
+    7: lambda array: array[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
 }
 BY_A_QUARTER = (5, 6, 7, 8)
 
@@ -94,6 +97,11 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # of a damaged block; the picture itself is whole
         return 1
     return value if isinstance(value, int) and value in TURNS else 1
+
+
+def upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
+    """Return an array (H, W, ...) of this orientation turned upright, in the same memory."""
+    return TURNS[turn](array) if turn in TURNS else array
 
 
 def turns_itself(image: Image.Image) -> bool:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
-from PIL.Image import Transpose
 
 from disa.data.arrays import choose_bands
-from disa.data.picture_files import TURNS, Source
+from disa.data.picture_files import TURNS, Source, upright
 from disa.errors import DisaError, one_line
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -85,6 +84,30 @@ def read_bands(
     ones. Raises `DisaError` for a file with others, for a band that is not there, for damage, and
     for a file that only imagecodecs unpacks, if that is missing.
     """
+    array, colours, turn = _unpacked(source, name, max_pixels)
+    if array.size == 0:
+        raise DisaError(f"{name}: has no pixels (shape {array.shape})")
+    array = array.reshape(*array.shape[:2], -1)
+    count = array.shape[-1]
+    if bands is None and colours not in COLOURS:
+        raise DisaError(
+            f"{name}: its numbers are no colours (a palette?); save it as PNG of 8 bits"
+        )
+    if bands is None and (count in (1, 3) or colours == RGB):
+        bands = range(1, min(count, 3) + 1)
+    if bands is None:
+        raise DisaError(
+            f"{name}: has {count} bands; say which are red, green and blue: --bands 1,2,3, or in "
+            "Python bands=(1, 2, 3)"
+        )
+    return upright(choose_bands(array, bands, name), turn), turn in TURNS
+
+
+def _unpacked(source: Source, name: str, max_pixels: int) -> tuple[NDArray[Any], int, int]:
+    """Return all bands (H, W, ...) as they are stored, what colours they are, and the orientation.
+
+    Raises `DisaError`.
+    """
     import tifffile
 
     packing = 1
@@ -108,29 +131,13 @@ def read_bands(
             turn = int(page.tags.valueof(274, 1))
             if page.axes.startswith("S"):
                 array = np.moveaxis(array, 0, -1)
+            return array, colours, turn
     except DisaError:
         raise
     except (KeyError, ImportError):
         raise _cannot_unpack(name, packing) from None
     except Exception as error:  # decoders meet damaged files with every kind of exception
         raise DisaError(f"{name}: is damaged or truncated ({one_line(error)})") from None
-
-    if array.size == 0:
-        raise DisaError(f"{name}: has no pixels (shape {array.shape})")
-    array = array.reshape(*array.shape[:2], -1)
-    count = array.shape[-1]
-    if bands is None and colours not in COLOURS:
-        raise DisaError(
-            f"{name}: its numbers are no colours (a palette?); save it as PNG of 8 bits"
-        )
-    if bands is None and (count in (1, 3) or colours == RGB):
-        bands = range(1, min(count, 3) + 1)
-    if bands is None:
-        raise DisaError(
-            f"{name}: has {count} bands; say which are red, green and blue: --bands 1,2,3, or in "
-            "Python bands=(1, 2, 3)"
-        )
-    return _upright(choose_bands(array, bands, name), turn), turn in TURNS
 
 
 def _packing(number: int) -> str:
@@ -145,26 +152,6 @@ def _cannot_unpack(name: str, packing: int) -> DisaError:
         f"{name}: is packed by {_packing(packing)}{differences}, which cannot be unpacked here; "
         f"{install}save it without compression"
     )
-
-
-def _upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
-    """Turn an array as Pillow turns a picture of this orientation."""
-    match TURNS.get(turn):
-        case Transpose.FLIP_LEFT_RIGHT:
-            return array[:, ::-1]
-        case Transpose.FLIP_TOP_BOTTOM:
-            return array[::-1]
-        case Transpose.TRANSPOSE:
-            return array.swapaxes(0, 1)
-        case Transpose.TRANSVERSE:
-            return array[::-1, ::-1].swapaxes(0, 1)
-        case Transpose.ROTATE_90:
-            return np.rot90(array)
-        case Transpose.ROTATE_180:
-            return array[::-1, ::-1]
-        case Transpose.ROTATE_270:
-            return np.rot90(array, -1)
-    return array
 
 
 def _is_known(source: Source) -> bool:
