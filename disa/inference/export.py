@@ -18,9 +18,8 @@ from disa.inference.text import TextEncoder
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.picturebook import NOUNS
-from disa.running.drafts import draft
 from disa.running.extras import require
-from disa.running.files import prepare_folder, write_json, writing
+from disa.running.files import write_folder, write_json
 from disa.weights.exported import (
     ENDINGS,
     IMAGE,
@@ -68,14 +67,7 @@ def export(
         raise DisaError(f"int8 is for onnx only, not for {runtime}; leave it out")
     if runtime == "onnx":
         require("ONNX", "onnx", "onnxruntime", "onnx", "onnxscript")
-    prepare_folder(out.parent)
-    with writing(out), draft(out) as part:
-        part.mkdir()
-        comparisons = _written(model, tokenizer, part, runtime, int8)
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    return comparisons
+    return write_folder(out, lambda part: _written(model, tokenizer, part, runtime, int8))
 
 
 def _written(

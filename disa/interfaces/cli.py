@@ -5,7 +5,6 @@ Nothing heavy is imported here or by the modules of the commands, so that help a
 """
 
 import errno
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tyro
 
 from disa.errors import DisaError, memory_errors_as, one_line
+from disa.running.files import home_expanded
 from disa.running.interruption import INTERRUPTED, like_ctrl_c
 from disa.running.records import options, read_config
 from disa.running.terminal import escape_unprintable, say, warn
@@ -251,13 +251,11 @@ def _tokens(settings: Mapping[str, Any], known: Mapping[str, Any], positional: s
 
 
 def _at_home(argument: str) -> str:
-    """Replace `~` at the start of a path: shells leave it in `--out=~/results` and in quotes."""
+    """Expand `~` where shells leave it: in quotes, and in `--out=~/results` or `--out=~`."""
     option, equals, value = argument.partition("=")
     if not equals or not option.startswith("-"):
-        option, equals, value = "", "", argument
-    # A path in the home folder, or that folder itself; no other text with a tilde.
-    is_path = value.startswith(("~/", "~\\")) or (value == "~" and equals)
-    return option + equals + (os.path.expanduser(value) if is_path else value)  # noqa: PTH111
+        return home_expanded(argument)
+    return f"{option}={home_expanded('~/' if value == '~' else value)}"
 
 
 def _boolean(name: str, value: Any) -> bool:

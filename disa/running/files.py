@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from disa.errors import DisaError
 from disa.running.drafts import draft, remove_abandoned
@@ -17,6 +17,8 @@ from disa.running.drafts import draft, remove_abandoned
 # Of a picture: about 12,000 x 8,300. Cameras make smaller ones, and larger ones fill a laptop's
 # memory.
 MAX_PIXELS = 100_000_000
+
+T = TypeVar("T")
 
 
 def make_folder(folder: Path) -> None:
@@ -58,10 +60,14 @@ def writing(
 
 def at_home(path: str | os.PathLike[str]) -> Path:
     """Return a path whose `~/` at the start is the user's home folder, as in shells."""
-    text = os.fspath(path)
-    if text.startswith(("~/", "~\\")):
-        text = os.path.expanduser(text)  # noqa: PTH111 (`Path` would take ~name, too)
-    return Path(text)
+    return Path(home_expanded(os.fspath(path)))
+
+
+def home_expanded(text: str) -> str:
+    """Return a text with the user's home folder for `~/` at the start."""
+    # A name after the tilde is another user's home in shells, here it is a file's.
+    is_home = text.startswith(("~/", "~\\"))
+    return os.path.expanduser(text) if is_home else text  # noqa: PTH111
 
 
 def refuse_existing(folder: Path) -> None:
@@ -136,6 +142,27 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         # Some writers let only the owner read a file; this one gets the user's usual permissions.
         part.chmod(mode)
         part.replace(path)
+
+
+def write_folder(path: Path, write: Callable[[Path], T]) -> T:
+    """Let `write` fill a draft of a folder, then put it in place; return what `write` does.
+
+    It appears whole or not at all. Raises `DisaError` if the disk refuses, and if there is a folder
+    with something in it.
+    """
+    prepare_folder(path.parent)
+    try:
+        with draft(path) as part:
+            part.mkdir()
+            written = write(part)
+            if path.is_dir():
+                path.rmdir()
+            part.rename(path)
+    except OSError as error:
+        raise DisaError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from None
+    return written
 
 
 def _is_stream(path: Path) -> bool:

@@ -14,6 +14,7 @@ from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.disa import Disa
 from disa.recipes import BASELINE
+from disa.running.files import write_folder
 from disa.weights.clip_files import GRID, guidance_blocks
 from disa.weights.model_card import Source
 from disa.weights.model_folder import build, check_config, load_tokenizer, save, try_out
@@ -61,18 +62,15 @@ RULES = (
 def convert_catseg(checkpoint: Path, out: Path, tokenizer: Path, source: Source) -> None:
     """Write the model folder `out` from a CAT-Seg checkpoint and CLIP's `tokenizer.json`.
 
-    Raises `DisaError` that names the file and every tensor that is missing, left over or of another
-    shape; also for a file with code in it, and for a tokenizer that does not fit the text tower.
+    The folder appears whole or not at all; it is new, or empty so far. Raises `DisaError` that
+    names the file and every tensor that is missing, left over or of another shape; also for a file
+    with code in it, and for a tokenizer that does not fit the text tower.
     """
     # All is read and checked before anything is written.
     model = read_catseg(checkpoint)
     text = model.backbone.clip.config.text_config
-    save(
-        model,
-        out,
-        tokenizer=load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size),
-        source=source,
-    )
+    words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
+    write_folder(out, lambda part: save(model, part, tokenizer=words, source=source))
 
 
 def read_catseg(checkpoint: Path) -> Disa:

@@ -26,6 +26,7 @@ from huggingface_hub import (
 from transformers import CLIPConfig
 
 from disa.errors import DisaError
+from disa.running.drafts import remove_folder
 from disa.running.files import (
     at_home,
     cache_folder,
@@ -218,6 +219,8 @@ def _convert(published: Published, name: str, folder: Path) -> None:
         sha256=sha256,
         revision=checkpoint.parent.name,
     )
+    # Half a folder is what an older version of disa may have left behind.
+    remove_folder(folder)
     convert_catseg(checkpoint, folder, CLIP_TOKENIZER, source)
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import disa
 from disa.errors import DisaError
+from disa.weights import model_folder as model_folders
 from disa.weights.model_folder import load_tokenizer, read_config
 from disa.weights.names import CATSEG_SPACE, CLIP_TOKENIZER
 
@@ -37,13 +38,6 @@ def served(tmp_path: Path) -> Iterator[Hub]:
 def scores(model: object) -> np.ndarray:
     """What a model of that name says, as everybody calls it."""
     return disa.load(str(model), "cpu")(PICTURE, ["a", "b"], scores=True).scores
-
-
-def command(*words: object, hub: Hub, cache: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    environment = os.environ | hub.environment(cache) | more
-    words = (sys.executable, "-m", "disa", *map(str, words))
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def clip_repository(folder: Path, form: str) -> Path:
@@ -129,8 +123,8 @@ def test_cat_seg_is_fetched_converted_once_and_remembered(
     np.testing.assert_array_equal(scores("cat-seg-b"), first)
     assert len(served.asked) == asked, "the converted model needs no network"
     # by hand, from the command line, the same comes out
-    done = command("convert", "cat-seg", space, tmp_path / "own", hub=served, cache=cache)
-    assert done.returncode == 0, done.stderr
+    done = invoke("convert", "cat-seg", space, tmp_path / "own")
+    assert done.exit_code == 0, done.stderr
     assert remembered in done.stdout
     np.testing.assert_array_equal(scores(tmp_path / "own"), first)
     assert read_config(tmp_path / "own") == read_config(folder)
@@ -183,45 +177,31 @@ def test_another_file_under_the_same_name_is_refused(
         disa.load("cat-seg-b", "cpu")
 
 
-@pytest.mark.slow
-def test_a_damaged_download_leaves_nothing_in_the_cache(served: Hub, space: Path, tmp_path: Path):
+def test_a_damaged_download_leaves_nothing_in_the_cache(
+    served: Hub, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served.use(monkeypatch, tmp_path / "cache")
     space.write_bytes(space.read_bytes()[:5000])
     words = ["segment", __file__, "-l", "house", "--out", tmp_path / "out", "--model", "cat-seg-b"]
-    failed = command(*words, hub=served, cache=tmp_path / "cache")
-    assert failed.returncode == 2
-    assert (
-        "model_base.pth: damaged" in failed.stderr.splitlines()[-1]
-        and "Traceback" not in failed.stderr
-    )
+    failed = invoke(*words)
+    assert failed.exit_code == 2
+    assert "model_base.pth: damaged" in failed.stderr.splitlines()[-1]
     assert not list((tmp_path / "cache/disa/models").iterdir())
 
 
-@pytest.mark.slow
 def test_without_a_network_the_error_says_what_where_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     nowhere = Hub(tmp_path, "http://127.0.0.1:9")  # nobody listens there
-    words = [
-        "segment",
-        __file__,
-        "-l",
-        "house",
-        "--out",
-        tmp_path / "out",
-        "--model",
-        "clip-vit-b-16",
-    ]
-    failed = command(*words, hub=nowhere, cache=tmp_path / "cache")
-    assert failed.returncode == 2
-    assert failed.stderr.count("\n") == 1 and failed.stderr.startswith("error: ")
-    for part in (
+    nowhere.use(monkeypatch, tmp_path / "cache")
+    words = ["segment", __file__, "-l", "house", "--out", tmp_path / "out"]
+    invoke(*words, "--model", "clip-vit-b-16").fails(
         "openai/clip-vit-base-patch16/config.json",
-        str(tmp_path / "cache/hf"),
+        tmp_path / "cache" / "hf",
         nowhere.address,
         "tokenizer.json",
         "model.safetensors",
-    ):
-        assert part in failed.stderr
+    )
     nowhere.use(monkeypatch, tmp_path / "cache", offline=True)
     with pytest.raises(DisaError) as refused:
         disa.load("cat-seg-l", "cpu")
@@ -301,6 +281,20 @@ def test_a_checkpoint_with_words_of_its_own_needs_its_tokenizer(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
     occupied = invoke([*words[:-1], str(model_folder)])
     assert occupied.exit_code == 2 and str(model_folder) in occupied.stderr
+
+
+def test_an_interrupted_conversion_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    checkpoint = catseg_checkpoint(tmp_path / "model.pth")
+    with monkeypatch.context() as patch:
+        patch.setattr(model_folders, "write_json", interrupted)
+        assert invoke("convert", "cat-seg", checkpoint, tmp_path / "out").exit_code == 130
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    assert invoke("convert", "cat-seg", checkpoint, tmp_path / "out").exit_code == 0
 
 
 def test_checkpoints_that_do_not_fit_are_refused_by_the_tensors_name(tmp_path: Path):
