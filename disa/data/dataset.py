@@ -71,20 +71,20 @@ def open_dataset(name: str, root: str | Path | None, split: str = "val") -> Data
 
 
 def keep_apart(dataset: Dataset, *places: Path | None) -> None:
-    """Raise `DisaError` for a place to write to that lies in a folder of images or masks."""
+    """Raise `DisaError` for a place to write to that lies among images or masks, or is a list."""
     if not isinstance(dataset, PairedDataset):
         return
     files = (file for pair in dataset.pairs for file in (pair.image, pair.mask))
     folders = {file.parent for file in files if isinstance(file, Path)}
-    own = {real_path(folder) for folder in folders}
+    own = {real_path(path) for path in (*folders, *dataset.lists)}
     for place in places:
         if place is None:
             continue
         real = real_path(place)
         if own & {real, *real.parents}:
             raise DisaError(
-                f"{place}: is among the images or masks of {dataset.name}; choose another place "
-                "for the results"
+                f"{place}: is among the files of {dataset.name}; choose another place for the "
+                "results"
             )
 
 

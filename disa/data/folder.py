@@ -120,6 +120,7 @@ def _open(root: Path, split: str) -> FolderDataset:
         ignored=ignored_value(len(categories)),
         unlabelled=unlabelled,
     )
+    dataset.lists = [root / name for name in (*CLASS_FILES, "train.txt", "val.txt", f"{split}.txt")]
     dataset.void_by_custom = not in_colours and class_file.ignored is None
     return dataset
 

@@ -40,6 +40,8 @@ class PairedDataset:
 
     # As the published numbers of benchmarks were made (decision D115).
     reading = Reading(profiles=False)
+    # Files beside images and masks from which the data set is read.
+    lists: Sequence[Path] = ()
 
     def __init__(
         self,

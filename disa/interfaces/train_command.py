@@ -91,8 +91,8 @@ class Train:
             raise DisaError(f'unknown recipe "{self.recipe}"; use one of {", ".join(RECIPES)}')
         network = with_settings(RECIPES[self.recipe](), self.set)
         data = open_training_data(self.dataset, self.data, self.split)
-        if self.data is not None:
-            keep_apart(data.dataset, self.out)
+        for dataset in data.opened():
+            keep_apart(dataset, self.out)
         folder = RunFolder(self.out, command=self)
         model = train(
             network, self.training, self._weights(), data, folder, self.resume, self.device

@@ -104,6 +104,13 @@ class TrainingData:
                 "use pas20"
             )
 
+    def opened(self) -> list[Dataset]:
+        """Return the images to train on and, if there are any, those of the split val."""
+        try:
+            return [self.dataset, open_dataset(self.kind, self.root, "val")]
+        except DisaError:
+            return [self.dataset]
+
     def samples(self, settings: TrainConfig, size: int) -> Samples:
         """Return crops of the images, `size` pixels a side."""
         return CroppedImages(self.dataset, settings, size)
@@ -192,6 +199,10 @@ class Picturebook(TrainingData):
         self.name = PICTUREBOOK
         self.labels = TRAINED_NOUNS
         self.things = tuple(noun in THINGS for noun in TRAINED_NOUNS)
+
+    def opened(self) -> list[Dataset]:
+        """Return nothing: there are no files."""
+        return []
 
     def samples(self, settings: TrainConfig, size: int) -> Samples:
         """Return scenes drawn for this size. Raises `DisaError` if they cannot be."""

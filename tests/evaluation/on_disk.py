@@ -1,6 +1,5 @@
-"""Small data sets on disk, in the layouts that `disa evaluate` reads."""
+"""A small data set of one's own on disk."""
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +25,3 @@ def save_folder(root: Path, images: int = 4, size: tuple[int, int] = (40, 56)) -
         Image.fromarray(picture).save(root / "images" / f"photo-{index}.jpg")
         Image.fromarray(mask).save(root / "masks" / f"photo-{index}.png")
     return root
-
-
-def build(name: str, root: Path) -> dict[str, np.ndarray]:
-    """Write a published data set's official layout in small.
-
-    Return the label maps by id (tests/data/miniatures.py).
-    """
-    return runpy.run_path(str(Path(__file__).parents[1] / "data" / "miniatures.py"))["build"](
-        name, root
-    )
