@@ -129,7 +129,7 @@ def _missing(folder: Path, ids: Sequence[str]) -> list[int]:
 def _complete(folder: Path) -> list[str] | None:
     """Return the ids of a complete data set; None if there is none.
 
-    Raises `DisaError` for one in another format.
+    Raises `DisaError` for one in another format and for one without images.
     """
     path = folder / "complete.json"
     if not path.exists():
@@ -138,4 +138,6 @@ def _complete(folder: Path) -> list[str] | None:
     data: Complete = read_json(path, remedy, Complete)
     if data["format"] != FORMAT:
         raise DisaError(f"{path}: was written by another version of disa; {remedy}")
+    if not data["ids"]:
+        raise DisaError(f"{path}: lists no image; {remedy}")
     return data["ids"]

@@ -81,10 +81,7 @@ class Bench:
         import torch
 
         self._check()
-        earlier = None
-        if self.against is not None:
-            remedy = "give a file that disa bench --json wrote"
-            earlier = read_json(self.against, remedy, Measured)
+        earlier = None if self.against is None else read_measured(self.against)
         if self.json is not None:
             prepare_file(self.json)
         if self.threads is not None:
@@ -98,7 +95,7 @@ class Bench:
         if self.json is not None:
             write_json(self.json, result, indent=2)
         if earlier is not None:
-            say(_comparison(earlier, result))
+            say(comparison(earlier, result))
         return 0
 
     def _check(self) -> None:
@@ -201,7 +198,13 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def _comparison(earlier: Measured, now: dict[str, Any]) -> Table:
+def read_measured(path: Path) -> Measured:
+    """Return the numbers of an earlier run. Raises `DisaError` for a file without any."""
+    measured: Measured = read_json(path, "give a file that disa bench --json wrote", Measured)
+    return measured
+
+
+def comparison(earlier: Measured, now: dict[str, Any]) -> Table:
     """Return how the multiples of two runs differ, where both have the same labels."""
     shown = Table("network", "labels", "before", "now", "before / now")
     for column in shown.columns[1:]:

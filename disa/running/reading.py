@@ -37,6 +37,8 @@ MOST_DEPTH = 64  # of lists in lists: deeper ones overflow the stack of whoever 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # A character that no name and no text on a command line can have.
 ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# Of a whole number that is too large for a `float`, 1.8e308.
+LARGE = re.compile(r"\d{309}")
 NAMES = {
     "NoneType": "null",
     "bool": "true or false",
@@ -93,6 +95,8 @@ def parse_json(text: str, name: str, remedy: str, form: Any = object) -> Any:
         data = json.loads(text)
         if ZERO.search(text):
             raise ValueError("a text holds a zero character")
+        if LARGE.search(text):
+            raise ValueError("a number has more than 308 digits")
         if SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

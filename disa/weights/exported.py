@@ -124,13 +124,57 @@ def network_of(model: Disa | DenseClip | ExportedModel) -> Disa | DenseClip:
 def load_exported(folder: Path) -> ExportedModel:
     """Return the model that `disa export` wrote.
 
-    Raises `DisaError` for a missing or damaged file, and if onnxruntime is missing.
+    Raises `DisaError` for a missing or damaged file, for graphs that do not give what the
+    configuration says, and if onnxruntime is missing.
     """
     config = read_config(folder)
     data: Graphs = read_json(folder / CONFIG, AGAIN, Graphs)
     ending = ENDINGS[data["runtime"]]
     text, image = (read_graph(folder / f"{name}{ending}") for name in (TEXT, IMAGE))
-    return ExportedModel(config, text, image, data["outputs"])
+    model = ExportedModel(config, text, image, data["outputs"])
+    _try_out(folder / CONFIG, model)
+    return model
+
+
+@torch.inference_mode()
+def _try_out(path: Path, model: ExportedModel) -> None:
+    """Ask the graphs about a small image: what they give must be what the configuration says.
+
+    Raises `DisaError` that names `path`, the configuration.
+    """
+    patch = model.patch_size
+    rows, columns, labels = 2, 3, 2
+    expected = _shapes(model.config, patch, rows, columns, labels)
+    try:
+        text = model.encode_text(torch.zeros(labels, 2, dtype=torch.long))
+        prompts = text[:, None].repeat(1, len(model.config.backbone_templates), 1)
+        outputs = model.image(torch.zeros(1, 3, patch * rows, patch * columns), prompts)
+        found = [tuple(output.shape) for output in outputs]
+    except Exception as error:  # both runtimes raise many kinds
+        raise DisaError(f"{path}: its graphs do not run ({first_line(error)}); {AGAIN}") from None
+    # The graph of a CLIP alone chooses no labels.
+    if "chosen" not in model.outputs:
+        del expected["chosen"]
+    if [*model.outputs] != [*expected] or found != [*expected.values()]:
+        raise DisaError(
+            f"{path}: its graphs give {model.outputs} as {found}, expected {expected}; {AGAIN}"
+        )
+
+
+def _shapes(
+    config: ModelConfig, patch: int, rows: int, columns: int, labels: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each output for one image of so many patches, in their order."""
+    each = patch if config.decode_enlarge else 4
+    pixels = (each * rows, each * columns)
+    maps = (1, labels, rows, columns)
+    shapes: dict[str, tuple[int, ...]] = {"logits": (1, labels, *pixels)}
+    if config.disentangle:
+        shapes |= {"saliency": maps, "matched": (1, labels), "foreground": maps}
+    if config.things:
+        shapes["things"] = (1, *pixels)
+    shapes["chosen"] = (1, labels)
+    return shapes
 
 
 def read_graph(path: Path) -> Graph:

@@ -25,7 +25,8 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS / "data"), str(TESTS / "training"), str(TESTS)]
 
 from damage import damaged  # noqa: E402
-from readers import READERS, Reader  # noqa: E402
+from reader import Reader  # noqa: E402
+from readers import READERS  # noqa: E402
 
 from disa.errors import DisaError  # noqa: E402
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from fuzz import Bench
-from readers import READERS, Reader
+from reader import Reader
+from readers import READERS
 
 BY_NAME = {reader.name: reader for reader in READERS}
 DEEP = b"[" * 5000 + b"]" * 5000
@@ -53,6 +54,11 @@ FINDINGS = (
     ("run", STATE, b'{"step": [], "training": 3}'),
     ("run", STATE, b'{"step": 3, "training": []}'),
     ("predictions", "maps/predictions.json", b"[]"),
+    (
+        "bench",
+        "bench.json",
+        b'{"model": [{"labels": 2, "multiples": {"call": 1%s}}]}' % (b"0" * 400),
+    ),
     ("predictions", "maps/predictions.json", b'{"contents": {"a": []}}'),
     ("results", "out/a.json", b'{"image": null, "width": 1e999, "height": -1, "words": []}'),
     ("results", "out/a.json", b'{"image": "\\u0000", "width": 20, "height": 12, "words": []}'),
@@ -87,3 +93,11 @@ def test_a_type_that_there_is_not_in_a_mat_file(tmp_path: Path):
     assert content.count(numbers) == 1
     damaged = content.replace(numbers, struct.pack("<II", 0x4002, 20 * 23))
     assert bench.read(file, damaged).kind == "refusal"
+
+
+@pytest.mark.parametrize("outputs", [[], ["matched"], ["logits", "logits"], ["logits", "chosen"]])
+def test_an_export_that_says_other_outputs_than_its_graph_has(outputs: list[str], tmp_path: Path):
+    bench = Bench(BY_NAME["export"], tmp_path)
+    file = bench.whole / "config.json"
+    data = json.loads(file.read_text()) | {"outputs": outputs}
+    assert bench.read(file, json.dumps(data).encode()).kind == "refusal"
