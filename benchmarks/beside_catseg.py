@@ -30,9 +30,10 @@ from torch import Tensor, nn
 
 from disa.data.images import Pixels
 from disa.evaluation.bench import bench_picture, peak_memory
+from disa.inference.passes import BATCH
 from disa.inference.protocol import Protocol, shortest_edge
 from disa.inference.request import Query, parse_query
-from disa.inference.segmenter import BATCH, Segmenter
+from disa.inference.segmenter import Segmenter
 from disa.inference.windows import views
 from disa.running.files import write_json
 from disa.running.provenance import code_and_machine
@@ -148,7 +149,32 @@ def published_network(checkout: Path) -> nn.Module:
     if not (checkout / "cat_seg" / "cat_seg_model.py").is_file():
         sys.exit(f"{checkout}: is no checkout of CAT-Seg; clone it and give its folder")
     _stand_in(checkout)
-    clip = importlib.import_module("cat_seg.third_party.model_vpt").CLIP(
+    clip = _published_clip()
+    _module("cat_seg.third_party.clip", load=lambda *_, **__: (clip, None))
+    predictor = _published_predictor()
+    head = importlib.import_module("cat_seg.modeling.heads.cat_seg_head").CATSegHead(
+        num_classes=1, feature_resolution=[24, 24], transformer_predictor=predictor
+    )
+    network = importlib.import_module("cat_seg.cat_seg_model").CATSeg(
+        backbone=None,
+        sem_seg_head=head,
+        size_divisibility=32,
+        pixel_mean=[0.0] * 3,
+        pixel_std=[1.0] * 3,
+        clip_pixel_mean=[122.7709383, 116.7460125, 104.09373615],
+        clip_pixel_std=[68.5005327, 66.6321579, 70.3231630],
+        train_class_json="",
+        test_class_json="",
+        sliding_window=True,
+        clip_finetune="attention",
+        backbone_multiplier=0.0,
+        clip_pretrained="ViT-B/16",
+    )
+    return network.eval()
+
+
+def _published_clip() -> nn.Module:
+    clip: Any = importlib.import_module("cat_seg.third_party.model_vpt").CLIP(
         512, 224, 12, 768, 16, 77, 49408, 512, 8, 12
     )
     # These are filled from a file there.
@@ -159,15 +185,17 @@ def published_network(checkout: Path) -> nn.Module:
             nn.init.normal_(value, std=value.shape[-1] ** -0.5)
         if name.endswith("in_proj_bias"):
             nn.init.zeros_(value)
-    _module("cat_seg.third_party.clip", load=lambda *_, **__: (clip, None))
+    return clip
 
+
+def _published_predictor() -> nn.Module:
     predictor = importlib.import_module("cat_seg.modeling.transformer.cat_seg_predictor")
     # Embeddings of words are given from outside.
     predictor.CATSegPredictor.class_embeddings = lambda *_: torch.zeros(1, 1, 1)
     with TemporaryDirectory() as folder:
         words = Path(folder) / "words.json"
         words.write_text("[]")
-        aggregation = predictor.CATSegPredictor(
+        built: nn.Module = predictor.CATSegPredictor(
             train_class_json=words,
             test_class_json=words,
             clip_pretrained="ViT-B/16",
@@ -189,25 +217,7 @@ def published_network(checkout: Path) -> nn.Module:
             window_sizes=12,
             attention_type="linear",
         )
-    head = importlib.import_module("cat_seg.modeling.heads.cat_seg_head").CATSegHead(
-        num_classes=1, feature_resolution=[24, 24], transformer_predictor=aggregation
-    )
-    network = importlib.import_module("cat_seg.cat_seg_model").CATSeg(
-        backbone=None,
-        sem_seg_head=head,
-        size_divisibility=32,
-        pixel_mean=[0.0] * 3,
-        pixel_std=[1.0] * 3,
-        clip_pixel_mean=[122.7709383, 116.7460125, 104.09373615],
-        clip_pixel_std=[68.5005327, 66.6321579, 70.3231630],
-        train_class_json="",
-        test_class_json="",
-        sliding_window=True,
-        clip_finetune="attention",
-        backbone_multiplier=0.0,
-        clip_pretrained="ViT-B/16",
-    )
-    return network.eval()
+    return built
 
 
 class Registry:

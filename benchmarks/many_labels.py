@@ -20,9 +20,10 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from disa.evaluation.bench import bench_picture, peak_memory
+from disa.inference.passes import BATCH
 from disa.inference.protocol import Protocol
 from disa.inference.request import Query, parse_query
-from disa.inference.segmenter import BATCH, Segmenter
+from disa.inference.segmenter import Segmenter
 from disa.inference.windows import views
 from disa.model.disa import Disa
 from disa.recipes import RECIPES

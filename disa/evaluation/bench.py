@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from disa.data.images import Pixels
+from disa.inference.passes import BATCH
 from disa.inference.protocol import Protocol
-from disa.inference.request import parse_query
-from disa.inference.segmenter import BATCH, Segmenter
+from disa.inference.request import Query, parse_query
+from disa.inference.segmenter import Segmenter
 from disa.inference.windows import views
 from disa.model.dense import DenseClip
 from disa.model.refine import Level
@@ -64,30 +65,9 @@ def measure(
         for part in views(protocol, picture, layout, BATCH)
     ]
 
-    rounds: list[dict[str, float]] = []
-    parts: list[dict[str, float]] = []
-    peaks: list[int | None] = []
-    for _ in range(1 + repeats):
-        segmenter.text.clear()
-        seconds = {"text": _seconds(lambda: segmenter.embed(query), segmenter.device)}
-        seconds["clip"] = _seconds(lambda: _encode(segmenter, shown), segmenter.device)
-        with timed_parts(segmenter) as inside, peak_memory(segmenter.device) as bytes_taken:
-            results: list[Any] = []
-            seconds["call"] = _seconds(
-                lambda: results.append(segmenter(picture, query)),  # noqa: B023
-                segmenter.device,
-            )
-            taken = bytes_taken()
-        with TemporaryDirectory() as folder:
-            seconds["saving"] = _seconds(
-                lambda: results[0].save(folder, "picture"),  # noqa: B023
-                torch.device("cpu"),
-            )
-        rounds.append(seconds)
-        parts.append(inside)
-        peaks.append(taken)
-
-    middle = {name: median(each[name] for each in rounds[1:]) for name in rounds[0]}
+    rounds = [_round(segmenter, picture, shown, query) for _ in range(1 + repeats)]
+    calls, parts, peaks = zip(*rounds, strict=True)
+    middle = {name: median(each[name] for each in calls[1:]) for name in calls[0]}
     inside_call = {name: median(each[name] for each in parts[1:]) for name in parts[0]}
     return Timing(
         labels=labels,
@@ -98,6 +78,26 @@ def measure(
         saving=middle["saving"],
         peak=None if None in peaks else max(peak for peak in peaks if peak is not None),
     )
+
+
+def _round(
+    segmenter: Segmenter, picture: Pixels, shown: Sequence[Tensor], query: Query
+) -> tuple[dict[str, float], dict[str, float], int | None]:
+    """Return the seconds of everything once, those of the parts of the call, and its memory."""
+    results: list[Any] = []
+    segmenter.text.clear()
+    seconds = {"text": _seconds(lambda: segmenter.embed(query), segmenter.device)}
+    seconds["clip"] = _seconds(lambda: _encode(segmenter, shown), segmenter.device)
+    with timed_parts(segmenter) as inside, peak_memory(segmenter.device) as bytes_taken:
+        seconds["call"] = _seconds(
+            lambda: results.append(segmenter(picture, query)), segmenter.device
+        )
+        taken = bytes_taken()
+    with TemporaryDirectory() as folder:
+        seconds["saving"] = _seconds(
+            lambda: results[0].save(folder, "picture"), torch.device("cpu")
+        )
+    return seconds, inside, taken
 
 
 @contextmanager

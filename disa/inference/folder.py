@@ -13,9 +13,10 @@ from disa.data.images import Picture, Reading, read_picture
 from disa.data.parallel import process_pool
 from disa.data.picture_paths import STDIN
 from disa.errors import DisaError, memory_errors_as
+from disa.inference.passes import BATCH
 from disa.inference.request import Job, Query
 from disa.inference.segmentation import Saving, Segmentation
-from disa.inference.segmenter import BATCH, Segmenter
+from disa.inference.segmenter import Segmenter
 
 LESS_MEMORY = "out of memory; choose a smaller --size, fewer labels or --device cpu"
 # Pixels of the pictures that are segmented together, and of the results that wait to be drawn: a

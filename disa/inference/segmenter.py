@@ -3,8 +3,7 @@
 The model sees views of one size per batch and no labels; what belongs to a call stays in the call.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -20,27 +19,24 @@ from transformers import CLIPConfig
 
 from disa.data.images import Pixels, parse_reading, read_image
 from disa.errors import DisaError
-from disa.inference.answer import Answer, computed_labels, segmentation
+from disa.inference.answer import Answer, segmentation
 from disa.inference.gate import Gate, gate_of
 from disa.inference.labels import FOREGROUND
-from disa.inference.memory import Needs, check_memory, fitting, parse_memory
+from disa.inference.memory import parse_memory
+from disa.inference.passes import Passes, joined, part_of, size_of
 from disa.inference.protocol import Layout, Protocol
 from disa.inference.request import Query, parse_query
 from disa.inference.segmentation import NO_THINGS, Segmentation
 from disa.inference.text import TextEncoder
 from disa.inference.text_store import TextStore
-from disa.inference.windows import views
 from disa.model.dense import DenseClip
-from disa.model.disa import Disa, Prediction
+from disa.model.disa import Disa
 from disa.model.few import at_most
 from disa.running.devices import choose_device, own_numbers
 from disa.running.files import MAX_PIXELS, at_home, cache_folder
 from disa.weights.exported import ExportedModel, network_of
 from disa.weights.load import load as load_weights
 from disa.weights.model_folder import save
-
-BATCH = 8  # views that go through the model together, fewer where the labels are many
-BATCH_LABELS = 256  # labels times views of a batch, about: its memory grows with both
 
 
 class Segmenter:
@@ -60,6 +56,7 @@ class Segmenter:
         self.max_memory = parse_memory(max_memory)  # bytes above the loaded model
         clip = CLIPConfig(**self.model.config.backbone_clip)
         self.vision_width: int = clip.vision_config.hidden_size
+        self.passes = Passes(self.model, device, dtype, self.vision_width)
         self.text = TextEncoder(self.model, tokenizer)
 
     def __call__(  # noqa: PLR0913 (how to look, how to read)
@@ -140,13 +137,14 @@ class Segmenter:
         sessions: dict[int, Session] = {}
         with self._computing():
             layouts = [self.layout(shown, picture) for picture in pictures]
-            for layout, group in self._groups(layouts):
-                looks = list(self._looks([pictures[index] for index in group], layout, shown))
+            for layout, group in self.passes.groups(layouts):
+                group_pictures = [pictures[index] for index in group]
+                looks = list(self.passes.looks(group_pictures, layout, shown))
                 for row, index in enumerate(group):
                     own = looks
                     if len(group) > 1:
                         # A copy: a part of the batch would keep all of it in memory.
-                        own = [_joined([_rows(looks[0], slice(row, row + 1))])]
+                        own = [joined([part_of(looks[0], slice(row, row + 1))])]
                     name = _file_name(sources[index])
                     sessions[index] = Session(self, pictures[index], name, shown, layout, own)
         ordered = [sessions[index] for index in range(len(pictures))]
@@ -168,11 +166,11 @@ class Segmenter:
         results: dict[int, Segmentation] = {}
         with self._computing():
             layouts = [session.layout for session in sessions]
-            for layout, group in self._groups(layouts, len(text), gate):
+            for layout, group in self.passes.groups(layouts, len(text), gate):
                 looks = sessions[group[0]].looks
                 if len(group) > 1:
-                    looks = [_joined([sessions[index].looks[0] for index in group])]
-                answer = self._answer(layout, looks, text, gate)
+                    looks = [joined([sessions[index].looks[0] for index in group])]
+                answer = self.passes.answer(layout, looks, text, gate)
                 for index, own in zip(group, answer.by_picture(), strict=True):
                     session = sessions[index]
                     result = segmentation(own, session.picture, query)
@@ -242,109 +240,15 @@ class Segmenter:
     ) -> Iterator[tuple[int, Answer]]:
         """Yield each picture's index and answer; pictures of one view go through together."""
         layouts = [self.layout(protocol, picture) for picture in pictures]
-        for layout, group in self._groups(layouts, len(text), gate):
+        for layout, group in self.passes.groups(layouts, len(text), gate):
             # Views are made when the model asks for them: not all are held at once.
-            looks = self._looks([pictures[index] for index in group], layout, protocol)
-            answer = self._answer(layout, looks, text, gate)
+            looks = self.passes.looks([pictures[index] for index in group], layout, protocol)
+            answer = self.passes.answer(layout, looks, text, gate)
             yield from zip(group, answer.by_picture(), strict=True)
-
-    def _groups(
-        self, layouts: Sequence[Layout], labels: int = 0, gate: Gate | None = None
-    ) -> Iterator[tuple[Layout, list[int]]]:
-        """Yield the indices of pictures that go through the model together: those of one view.
-
-        `labels` are asked for then and there.
-        """
-        by_layout: dict[Layout, list[int]] = defaultdict(list)
-        for index, layout in enumerate(layouts):
-            by_layout[layout].append(index)
-
-        for layout, indices in by_layout.items():
-            # Every picture behind a gate has labels of its own.
-            together = 1
-            if layout.views == 1 and not (gate is not None and gate.closes):
-                needs = self._needs(layout)
-                answers = self._computed(labels) * needs.logits + labels * needs.tokens
-                together = fitting(needs.view + answers, BATCH)
-            for start in range(0, len(indices), together):
-                yield layout, indices[start : start + together]
 
     def layout(self, protocol: Protocol, picture: Pixels) -> Layout:
         """Return how a picture is shown."""
-        height, width, _ = picture.shape
-        config = self.model.config
-        return protocol.layout(height, width, config.backbone_image_size, self.model.patch_size)
-
-    def _looks(
-        self, pictures: Sequence[Pixels], layout: Layout, protocol: Protocol
-    ) -> Iterator[Any]:
-        """Yield what the model sees in all views, which go through it a batch at a time."""
-        parts: Iterator[Tensor] = (
-            part
-            for picture in pictures
-            for part in views(protocol, picture, layout, self._together(layout))
-        )
-        if layout.views == 1:
-            parts = iter([torch.cat(list(parts))])
-        for part in parts:
-            yield self.model.look(part.to(self.device, self.dtype))
-
-    def _answer(
-        self, layout: Layout, looks: Iterable[Any], text: Float[Tensor, "t p d"], gate: Gate
-    ) -> Answer:
-        """Return what all views say; fewer go together where the labels are many."""
-        asked = torch.arange(len(text), device=text.device)
-        if gate.closes:
-            looks = list(looks)
-            best = torch.stack([self.model.presence(look, text).amax(0) for look in looks]).amax(0)
-            asked = gate.choose(best)
-            text = text[asked]
-
-        # Each view may have other likeliest labels.
-        config = self.model.config
-        computed = self._computed(len(text))
-        needs = self._needs(layout)
-        check_memory(needs, layout, len(text), computed)
-
-        most = min(BATCH, BATCH_LABELS // len(text))
-        rows = fitting(computed * needs.label + len(text) * needs.tokens, most)
-        starts = range(0, BATCH, rows)
-        predictions: list[Prediction] = []
-        for look in looks:
-            for part in (_rows(look, slice(start, start + rows)) for start in starts):
-                if part is None:
-                    continue
-                if layout.overview and predictions:
-                    # Its saliency stands for the picture, and it is the last.
-                    predictions[-1] = predictions[-1]._replace(saliency=None)
-                predictions.append(self.model.answer(part, text))
-        chosen = [own for each in predictions if each.chosen is not None for own in each.chosen]
-        labels, places = computed_labels(chosen, asked)
-        return Answer(
-            layout,
-            [logits.float() for each in predictions for logits in each.logits],
-            labels,
-            asked,
-            _joined([each.saliency for each in predictions if each.saliency is not None]),
-            _joined([each.matched for each in predictions if each.matched is not None]),
-            _joined([each.things for each in predictions if each.things is not None]),
-            places,
-            config.dropped_logit,
-        )
-
-    def _computed(self, labels: int) -> int:
-        """Return how many of the labels the model gives logits for, in each view."""
-        if isinstance(self.model, DenseClip):
-            return labels
-        return min(labels, self.model.config.max_categories)
-
-    def _needs(self, layout: Layout) -> Needs:
-        patch = self.model.patch_size
-        return Needs.of(self.model.config, self.vision_width, patch, layout, self.dtype)
-
-    def _together(self, layout: Layout) -> int:
-        """Return how many views go through the model together."""
-        return fitting(self._needs(layout).view, BATCH)
+        return self.passes.layout(protocol, picture)
 
 
 @dataclass(eq=False, repr=False)
@@ -373,7 +277,7 @@ class Session:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the picture and what the model saw in it take."""
-        return self.picture.nbytes + sum(map(_bytes, self.looks))
+        return self.picture.nbytes + sum(map(size_of, self.looks))
 
 
 def load(
@@ -400,39 +304,6 @@ def load(
     segmenter = Segmenter(model, tokenizer, choose_device(device), dtype, memory)
     segmenter.text.store = TextStore(cache_folder() / "text", model, tokenizer)
     return segmenter
-
-
-def _rows(look: Any, part: slice) -> Any:
-    """Return some views of what a model sees; None where there are none."""
-    if isinstance(look, Tensor):
-        return look[part] if len(look[part]) else None
-    if look is None:
-        return None
-    rows = [_rows(value, part) for value in look]
-    if rows[0] is None:
-        return None
-    return look._make(rows) if hasattr(look, "_make") else tuple(rows)
-
-
-def _joined(looks: Sequence[Any]) -> Any:
-    """Return several looks, or tensors, as one of all their views, in memory of its own.
-
-    None where there are none.
-    """
-    if not looks or looks[0] is None:
-        return None
-    first = looks[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(looks))
-    parts = [_joined(values) for values in zip(*looks, strict=True)]
-    return first._make(parts) if hasattr(first, "_make") else tuple(parts)
-
-
-def _bytes(look: Any) -> int:
-    """Return the memory of what a model sees."""
-    if isinstance(look, Tensor):
-        return look.nbytes
-    return 0 if look is None else sum(map(_bytes, look))
 
 
 def _file_name(source: object) -> str | None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from disa.inference.segmenter import BATCH
+from disa.inference.passes import BATCH
 from disa.serving.problems import Problem
 
 Work = Callable[[Sequence[Any]], Sequence[Any]]

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from disa.config import ModelConfig
+from disa.inference.answer import Answer
 from disa.inference.protocol import Protocol
-from disa.inference.segmenter import Answer
 from disa.inference.windows import cut
 from disa.model.backbone import PIXEL_MEAN
 from disa.model.cost import correlate

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from disa.inference.segmenter import BATCH
+from disa.inference.passes import BATCH
 from disa.serving.problems import Problem
 from disa.serving.queue import Places, Worker
 
