@@ -69,6 +69,13 @@ def linear_attention(
     return rearrange(mixed / weight[..., None], "m t a e -> m t (a e)")
 
 
+class Guided(NamedTuple):
+    """What all labels, or all positions, of a guided projection share."""
+
+    weight: Float[Tensor, "c3 c"]  # from `x` to query, key and value
+    added: Float[Tensor, "*shared n c3"]  # what the guidance adds to them, and all biases
+
+
 class GuidedProjection(nn.Module):
     """Queries and keys of `[norm(x), guidance]`, values of `norm(x)` alone [B].
 
@@ -83,31 +90,33 @@ class GuidedProjection(nn.Module):
         self.key = nn.Linear(channels + guidance, channels)
         self.value = nn.Linear(channels, channels)
 
-    def queries_keys_values(
-        self,
-        x: Float[Tensor, "*rest n c"],
-        guidance: Float[Tensor, "*shared n g"],
-        shared_axis: int,
-    ) -> Float[Tensor, "*rest n c3"]:
-        """Return query, key and value of the normed `x`, side by side.
+    def share(self, guidance: Float[Tensor, "*shared n g"]) -> Guided:
+        """Return what is computed once, however many `x` follow (decision D24).
 
-        The guidance is the same along the axis `shared_axis` of `x`, and lacks this axis. As
-        `W [x, guidance] = W_x x + W_g guidance`, its product is computed once (decision D24).
+        As `W [x, guidance] = W_x x + W_g guidance`, the guidance has a product of its own.
         """
-        channels = x.shape[-1]
-
-        # W_x of all three, in one product.
-        own = torch.cat(
+        # W_x of all three, for one product.
+        channels = self.value.in_features
+        weight = torch.cat(
             [self.query.weight[:, :channels], self.key.weight[:, :channels], self.value.weight]
         )
-        joined = F.linear(self.norm1(x), own)
 
         # W_g guidance; the values do not see it.
         query = F.linear(guidance, self.query.weight[:, channels:], self.query.bias)
         key = F.linear(guidance, self.key.weight[:, channels:], self.key.bias)
         value = self.value.bias.to(key.dtype).expand_as(key)
+        return Guided(weight, torch.cat([query, key, value], -1))
+
+    def queries_keys_values(
+        self, x: Float[Tensor, "*rest n c"], guided: Guided
+    ) -> Float[Tensor, "*rest n c3"]:
+        """Return query, key and value of the normed `x`, side by side.
+
+        The guidance has the axes of `x`; those along which it is the same have the length 1.
+        """
+        joined = F.linear(self.norm1(x), guided.weight)
         # In place: a second tensor of that size would take as long as the product.
-        return joined.add_(torch.cat([query, key, value], -1).unsqueeze(shared_axis))
+        return joined.add_(guided.added)
 
 
 class CategoryAttention(GuidedProjection):
@@ -130,12 +139,13 @@ class CategoryAttention(GuidedProjection):
             nn.Linear(4 * channels, channels),
         )
 
-    def forward(
-        self, x: Float[Tensor, "b n t c"], guidance: Float[Tensor, "#b t g"]
-    ) -> Float[Tensor, "b n t c"]:
-        """Return the refined labels, with both residuals."""
-        # The text is the same at all positions: axis 1 of `x`.
-        joined = self.queries_keys_values(x, guidance, shared_axis=1)
+    def guide(self, text: Float[Tensor, "#b t g"]) -> Guided:
+        """Return what the text tells all positions, axis 1 of `x`."""
+        return self.share(text[:, None])
+
+    def forward(self, x: Float[Tensor, "b n t c"], guided: Guided) -> Float[Tensor, "b n t c"]:
+        """Return the refined labels, with both residuals; `guided` is what `guide` returns."""
+        joined = self.queries_keys_values(x, guided)
 
         # Every position attends among its own labels: positions join the batch.
         positions = x.shape[1]

@@ -18,8 +18,8 @@ from disa.model.split import ratio
 class Guides(NamedTuple):
     """What the decoder takes from an image, the same for all labels."""
 
-    first: Float[Tensor, "b g1 h2 w2"]  # of step 1, at twice the token grid
-    second: Float[Tensor, "b g2 h4 w4"]  # of step 2, at four times the token grid
+    first: Float[Tensor, "b o1 h2 w2"]  # joins step 1, at twice the token grid
+    second: Float[Tensor, "b o2 h4 w4"]  # joins step 2, at four times the token grid
     mix: Float[Tensor, "b h4 w4 i j n"] | None  # weights of the way to the pixels (enlarge.py)
     things: Float[Tensor, "b H W"] | None  # enlarged to the size of the logits
 
@@ -93,7 +93,7 @@ class Decode(nn.Module):
                 guidance1 = torch.cat([guidance1, _bilinear(thing, size1)], 1)
                 guidance2 = torch.cat([guidance2, _bilinear(thing, size2)], 1)
             things = self._pixels(_bilinear(things[:, None], size2), mix)[:, 0]
-        return Guides(guidance1, guidance2, mix, things)
+        return Guides(self.step1.guide(guidance1), self.step2.guide(guidance2), mix, things)
 
     def forward(
         self,
@@ -110,9 +110,13 @@ class Decode(nn.Module):
             share = ratio(saliency, saliency.amax((-2, -1), keepdim=True))  # of the label's peak
             cost = torch.cat([cost, share[:, :, None].to(cost.dtype)], 2)
 
+        kernel1 = self.step1.joined_kernel()
+        kernel2 = self.step2.joined_kernel()
+
         def decode_labels(cost: Tensor) -> Tensor:
             # b t c h w, then twice and four times as large.
-            features = self.step2(self.step1(cost, guides.first), guides.second)
+            features = self.step1(cost, guides.first, kernel1)
+            features = self.step2(features, guides.second, kernel2)
             logits = self.head(rearrange(features, "b t c h w -> (b t) c h w"))
             logits = rearrange(logits, "(b t) 1 h w -> b t h w", b=cost.shape[0])
             return self._pixels(logits, guides.mix)
@@ -152,30 +156,40 @@ class Step(nn.Module):
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.norm2 = nn.GroupNorm(max(1, out // 16), out)
 
+    def guide(self, guidance: Float[Tensor, "b g h2 w2"]) -> Float[Tensor, "b o h2 w2"]:
+        """Return `conv1([bias of up, guidance])`, the same for all labels."""
+        # The bias is constant over the map.
+        assert self.up.bias is not None
+        size = (guidance.shape[0], -1, guidance.shape[2], guidance.shape[3])
+        bias = self.up.bias[None, :, None, None].expand(size)
+        guided: Tensor = self.conv1(torch.cat([bias, guidance], 1))
+        return guided
+
     def forward(
-        self, x: Float[Tensor, "b t c h w"], guidance: Float[Tensor, "b g h2 w2"]
+        self,
+        x: Float[Tensor, "b t c h w"],
+        guided: Float[Tensor, "b o h2 w2"],
+        kernel: Float[Tensor, "c o 4 4"],
     ) -> Float[Tensor, "b t o h2 w2"]:
-        """Return the maps at twice the size."""
+        """Return the maps at twice the size.
+
+        `guided` is of `guide`, `kernel` of `joined_kernel`: they are needed for many labels.
+        """
         images = x.shape[0]
 
         # joined(x), for every label; the kernel begins one pixel before the value: `padding=1`.
         # Channels go last in memory, as they are in the cost volume: half the time on a CPU.
         x = rearrange(x, "b t c h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
-        own = F.conv_transpose2d(x, self._joined_kernel(), stride=2, padding=1)
+        own = F.conv_transpose2d(x, kernel, stride=2, padding=1)
         own = rearrange(own, "(b t) o h w -> b t o h w", b=images)
-
-        # conv1([bias of up, guidance]), once per image; the bias is constant over the map.
-        assert self.up.bias is not None
-        bias = self.up.bias[None, :, None, None].expand(images, -1, *guidance.shape[2:])
-        shared = self.conv1(torch.cat([bias, guidance], 1))  # b o 2h 2w
+        x = own.add_(guided[:, None]).flatten(0, 1)
 
         # The two convolutions' norms and ReLUs, on every label's maps.
-        x = (own + shared[:, None]).flatten(0, 1)
         x = F.relu(self.norm1(x), inplace=True)
         x = F.relu(self.norm2(self.conv2(x)), inplace=True)
         return rearrange(x, "(b t) o h w -> b t o h w", b=images)
 
-    def _joined_kernel(self) -> Float[Tensor, "c o 4 4"]:
+    def joined_kernel(self) -> Float[Tensor, "c o 4 4"]:
         """Return the composition of the 2 x 2 kernel of `up` and the 3 x 3 kernel of `conv1`.
 
         `up` spreads a value x to the places i = 0, 1 as `x U[i]`. `conv1` spreads what stands at

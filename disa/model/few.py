@@ -13,7 +13,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-CACHE = 8_000_000  # bytes of the widest intermediate of a part, on a CPU
+CACHE = 4_000_000  # bytes of the widest intermediate of a part, on a CPU: two such fit its cache
 MAX_MEMORY = 8_000_000_000  # bytes above the loaded model, where nobody says less
 WIDEST = 16  # a part's widest intermediate takes one in so many bytes of the budget
 

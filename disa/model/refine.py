@@ -97,10 +97,12 @@ class PixelRefine(nn.Module):
     ) -> Float[Tensor, "b t h w c"]:
         """Return the maps refined over space, each label alone."""
         guidance = self.guidance_norm(visual)
+        plain = self.plain.guide(guidance)
+        shifted = self.shifted.guide(guidance)
 
         # Windows separate neighbours at their borders; the shifted block joins these.
         def refine_labels(x: Tensor) -> Tensor:
-            return self.shifted(self.plain(x, guidance), guidance)
+            return self.shifted(self.plain(x, plain), shifted)
 
         return a_few_at_a_time(refine_labels, x, widest=4 * x[0, 0].numel(), overwrite=True)
 
@@ -128,12 +130,13 @@ class CategoryRefine(nn.Module):
         """
         images, _, height, width, _ = x.shape
         pool = self.pool_train if self.training else self.pool_test
+        guided = self.attention.guide(text)
 
         # Every position is a set of labels, b n t c, and alone.
         if pool == 1:
             positions = rearrange(x, "b t h w c -> b (h w) t c")
             added = a_few_at_a_time(
-                lambda part: part + self.attention(part, text),
+                lambda part: part + self.attention(part, guided),
                 positions,
                 widest=4 * positions[0, 0].numel(),
                 overwrite=True,
@@ -146,7 +149,7 @@ class CategoryRefine(nn.Module):
         rows = pooled.shape[2]
 
         # Their result is enlarged to the full grid, corners on corners [B].
-        refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images), text)
+        refined = self.attention(rearrange(pooled, "(b t) c h w -> b (h w) t c", b=images), guided)
         refined = rearrange(refined, "b (h w) t c -> (b t) c h w", h=rows)
         refined = F.interpolate(refined, (height, width), mode="bilinear", align_corners=True)
         return x + rearrange(refined, "(b t) c h w -> b t h w c", b=images)

@@ -12,7 +12,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from disa.model.attention import GuidedProjection, attend
+from disa.model.attention import Guided, GuidedProjection, attend
 
 PADDED = -1  # region of rows, columns and tokens that are padding
 
@@ -118,6 +118,14 @@ def _rounded_up(side: int, window: int) -> int:
     return (side + window - 1) // window * window
 
 
+class WindowGuide(NamedTuple):
+    """What a window block needs besides `x`, the same for all labels."""
+
+    tiling: Tiling
+    guided: Guided  # in windows: b 1 y n c3
+    bias: Float[Tensor, "y n n"] | None  # minus infinity for tokens that are hidden
+
+
 class WindowBlock(GuidedProjection):
     """A Swin block whose queries and keys also see guidance.
 
@@ -138,43 +146,48 @@ class WindowBlock(GuidedProjection):
             nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
         )
 
+    def guide(self, guidance: Float[Tensor, "b h w g"]) -> WindowGuide:
+        """Return what the guidance tells all labels, axis 1 of `x`."""
+        tiling = Tiling.of((guidance.shape[1], guidance.shape[2]), self.window, self.shifted)
+        guided = self.share(tiling.cut(guidance)[:, None])
+        mask = tiling.mask(guidance.device)
+        bias = None
+        if mask is not None:
+            bias = torch.zeros_like(mask, dtype=guided.added.dtype).masked_fill(~mask, -torch.inf)
+        return WindowGuide(tiling, guided, bias)
+
     def forward(
-        self, x: Float[Tensor, "b t h w c"], guidance: Float[Tensor, "b h w g"]
+        self, x: Float[Tensor, "b t h w c"], guide: WindowGuide
     ) -> Float[Tensor, "b t h w c"]:
         """Return the refined maps; each label is treated alone."""
         images = x.shape[0]
-        tiling = Tiling.of((x.shape[2], x.shape[3]), self.window, self.shifted)
-        mask = tiling.mask(x.device)
+        tiling = guide.tiling
 
         # y windows of n tokens each; labels join the batch while the grid is cut.
         windows = tiling.cut(rearrange(x, "b t h w c -> (b t) h w c"))
         windows = rearrange(windows, "(b t) y n c -> b t y n c", b=images)
 
-        windows = windows + self._attend(windows, tiling.cut(guidance), mask)
+        windows = windows + self._attend(windows, guide)
         windows = windows + self.mlp(self.norm2(windows))
 
         joined = tiling.join(rearrange(windows, "b t y n c -> (b t) y n c"))
         return rearrange(joined, "(b t) h w c -> b t h w c", b=images)
 
     def _attend(
-        self,
-        x: Float[Tensor, "b t y n c"],
-        guidance: Float[Tensor, "b y n g"],
-        mask: Bool[Tensor, "y n n"] | None,
+        self, x: Float[Tensor, "b t y n c"], guide: WindowGuide
     ) -> Float[Tensor, "b t y n c"]:
         images, labels = x.shape[:2]
 
-        # The guidance is the same for all labels: axis 1 of `x`. Windows join the batch.
-        joined = self.queries_keys_values(x, guidance, shared_axis=1)
+        # Windows join the batch.
+        joined = self.queries_keys_values(x, guide.guided)
         query, key, value = rearrange(
             joined, "b t y n (s a e) -> s (b t y) a n e", s=3, a=self.heads
         )
 
-        # Hidden tokens get minus infinity, in every image and label, for all heads.
-        bias = None
-        if mask is not None:
-            hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
-            bias = repeat(hidden, "y n m -> (bt y) 1 n m", bt=images * labels)
+        # Tokens are hidden in every image and label, for all heads.
+        bias = guide.bias
+        if bias is not None:
+            bias = repeat(bias, "y n m -> (bt y) 1 n m", bt=images * labels)
 
         mixed = attend(query, key, value, bias)
         return self.project(rearrange(mixed, "(b t y) a n e -> b t y n (a e)", b=images, t=labels))

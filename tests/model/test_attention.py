@@ -45,7 +45,7 @@ def test_category_attention_as_published_with_256_tokens_computed(labels):
     torch.nn.init.normal_(layer.padding_token)
     torch.nn.init.normal_(layer.padding_guidance)
     x, guidance = torch.randn(1, 3, labels, 8), torch.randn(1, labels, 4)
-    refined, missing = layer(x, guidance), max(0, 10 - labels)
+    refined, missing = layer(x, layer.guide(guidance)), max(0, 10 - labels)
     padded = torch.cat([guidance[0], layer.padding_guidance.expand(missing, 4)])
     for position in range(3):
         tokens = torch.cat([x[0, position], layer.padding_token.expand(missing, 8)])

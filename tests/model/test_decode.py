@@ -28,7 +28,7 @@ def test_step(grid, channels):
         torch.randn(2, 3, channels[0], *grid),
         torch.randn(2, channels[2], 2 * grid[0], 2 * grid[1]),
     )
-    upsampled = step(x, guidance)
+    upsampled = step(x, step.guide(guidance), step.joined_kernel())
     for b in range(2):
         for t in range(3):
             torch.testing.assert_close(

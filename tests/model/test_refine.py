@@ -56,7 +56,9 @@ def test_category_refinement_pools_in_training_only_and_counts_its_input_twice(s
         for column in range(coarse.shape[3]):
             cell = x[:, :, row * pool : (row + 1) * pool, column * pool : (column + 1) * pool]
             coarse[:, :, row, column] = cell.mean((2, 3))
-    attended = refine.attention(rearrange(coarse, "b t h w c -> b (h w) t c"), guidance)
+    attended = refine.attention(
+        rearrange(coarse, "b t h w c -> b (h w) t c"), refine.attention.guide(guidance)
+    )
     attended = rearrange(attended, "b (h w) t c -> (b t) c h w", h=coarse.shape[2])
     resized = F.interpolate(attended, grid, mode="bilinear", align_corners=True)
     expected = x + rearrange(resized, "(b t) c h w -> b t h w c", b=2)
