@@ -154,6 +154,7 @@ class Disa(nn.Module):
             widest=channels,
         )
         cost = rearrange(cost, "b m h w c -> b m c h w")
+        del cosines  # they may be of all labels, and leave their memory to the saliency
         text_guidance = mean_text[None] if chosen is None else mean_text[chosen]  # b m d
 
         # SDM: the saliency of all labels, which is cheap, then foreground and background of the m.
@@ -203,17 +204,14 @@ class Disa(nn.Module):
     ) -> tuple[Float[Tensor, "b t n"], Float[Tensor, "b t"]]:
         """Return the saliency and the matched logit of every label, a few labels at a time."""
         images, tokens, count, _ = heads[0].key.shape
-        step = rows_that_fit(text, images * tokens * count)
-        if step is None:
-            found = saliency(heads, text)
-            return found.saliency, found.matched
-        evidence = []
-        matched = []
-        for part in text.split(step):
-            found = saliency(heads, part)  # its attention takes most of the memory, and goes
-            evidence.append(found.saliency)
-            matched.append(found.matched)
-        return torch.cat(evidence, 1), torch.cat(matched, 1)
+
+        # Side by side, since parts are joined as one tensor.
+        def ask(part: Tensor) -> Tensor:
+            found = saliency(heads, part[0])  # its attention takes most of the memory, and goes
+            return torch.cat([found.saliency, found.matched[..., None]], -1)
+
+        found = a_few_at_a_time(ask, text[None], widest=images * tokens * count)
+        return found[..., :-1], found[..., -1]
 
     def _chosen(
         self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]
