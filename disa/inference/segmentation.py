@@ -27,6 +27,7 @@ from disa.running.files import at_home, make_folder, write_whole
 Array = NDArray[Any]
 BACKGROUND = -1  # in `labels`: a pixel that a background policy gives to no label
 LABELS_SHOWN = 5  # in one line
+OVERLAY_PACKING = 3  # of PNG's 0 to 9: twice as fast as the usual 6, a fifth larger
 NO_THINGS = (
     "the foreground needs a model that was trained to tell things from stuff (things=True); this "
     "one was not"
@@ -220,7 +221,9 @@ class Segmentation:
         writers: dict[str, Callable[[IO[bytes]], Any]] = {}
         if overlay:
             drawn = self.overlay(beside=beside)
-            writers["_overlay.png"] = lambda file: drawn.save(file, "PNG")
+            writers["_overlay.png"] = lambda file: drawn.save(
+                file, "PNG", compress_level=OVERLAY_PACKING
+            )
         writers["_labels.png"] = lambda file: indexed.save(file, "PNG")
         if saliency:
             foreground = None if self.things is None else self.foreground
