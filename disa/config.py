@@ -33,7 +33,7 @@ IGNORED = -1  # in a target: a pixel of no known label, which no loss compares (
 class ModelConfig:
     """The whole network. Defaults are the paper's for ViT-B/16; `recipes.py` has all forms."""
 
-    # Backbone: CLIP, as transformers builds it from `CLIPConfig(**backbone_clip)`.
+    # Backbone: CLIP, or SigLIP 2 by its `model_type`, as transformers' configuration describes it.
     backbone_clip: dict[str, Any]
     # Pixels of the short side of the input [B].
     backbone_image_size: int = 384

@@ -15,7 +15,7 @@ from disa.recipes import RECIPES
 def small_config(recipe: str = "mini", **changes: Any) -> ModelConfig:
     """Return the recipe with narrow, shallow parts, and the decoder and outputs of the paper.
 
-    Patch 8, d = 16, a native grid of 6 x 6.
+    Patch 8, d = 16, a native grid of 6 x 6. SigLIP recipes get a SigLIP.
     """
     tower = {
         "intermediate_size": 48,
@@ -36,6 +36,14 @@ def small_config(recipe: str = "mini", **changes: Any) -> ModelConfig:
         "vision_config": tower
         | {"hidden_size": 24, "num_hidden_layers": 4, "patch_size": 8, "image_size": 48},
     }
+    if recipe.startswith("siglip"):
+        # Both towers are as wide as the embeddings.
+        width = {"hidden_size": 16, "hidden_act": "gelu_pytorch_tanh"}
+        clip = {
+            "model_type": "siglip",
+            "text_config": clip["text_config"] | width,
+            "vision_config": clip["vision_config"] | width,
+        }
     small = {
         "backbone_clip": clip,
         "backbone_image_size": 48,

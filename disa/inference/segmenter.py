@@ -15,7 +15,6 @@ from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import CLIPConfig
 
 from disa.data.images import Pixels, parse_reading, read_image
 from disa.errors import DisaError
@@ -31,6 +30,7 @@ from disa.inference.text import TextEncoder
 from disa.inference.text_store import TextStore
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
+from disa.model.encoders import encoder_config
 from disa.model.few import at_most
 from disa.running.devices import choose_device, own_numbers
 from disa.running.files import MAX_PIXELS, at_home, cache_folder
@@ -54,7 +54,7 @@ class Segmenter:
         self.device = device
         self.dtype = dtype
         self.max_memory = parse_memory(max_memory)  # bytes above the loaded model
-        clip = CLIPConfig(**self.model.config.backbone_clip)
+        clip = encoder_config(self.model.config.backbone_clip)
         self.vision_width: int = clip.vision_config.hidden_size
         self.passes = Passes(self.model, device, dtype, self.vision_width)
         self.text = TextEncoder(self.model, tokenizer)

@@ -19,12 +19,11 @@ from disa.inference.memory import fitting
 from disa.inference.text_store import LEAST, TextStore
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
+from disa.model.encoders import encoder_config
 from disa.weights.exported import ExportedModel
 
 TEXTS_PER_BATCH = 256
 NUMBERS = 32  # that the tower holds at once per token and channel
-WIDTH = 512  # channels, where a model's config does not say how many it has
-CONTEXT = 77  # tokens, where a model's config does not say how many it reads
 
 
 class TextEncoder:
@@ -43,9 +42,9 @@ class TextEncoder:
         self.store = store
         self.model = model
         self.tokenizer = tokenizer
-        text_config = model.config.backbone_clip.get("text_config", {})
-        self.context_length: int = text_config.get("max_position_embeddings", CONTEXT)
-        self.width: int = text_config.get("hidden_size", WIDTH)
+        tower = encoder_config(model.config.backbone_clip).text_config
+        self.context_length: int = tower.max_position_embeddings
+        self.width: int = tower.hidden_size
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[str, tuple[str, ...]], Float[Tensor, "p d"]] = OrderedDict()
 
@@ -86,8 +85,8 @@ class TextEncoder:
     def tokenize(self, names: Sequence[str], templates: Sequence[str]) -> Int[Tensor, "m p l"]:
         """Return the ids of each name in each template, padded with 0 to the length of the longest.
 
-        The text tower is causal: more padding would change nothing. Raises `DisaError` for one that
-        is too long.
+        More padding would change nothing: CLIP does not look at it, and SigLIP adds it by itself.
+        Raises `DisaError` for one that is too long.
         """
         texts = [template.replace("{}", name) for name in names for template in templates]
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
@@ -107,12 +106,12 @@ class TextEncoder:
         """Return the embeddings, from the disk or kept on it where the labels are many."""
         if self.store is None or len(labels) < LEAST:
             return self._embed(labels, templates)
-        weight = self.store.model.backbone.clip.text_projection.weight
+        backbone = self.store.model.backbone
         places = len(self.model.config.backbone_templates)
-        like = torch.empty(len(labels), places, len(weight), device="meta")
+        like = torch.empty(len(labels), places, backbone.embedding_width, device="meta")
         known = self.store.load(labels, templates, like)
         if known is not None:
-            return known.to(weight)
+            return known.to(next(backbone.parameters()))
         embeddings = self._embed(labels, templates)
         self.store.save(labels, templates, embeddings)
         return embeddings

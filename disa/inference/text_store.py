@@ -73,9 +73,8 @@ class TextStore:
     @cached_property
     def _model_sha256(self) -> str:
         sha256 = hashlib.sha256(self.tokenizer.to_str().encode())
-        clip = self.model.backbone.clip
-        for part in (clip.text_model, clip.text_projection):
-            for name, value in part.state_dict().items():
+        for name, value in self.model.backbone.clip.state_dict().items():
+            if name.startswith("text_"):
                 sha256.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
                 sha256.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
         return sha256.hexdigest()

@@ -49,9 +49,9 @@ class Models:
             say(f"{name}  fetched when first used")
             say(f"  knows: {published.knows}", f"  where: {place} on the Hub")
         say(
-            "--model also takes a folder that disa or transformers (CLIP) wrote, OpenAI's .pt, or "
-            "a Hub id. No weights of DiSa on photographs exist in public; docs/training.md says "
-            "how to train them."
+            "--model also takes a folder that disa or transformers (CLIP, SigLIP 2) wrote, "
+            "OpenAI's .pt, or a Hub id. No weights of DiSa on photographs exist in public; "
+            "docs/training.md says how to train them."
         )
         return 0
 
@@ -217,9 +217,9 @@ def _on_meta(model: str) -> tuple["Disa | DenseClip", str | None]:
     """Return the model without its numbers, and its recipe if it has one; nothing is fetched."""
     import torch
 
-    from disa.model.backbone import Backbone
     from disa.model.dense import DenseClip
     from disa.model.disa import Disa
+    from disa.model.encoders import build_backbone
     from disa.weights.clip_files import dense_config, read_clip_config
     from disa.weights.fetching import model_folder
     from disa.weights.model_folder import build, read_config, try_out
@@ -239,7 +239,7 @@ def _on_meta(model: str) -> tuple["Disa | DenseClip", str | None]:
         # The bundled model, or one on disk: a CLIP alone or a model of disa.
         if names.is_clip(folder):
             config = dense_config(read_clip_config(folder))
-            clip = build(folder, lambda: DenseClip(Backbone(config), config))
+            clip = build(folder, lambda: DenseClip(build_backbone(config), config))
             try_out(folder, clip.eval())
             return clip, None
         config = read_config(folder)

@@ -31,7 +31,7 @@ def parameters(model: nn.Module) -> dict[str, int]:
     """Return the number of parameters of each part, and of all as `total`.
 
     The total holds CLIP's logit scale, one number that belongs to no part, as the published counts
-    do [B].
+    do [B], and SigLIP's bias beside it.
     """
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     counts = {}

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
-from disa.model.backbone import Backbone
 from disa.model.cost import Cost, best_token, correlate
 from disa.model.decode import Decode, Guides
 from disa.model.disentangle import Disentangle
+from disa.model.encoders import build_backbone
 from disa.model.few import a_few_at_a_time, rows_that_fit
 from disa.model.refine import Refine
 from disa.model.saliency import SaliencyModule, TokenHeads
@@ -79,13 +79,13 @@ class Disa(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config)
+        self.backbone = build_backbone(config)
         d = self.backbone.embedding_width
         self.cost = Cost(config)
         self.saliency = SaliencyModule(config, d) if config.disentangle else None
         self.disentangle = Disentangle(config, d) if config.disentangle else None
         self.refine = Refine(config, d)
-        self.things = Things(config, d) if config.things else None
+        self.things = Things(d, self.backbone.attention_maps) if config.things else None
         self.decode = Decode(config, self.backbone.vision_width)
         needs_things = config.decode_foreground or config.saliency_source == "things"
         if needs_things and not (config.things and config.disentangle):

@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from disa.config import ModelConfig
 from disa.model.backbone import Visual
 
 HIDDEN = 32  # channels of the layer that reads the attention
@@ -17,14 +16,13 @@ class Things(nn.Module):
     it is two small readers, and neither of them trains CLIP:
 
     - the direction of a token, linear: where the space of images and texts puts things;
-    - what CLIP's class token attends to, in every block and head: it sums up a picture as captions
-      do, and these name things first.
+    - what CLIP's class token attends to, in every block and head (SigLIP's probe, in its only
+      layer): it sums up a picture as captions do, and these name things first.
     """
 
-    def __init__(self, config: ModelConfig, d: int) -> None:
+    def __init__(self, d: int, heads: int) -> None:
+        """Read tokens of `d` channels and `heads` maps of attention."""
         super().__init__()
-        vision = config.backbone_clip["vision_config"]
-        heads = vision["num_hidden_layers"] * vision["num_attention_heads"]
         self.direction = nn.Conv2d(d, 1, 1)
         self.attention = nn.Sequential(
             nn.Conv2d(heads, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, 1, 1)

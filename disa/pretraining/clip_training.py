@@ -15,7 +15,7 @@ from torch import Tensor
 
 from disa.config import ModelConfig
 from disa.errors import memory_errors_as
-from disa.model.backbone import Backbone
+from disa.model.clip import ClipBackbone
 from disa.picturebook import NOUNS, SYNONYMS
 from disa.pretraining.byte_pairs import caption_ids, save_tokenizer, train_tokenizer
 from disa.pretraining.captioned_pictures import render_pictures
@@ -77,7 +77,7 @@ class ClipBatch(NamedTuple):
 class ClipTraining(Trainee):
     """Pictures, tokenizer, network and optimizer of a run."""
 
-    model: Backbone
+    model: ClipBackbone
 
     def __init__(self, settings: PretrainConfig, engine: Engine) -> None:
         """Draw the pictures and build the network. Raises `DisaError` for too long captions."""
@@ -105,7 +105,7 @@ class ClipTraining(Trainee):
             backbone_guidance_blocks=(max(0, layers - 4), layers - 2),
             backbone_finetune="full",
         )
-        self.model = Backbone(config).to(engine.device)
+        self.model = ClipBackbone(config).to(engine.device)
         names = [name for name, _ in self.model.named_parameters()]
         self.adam = optimizer(self.model, {"clip": names}, self.settings)
         self.averages = {}

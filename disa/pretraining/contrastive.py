@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from disa.model.backbone import Backbone
+from disa.model.clip import ClipBackbone
 
 
 def mosaics(
@@ -31,7 +31,7 @@ def quarters(grid: int, shift: tuple[int, int]) -> Int[Tensor, " n"]:
 
 
 def image_features(
-    backbone: Backbone, pixels: Float[Tensor, "b 3 H W"], kept: Int[Tensor, " k"] | None
+    backbone: ClipBackbone, pixels: Float[Tensor, "b 3 H W"], kept: Int[Tensor, " k"] | None
 ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b k d"]]:
     """Return the embeddings of the class token and of the dense tokens, neither normalised.
 
@@ -53,7 +53,7 @@ def image_features(
 
 
 def scene_loss(
-    backbone: Backbone,
+    backbone: ClipBackbone,
     pixels: Float[Tensor, "b 3 H W"],
     ids: Int[Tensor, "b l"],
     kept: Int[Tensor, " k"] | None,
@@ -74,7 +74,7 @@ def scene_loss(
 
 
 def mosaic_loss(
-    backbone: Backbone,
+    backbone: ClipBackbone,
     cards: Float[Tensor, "m 3 S S"],
     ids: Int[Tensor, "m l"],
     shift: tuple[int, int],

@@ -22,7 +22,8 @@ from disa.training.initial_weights import InitialWeights, copy_tokenizer
 from disa.training.optimizer import Trainee, optimizer, set_learning_rate
 from disa.training.settings import TrainConfig
 from disa.training.training_data import TrainingData
-from disa.weights.model_folder import load_tokenizer, save
+from disa.weights.model_folder import save
+from disa.weights.tokenizer import encoder_tokenizer
 
 
 class BothTowers(nn.Module):
@@ -95,8 +96,7 @@ class Learner(Trainee):
         self.tokenizer_file = weights.tokenizer_file(config)
         self.model = weights.build(config)
         self.config = self.model.config  # with the shape of the CLIP that was given
-        text = self.model.backbone.clip.config.text_config
-        tokenizer = load_tokenizer(self.tokenizer_file, text.eos_token_id, text.vocab_size)
+        tokenizer = encoder_tokenizer(self.tokenizer_file, self.config.backbone_clip)
         self.encoder = TextEncoder(self.model, tokenizer)
         self.model.to(engine.device).train()
         if data.things is None:

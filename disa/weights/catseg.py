@@ -17,9 +17,10 @@ from disa.recipes import BASELINE
 from disa.running.files import write_folder
 from disa.weights.clip_files import GRID, guidance_blocks
 from disa.weights.model_card import Source
-from disa.weights.model_folder import build, check_config, load_tokenizer, save, try_out
+from disa.weights.model_folder import build, check_config, save, try_out
 from disa.weights.openai import from_openai, openai_config
 from disa.weights.tensor_files import in_32_bit, named_tensors, read_torch_file
+from disa.weights.tokenizer import encoder_tokenizer
 
 PREDICTOR = "sem_seg_head.predictor."
 CLIP = f"{PREDICTOR}clip_model."
@@ -68,8 +69,7 @@ def convert_catseg(checkpoint: Path, out: Path, tokenizer: Path, source: Source)
     """
     # All is read and checked before anything is written.
     model = read_catseg(checkpoint)
-    text = model.backbone.clip.config.text_config
-    words = load_tokenizer(tokenizer, text.eos_token_id, text.vocab_size)
+    words = encoder_tokenizer(tokenizer, model.config.backbone_clip)
     write_folder(out, lambda part: save(model, part, tokenizer=words, source=source))
 
 

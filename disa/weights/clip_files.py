@@ -1,15 +1,15 @@
-"""A CLIP from its files: a transformers folder, or tensors under OpenAI's names."""
+"""A CLIP or SigLIP 2 from its files: a transformers folder, or tensors under OpenAI's names."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from torch import Tensor
-from transformers import CLIPConfig
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.backbone import Backbone
+from disa.model.encoders import CLIP, SIGLIP, encoder_config
 from disa.recipes import BASELINE
 from disa.running.reading import check_form, read_json
 from disa.weights.names import CONFIG, PARTS, TOKENIZER, WHOLE
@@ -33,9 +33,9 @@ Size = Annotated[int, range(1, 2**16 + 1)]
 
 
 class Typed(TypedDict):
-    """What tells a CLIP's configuration from others'."""
+    """What tells a dual encoder's configuration from others'."""
 
-    model_type: Literal["clip"]
+    model_type: Literal["clip", "siglip"]
 
 
 class TextTower(TypedDict):
@@ -50,6 +50,12 @@ class TextTower(TypedDict):
     eos_token_id: int
 
 
+class SiglipTextTower(TextTower):
+    """The text tower has the projection."""
+
+    projection_size: Size
+
+
 class VisionTower(TypedDict):
     """Sizes of the image tower."""
 
@@ -62,12 +68,28 @@ class VisionTower(TypedDict):
     image_size: Annotated[int, range(1, 8193)]
 
 
+class SiglipVisionTower(VisionTower):
+    """The image tower may lack the head that leads into the space of the text."""
+
+    vision_use_head: Literal[True]
+
+
 class Clip(TypedDict):
     """Sizes in `CLIPConfig` data."""
 
     projection_dim: Size
     text_config: TextTower
     vision_config: VisionTower
+
+
+class Siglip(TypedDict):
+    """Sizes in `SiglipConfig` data."""
+
+    text_config: SiglipTextTower
+    vision_config: SiglipVisionTower
+
+
+FORMS = {CLIP: Clip, SIGLIP: Siglip}
 
 
 class Index(TypedDict):
@@ -77,7 +99,7 @@ class Index(TypedDict):
 
 
 def load_clip(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return `CLIPConfig` data and state dict, in 32 bit whatever the file holds (decision D52).
+    """Return the configuration and state dict, in 32 bit whatever the file holds (decision D52).
 
     `source` is a folder that transformers' `save_pretrained` wrote, or OpenAI's file, whose
     activation is always QuickGELU. Raises `DisaError` for missing, damaged or partial files and for
@@ -104,7 +126,7 @@ def fill_clip(backbone: Backbone, state: Mapping[str, Tensor], source: Path) -> 
 
 
 def read_clip_config(source: Path) -> dict[str, Any]:
-    """Return `CLIPConfig` data of a folder, or of OpenAI's file from the shapes in it."""
+    """Return the configuration of a folder, or of OpenAI's file from the shapes in it."""
     if source.is_file():
         return _openai_file(source)[0]
     path = source / CONFIG
@@ -114,13 +136,13 @@ def read_clip_config(source: Path) -> dict[str, Any]:
 
 
 def check_clip(path: Path, config: Mapping[str, Any]) -> None:
-    """Raise `DisaError` that names `path` for `CLIPConfig` data of which no CLIP can be built."""
+    """Raise `DisaError` that names `path` for data of which no dual encoder can be built."""
     try:
         # What is left out has defaults, and older files say some fields twice.
-        whole = CLIPConfig(**config).to_dict()
+        whole = encoder_config(config).to_dict()
     except Exception as error:  # transformers checks fields in many ways
         raise DisaError(f"{path}: describes no CLIP ({first_line(error)}); {AGAIN}") from None
-    check_form(whole, Clip, str(path), AGAIN)
+    check_form(whole, FORMS[whole["model_type"]], str(path), AGAIN)
 
 
 def dense_config(clip: Mapping[str, Any]) -> ModelConfig:
@@ -129,15 +151,14 @@ def dense_config(clip: Mapping[str, Any]) -> ModelConfig:
     CLIPs for pictures of 224 pixels and more get the baseline's 24 x 24 tokens, smaller ones their
     own grid. The guidance blocks are the baseline's, though a CLIP alone does not use them.
     """
-    # Configurations may leave out what are transformers' defaults.
-    vision = clip.get("vision_config") or {}
-    native = vision.get("image_size", 224)
-    patch = vision.get("patch_size", 32)
-    depth = vision.get("num_hidden_layers", 12)
-
+    vision = encoder_config(clip).vision_config
+    patch = vision.patch_size
+    native = vision.image_size
     size = GRID * patch if native >= 224 else native // patch * patch
     config = ModelConfig(
-        dict(clip), backbone_image_size=size, backbone_guidance_blocks=guidance_blocks(depth)
+        dict(clip),
+        backbone_image_size=size,
+        backbone_guidance_blocks=guidance_blocks(vision.num_hidden_layers),
     )
     return config.replace(**BASELINE)
 

@@ -10,12 +10,12 @@ from typing import Literal, TypedDict
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import CLIPConfig
 
 from disa.config import ModelConfig
 from disa.errors import DisaError
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa, Prediction
+from disa.model.encoders import encoder_config
 from disa.running.extras import imported
 from disa.running.reading import read_json
 from disa.weights.model_folder import read_config
@@ -56,7 +56,7 @@ class ExportedModel:
         self.image = image
         self.outputs = outputs
         # Pixels per side of a patch.
-        self.patch_size: int = CLIPConfig(**config.backbone_clip).vision_config.patch_size
+        self.patch_size: int = encoder_config(config.backbone_clip).vision_config.patch_size
 
     def __call__(
         self, pixels: Float[Tensor, "b 3 H W"], text: Float[Tensor, "t p d"]

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
-from transformers import CLIPConfig
 
 from disa.config import ModelConfig
-from disa.model.backbone import Backbone
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
+from disa.model.encoders import build_backbone
 from disa.weights.clip_files import dense_config, fill_clip, load_clip
 from disa.weights.exported import ExportedModel, load_exported
 from disa.weights.fetching import model_folder
-from disa.weights.model_folder import build, load_disa, load_tokenizer, try_out
+from disa.weights.model_folder import build, load_disa, try_out
 from disa.weights.names import is_clip, is_export, tokenizer_of
+from disa.weights.tokenizer import encoder_tokenizer
 
 
 class Loaded(NamedTuple):
@@ -40,8 +40,7 @@ def load(name_or_folder: str | PathLike[str]) -> Loaded:
     else:
         model = load_disa(path)
     # Another model's tokenizer gives wrong embeddings and no error, so it is checked here.
-    text = CLIPConfig(**model.config.backbone_clip).text_config
-    return Loaded(model, load_tokenizer(tokenizer_of(path), text.eos_token_id, text.vocab_size))
+    return Loaded(model, encoder_tokenizer(tokenizer_of(path), model.config.backbone_clip))
 
 
 def load_dense_clip(source: str | Path) -> DenseClip:
@@ -49,7 +48,7 @@ def load_dense_clip(source: str | Path) -> DenseClip:
     clip, state = load_clip(source)
     # Built without memory: the file's own tensors become the backbone's.
     config = dense_config(clip)
-    model = build(Path(source), lambda: DenseClip(Backbone(config), config))
+    model = build(Path(source), lambda: DenseClip(build_backbone(config), config))
     fill_clip(model.backbone, state, Path(source))
     try_out(Path(source), model.eval())
     return model

@@ -30,8 +30,6 @@ FORMAT = 1
 AGAIN = "copy the model folder again"
 LONGEST_SIDE = 8192  # pixels that a model may see
 MOST = 2**20  # of channels, labels and the like
-# Configurations of OpenAI's CLIP name this id; transformers then takes the highest id as the end.
-LEGACY_END = 2
 
 Model = TypeVar("Model", Disa, DenseClip)
 
@@ -173,38 +171,3 @@ def _no_network(path: Path) -> Iterator[None]:
         raise DisaError(
             f"{path}: no network can be built from it ({first_line(error)}); {AGAIN}"
         ) from error
-
-
-def load_tokenizer(path: Path, end_id: int, vocabulary: int) -> Tokenizer:
-    """Read the tokenizer of a model that knows `vocabulary` tokens and ends texts with `end_id`.
-
-    Raises `DisaError` if the file is missing, damaged or another model's.
-    """
-    if not path.is_file():
-        raise DisaError(f"{path}: no such file; copy the whole model folder")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-        # The text encoder pads and checks lengths itself; a file may ask for either.
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        last = tokenizer.encode("a").ids[-1:]
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    # The tokenizers library raises plain `Exception`; a panic of its Rust is not even that.
-    except BaseException as error:
-        raise DisaError(f"{path}: is not a tokenizer ({first_line(error)}); {AGAIN}") from None
-
-    highest = max(tokenizer.get_vocab().values(), default=0)
-    if highest >= vocabulary:
-        raise DisaError(
-            f"{path}: has token {highest}, the model knows {vocabulary} tokens; "
-            "is it another model's?"
-        )
-    if end_id == LEGACY_END:
-        end_id = vocabulary - 1
-    if last != [end_id]:
-        raise DisaError(
-            f"{path}: ends texts with token {last}, the model expects {end_id}; "
-            "is it another model's?"
-        )
-    return tokenizer

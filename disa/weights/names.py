@@ -75,9 +75,12 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def is_clip(path: Path) -> bool:
-    """Tell whether a CLIP lies there: OpenAI's file, or a folder that transformers wrote."""
+    """Tell whether a CLIP lies there: OpenAI's file, or a folder that transformers wrote.
+
+    A folder's may also be SigLIP 2; those of free resolution are refused when they are read.
+    """
     # Models of our own are always folders.
-    return path.is_file() or _says(path, "model_type", "clip")
+    return path.is_file() or _says(path, "model_type", "clip", "siglip", "siglip2")
 
 
 def is_export(path: Path) -> bool:
@@ -85,13 +88,13 @@ def is_export(path: Path) -> bool:
     return _says(path, "kind", EXPORT)
 
 
-def _says(folder: Path, name: str, value: str) -> bool:
-    """Tell whether a model's configuration gives a field this value."""
+def _says(folder: Path, name: str, *values: str) -> bool:
+    """Tell whether a model's configuration gives a field one of these values."""
     try:
         config = read_json(folder / CONFIG, "copy the folder again", dict)
     except DisaError:  # whoever reads the folder says it
         return False
-    return config.get(name) == value
+    return config.get(name) in values
 
 
 def tokenizer_of(path: Path) -> Path:

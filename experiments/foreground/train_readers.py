@@ -37,7 +37,8 @@ def main() -> None:
     segmenter = disa.load(options.model, "cpu")
     model = segmenter.model
     assert isinstance(model, Disa)
-    things = model.things = Things(model.config, model.backbone.embedding_width)
+    backbone = model.backbone
+    things = model.things = Things(backbone.embedding_width, backbone.attention_maps)
 
     # What the readers read, of all scenes, and the true labels.
     dataset = DrawnDataset("train", options.scenes)

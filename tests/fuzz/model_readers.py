@@ -19,7 +19,8 @@ from disa.model.disa import Disa
 from disa.pretraining.byte_pairs import save_tokenizer, train_tokenizer
 from disa.recipes import BASELINE
 from disa.weights.catseg import read_catseg
-from disa.weights.model_folder import load_tokenizer, save
+from disa.weights.model_folder import save
+from disa.weights.tokenizer import load_tokenizer
 
 # Graphs that compute next to nothing, in the form of an export of patch 8 and width 32.
 TEXT_GRAPH = """

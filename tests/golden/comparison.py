@@ -32,7 +32,7 @@ from disa.config import ModelConfig
 from disa.inference.answer import Answer
 from disa.inference.protocol import Protocol
 from disa.inference.windows import cut
-from disa.model.backbone import PIXEL_MEAN
+from disa.model.clip import PIXEL_MEAN
 from disa.model.cost import correlate
 from disa.model.disa import Disa
 from disa.model.losses import IGNORED, segmentation_loss

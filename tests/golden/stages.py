@@ -14,11 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from disa.model import few
-from disa.model.backbone import Backbone, resize_positions, value_path
+from disa.model.backbone import resize_positions
+from disa.model.clip import ClipBackbone, value_path
 from disa.model.disa import Disa
 
 
-def image_stages(backbone: Backbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[str, Tensor]:
+def image_stages(backbone: ClipBackbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[str, Tensor]:
     """Return the image tower's stages, the class token first."""
     vision = backbone.clip.vision_model
     *blocks, last = vision.encoder.layers
@@ -27,7 +28,7 @@ def image_stages(backbone: Backbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[s
     tokens = backbone.embed(pixels)  # 1 n w
     stages = {
         "clip_input": backbone.normalise(pixels)[0],
-        "vis.pos_embed_resized": resize_positions(positions, grid),
+        "vis.pos_embed_resized": resize_positions(positions, grid, before=1),
         "vis.ln_pre": tokens[0],
     }
     for index, block in enumerate(blocks):
@@ -41,7 +42,7 @@ def image_stages(backbone: Backbone, pixels: Float[Tensor, "1 3 H W"]) -> dict[s
     return stages
 
 
-def text_stages(backbone: Backbone, ids: Int[Tensor, "t l"]) -> dict[str, Tensor]:
+def text_stages(backbone: ClipBackbone, ids: Int[Tensor, "t l"]) -> dict[str, Tensor]:
     """Return the text tower's stages; of its first block only those of the first four texts."""
     clip = backbone.clip
     outputs: dict[str, Tensor] = {}

@@ -9,7 +9,8 @@ from disa.inference import text
 from disa.inference.labels import template_sets
 from disa.inference.text import TextEncoder
 from disa.model.disa import Disa
-from disa.weights.model_folder import load_disa, load_tokenizer
+from disa.weights.model_folder import load_disa
+from disa.weights.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

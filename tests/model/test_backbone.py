@@ -5,15 +5,16 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from disa.model.backbone import PIXEL_MEAN, PIXEL_STD, Backbone, resize_positions, trainable_names
+from disa.model.backbone import resize_positions, trainable_names
+from disa.model.clip import PIXEL_MEAN, PIXEL_STD, ClipBackbone
 from disa.weights.load import disa_on_clip
 from disa.weights.model_folder import load_disa, save
 
 
 @pytest.fixture
-def backbone(small) -> Backbone:
+def backbone(small) -> ClipBackbone:
     torch.manual_seed(0)
-    return Backbone(small()).eval()
+    return ClipBackbone(small()).eval()
 
 
 @torch.no_grad()
@@ -70,9 +71,9 @@ def test_what_follows_the_end_of_text_does_not_matter(backbone):
 def test_positions_are_resized_row_by_row():
     ramp = torch.arange(36.0).reshape(6, 6)
     positions = torch.cat([torch.tensor([[-1.0]]), ramp.reshape(-1, 1)])
-    assert resize_positions(positions, (6, 6)) is positions
+    assert resize_positions(positions, (6, 6), before=1) is positions
     for grid in ((6, 12), (12, 6), (3, 5)):
-        resized = resize_positions(positions, grid)
+        resized = resize_positions(positions, grid, before=1)
         expected = F.interpolate(ramp[None, None], grid, mode="bicubic", align_corners=False)
         assert resized[0] == -1
         assert torch.equal(resized[1:, 0], expected.flatten())
@@ -110,11 +111,11 @@ def test_a_head_on_a_clip_from_its_folder(tmp_path, small, backbone, pixels, tex
 
 @torch.no_grad()
 def test_attention_of_the_class_token_is_that_of_transformers(small, pixels):
-    backbone = Backbone(small(things=True)).eval()
+    backbone = ClipBackbone(small(things=True)).eval()
     vision = backbone.clip.vision_model
     vision.set_attn_implementation("eager")
     outputs = vision(backbone.normalise(pixels), output_attentions=True)
     shares = torch.cat([each[:, :, 0, 1:] for each in outputs.attentions], 1)  # b a n
     expected = (shares * shares.shape[-1]).log().unflatten(2, (6, 6))
     torch.testing.assert_close(backbone(pixels).attention, expected, rtol=1e-4, atol=1e-4)
-    assert Backbone(small())(pixels).attention is None
+    assert ClipBackbone(small())(pixels).attention is None

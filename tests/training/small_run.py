@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from disa.config import ModelConfig
-from disa.model.backbone import Backbone
+from disa.model.clip import ClipBackbone
 from disa.pretraining.byte_pairs import save_tokenizer, train_tokenizer
 from disa.recipes import mini
 from disa.training import loop
@@ -52,7 +52,7 @@ def small_config(**changes: Any) -> ModelConfig:
 def save_clip(folder: Path) -> Path:
     """Write the small network's CLIP, with random weights, and a tokenizer; return the folder."""
     torch.manual_seed(0)
-    Backbone(small_config()).clip.save_pretrained(folder)
+    ClipBackbone(small_config()).clip.save_pretrained(folder)
     save_tokenizer(train_tokenizer(["a picture of a house by the sea"] * 30, 600), folder, 32)
     return folder
 

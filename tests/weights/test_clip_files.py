@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import CLIPModel
 
 from disa.errors import DisaError
-from disa.model.backbone import Backbone
+from disa.model.encoders import build_backbone
 from disa.weights.clip_files import dense_config, guidance_blocks, load_clip
 from disa.weights.load import disa_on_clip
 from disa.weights.names import is_clip
@@ -107,7 +107,7 @@ def test_published_sizes_get_the_published_grid_and_taps():
         )
         assert (config.backbone_image_size, config.backbone_guidance_blocks) == (size, blocks)
         with torch.device("meta"):
-            Backbone(config)
+            build_backbone(config)
 
 
 def test_what_is_no_clip_is_refused_in_one_line(clip: CLIPModel, tmp_path: Path):

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 import disa
 from disa.errors import DisaError
 from disa.weights import model_folder as model_folders
-from disa.weights.model_folder import load_tokenizer, read_config
+from disa.weights.model_folder import read_config
 from disa.weights.names import CATSEG_SPACE, CLIP_TOKENIZER
+from disa.weights.tokenizer import load_tokenizer
 
 FULL = {"words": 49_408, "context": 77}  # CLIP's own text tower reads
 PICTURE = np.arange(3 * 40 * 50, dtype=np.uint8).reshape(40, 50, 3)
