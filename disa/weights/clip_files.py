@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -71,7 +71,7 @@ class VisionTower(TypedDict):
 class SiglipVisionTower(VisionTower):
     """The image tower may lack the head that leads into the space of the text."""
 
-    vision_use_head: Literal[True]
+    vision_use_head: NotRequired[Literal[True]]
 
 
 class Clip(TypedDict):
