@@ -83,24 +83,8 @@ class TextEncoder:
             self.store.forget()
 
     def tokenize(self, names: Sequence[str], templates: Sequence[str]) -> Int[Tensor, "m p l"]:
-        """Return the ids of each name in each template, padded with 0 to the length of the longest.
-
-        More padding would change nothing: CLIP does not look at it, and SigLIP adds it by itself.
-        Raises `DisaError` for one that is too long.
-        """
-        texts = [template.replace("{}", name) for name in names for template in templates]
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-        for index, row in enumerate(rows):
-            if len(row) > self.context_length:
-                name = names[index // len(templates)]
-                shown = name if len(name) <= 60 else f"{name[:60]}..."
-                raise DisaError(
-                    f'the label "{shown}" is too long: {len(row)} tokens with its prompt '
-                    f'"{templates[index % len(templates)]}", the model reads {self.context_length}'
-                )
-        longest = max(map(len, rows))
-        padded = [row + [0] * (longest - len(row)) for row in rows]
-        return rearrange(torch.tensor(padded), "(m p) l -> m p l", p=len(templates))
+        """Return the ids of each name in each template (`token_ids`)."""
+        return token_ids(self.tokenizer, self.context_length, names, templates)
 
     def _stored(self, labels: Sequence[str], templates: tuple[str, ...]) -> Float[Tensor, "t p d"]:
         """Return the embeddings, from the disk or kept on it where the labels are many."""
@@ -133,6 +117,35 @@ class TextEncoder:
         if len(templates) != places:
             embedded = repeat(embedded.mean(1), "m d -> m p d", p=places)
 
-        # A label is the mean of its synonyms.
-        by_label = embedded.split([len(group) for group in groups])
-        return torch.stack([normalize(names.mean(0), dim=-1) for names in by_label])
+        return label_embeddings(embedded, [len(group) for group in groups])
+
+
+def token_ids(
+    tokenizer: Tokenizer, context: int, names: Sequence[str], templates: Sequence[str]
+) -> Int[Tensor, "m p l"]:
+    """Return the ids of each name in each template, padded with 0 to the length of the longest.
+
+    More padding would change nothing: CLIP does not look at it, and SigLIP adds it by itself.
+    Raises `DisaError` for one that is longer than the context.
+    """
+    texts = [template.replace("{}", name) for name in names for template in templates]
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    for index, row in enumerate(rows):
+        if len(row) > context:
+            name = names[index // len(templates)]
+            shown = name if len(name) <= 60 else f"{name[:60]}..."
+            raise DisaError(
+                f'the label "{shown}" is too long: {len(row)} tokens with its prompt '
+                f'"{templates[index % len(templates)]}", the model reads {context}'
+            )
+    longest = max(map(len, rows))
+    padded = [row + [0] * (longest - len(row)) for row in rows]
+    return rearrange(torch.tensor(padded), "(m p) l -> m p l", p=len(templates))
+
+
+def label_embeddings(
+    embedded: Float[Tensor, "m p d"], names_per_label: Sequence[int]
+) -> Float[Tensor, "t p d"]:
+    """Return the embeddings of labels from those of their names: a label is their mean."""
+    by_label = embedded.split(list(names_per_label))
+    return torch.stack([normalize(names.mean(0), dim=-1) for names in by_label])

@@ -10,10 +10,10 @@ from disa.config import ModelConfig
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.model.encoders import build_backbone
-from disa.weights.clip_files import dense_config, fill_clip, load_clip
+from disa.weights.clip_files import dense_config, fill_clip, load_clip, read_clip_config
 from disa.weights.exported import ExportedModel, load_exported
 from disa.weights.fetching import model_folder
-from disa.weights.model_folder import build, load_disa, try_out
+from disa.weights.model_folder import build, load_disa, read_config, try_out
 from disa.weights.names import is_clip, is_export, tokenizer_of
 from disa.weights.tokenizer import encoder_tokenizer
 
@@ -41,6 +41,16 @@ def load(name_or_folder: str | PathLike[str]) -> Loaded:
         model = load_disa(path)
     # Another model's tokenizer gives wrong embeddings and no error, so it is checked here.
     return Loaded(model, encoder_tokenizer(tokenizer_of(path), model.config.backbone_clip))
+
+
+def load_processing(name_or_folder: str | PathLike[str]) -> tuple[ModelConfig, Tokenizer]:
+    """Return the configuration and tokenizer of a model, whose weights are not read.
+
+    Raises `DisaError` as `load` does.
+    """
+    path = model_folder(name_or_folder)
+    config = dense_config(read_clip_config(path)) if is_clip(path) else read_config(path)
+    return config, encoder_tokenizer(tokenizer_of(path), config.backbone_clip)
 
 
 def load_dense_clip(source: str | Path) -> DenseClip:

@@ -59,13 +59,18 @@ def save(
     prepare_folder(folder)
     with writing(folder, refusals=(OSError, SafetensorError)):
         if tokenizer is not None:
-            text = tokenizer.to_str(pretty=True)
-            replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))
+            save_tokenizer(tokenizer, folder)
         # The configuration comes last: a folder without it is not a model yet.
         if isinstance(model, Disa):
             _write_disa(model, folder, source)
         else:
             model.backbone.clip.save_pretrained(folder)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `tokenizer.json`."""
+    text = tokenizer.to_str(pretty=True)
+    replace_file(folder / TOKENIZER, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _write_disa(model: Disa, folder: Path, source: Source | None) -> None:
@@ -80,7 +85,9 @@ def _write_disa(model: Disa, folder: Path, source: Source | None) -> None:
     card = model_card(model.config, parameters(model), source)
     replace_file(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
 
-    data = {"format": FORMAT, "kind": KIND, "model": model.config.to_dict()}
+    # The model type is for transformers.
+    about = {"format": FORMAT, "kind": KIND, "model_type": KIND}
+    data = about | {"model": model.config.to_dict()}
     write_json(folder / CONFIG, data, indent=2)
 
 
