@@ -20,6 +20,15 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from disa.errors import DisaError, one_line
 from disa.running.files import MAX_PIXELS
 
+
+class Content(io.BytesIO):
+    """A picture's file in memory, with the name by which messages and results call it."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
 Source = Path | io.BytesIO
 OpenFile = io.BufferedReader | io.BytesIO
 
@@ -87,6 +96,8 @@ def opened(
 
 def name_of(source: object) -> str:
     """Return what messages call a picture."""
+    if isinstance(source, Content):
+        return source.name
     return str(source) if isinstance(source, Path) else "the file object"
 
 

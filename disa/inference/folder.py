@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from disa.data.images import Picture, Reading, read_picture
 from disa.data.parallel import process_pool
+from disa.data.picture_files import Source
 from disa.data.picture_paths import STDIN
 from disa.errors import DisaError, memory_errors_as
 from disa.inference.passes import BATCH
@@ -60,8 +61,8 @@ def segment_files(
                     yield read.job, outcome, notes
                     continue
                 for folder, result in outcome.items():
-                    source = replace(result, source=str(read.job.file))
-                    writer.write(folder, read.job.name, source)
+                    named = replace(result, source=read.job.source)
+                    writer.write(folder, read.job.name, named)
                 yield read.job, None, notes
         writer.finish()
 
@@ -122,7 +123,9 @@ def _read_group(jobs: Sequence[Job], reading: Reading) -> tuple[Read, ...]:
 
 def _read(job: Job, reading: Reading) -> Read:
     try:
-        source = io.BytesIO(sys.stdin.buffer.read()) if job.file == STDIN else job.file
+        source: Source = job.file if job.content is None else job.content
+        if source == STDIN:
+            source = io.BytesIO(sys.stdin.buffer.read())
         return Read(job, read_picture(source, reading), None)
     except DisaError as error:
         return Read(job, None, error)
@@ -149,7 +152,7 @@ def _alone(
 ) -> dict[str, Segmentation] | DisaError:
     """Return one picture's results; it is looked at once for all queries."""
     if read.error is not None or read.picture is None:
-        return read.error or DisaError(f"{read.job.file}: holds no picture")
+        return read.error or DisaError(f"{read.job.source}: holds no picture")
     picture = read.picture.pixels
     try:
         with memory_errors_as(LESS_MEMORY):
@@ -159,4 +162,4 @@ def _alone(
             session = segmenter.open(picture, protocol=protocol)
             return {name: session(query) for name, query in queries.items()}
     except DisaError as error:
-        return DisaError(f"{read.job.file}: {error}")
+        return DisaError(f"{read.job.source}: {error}")

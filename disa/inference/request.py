@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import UseAppendAction, arg
 
@@ -11,6 +11,9 @@ from disa.errors import DisaError
 from disa.inference.labels import Background, check_templates, parse_background, parse_labels
 from disa.inference.protocol import Protocol
 from disa.running.files import MAX_PIXELS
+
+if TYPE_CHECKING:  # it imports Pillow
+    from disa.data.picture_files import Content
 
 WHOLE = Protocol()
 
@@ -124,6 +127,12 @@ class Job(NamedTuple):
 
     file: Path
     name: str
+    content: "Content | None" = None  # of a picture that is no file of this machine
+
+    @property
+    def source(self) -> str:
+        """What NAME.json calls the picture."""
+        return str(self.file) if self.content is None else self.content.name
 
 
 class Query(NamedTuple):

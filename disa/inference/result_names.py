@@ -6,6 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TypedDict
 
+from disa.data.images import real_path
 from disa.data.picture_paths import STDIN
 from disa.errors import DisaError
 from disa.running.reading import read_json
@@ -27,7 +28,7 @@ def result_names(
     It is the file's stem, with a number where two files share it or where a folder holds another
     picture's results by that name. No result gets a `reserved` name.
     """
-    stems = ["stdin" if file == STDIN else _shortened(file.stem) for file in files]
+    stems = [own_name(file) for file in files]
     given = {stem.casefold() for stem in stems}
     taken = set(reserved)
     names = []
@@ -41,6 +42,23 @@ def result_names(
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def own_name(file: Path) -> str:
+    """Return what a picture's results are called where nothing else has that name."""
+    return "stdin" if file == STDIN else _shortened(file.stem)
+
+
+def has_results(folders: Iterable[Path], name: str) -> bool:
+    """Tell whether results of that name are in all folders; the JSON file is written last."""
+    return all((folder / f"{name}.json").exists() for folder in folders)
+
+
+def keep_apart(files: Iterable[Path], out: Path) -> None:
+    """Refuse to write among the pictures: the next run would segment the results."""
+    files = [file for file in files if file != STDIN]
+    if any(real_path(file).parent == real_path(out) for file in files):
+        raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
 
 
 def free_names(stem: str, source: str | None, folders: Sequence[Path]) -> Iterable[str]:

@@ -146,13 +146,14 @@ class Segment:
         from disa.data.images import parse_reading
         from disa.data.picture_paths import expand
         from disa.formats.write import parse_formats, write_formats
+        from disa.inference.result_names import has_results, keep_apart
 
         if not self.images:
             raise DisaError("no picture given; name files, folders or globs")
         formats = parse_formats(self.format, self.tolerance)
         reading = parse_reading(self.request.max_pixels, self.bands, self.stretch)
         found = expand(self.images, self.recursive)
-        _keep_apart(found.files, self.out)
+        keep_apart(found.files, self.out)
         prepare_folder(self.out)
         jobs = self._jobs(found.files, queries)
 
@@ -170,7 +171,8 @@ class Segment:
             notes = list(found.notes)
             own = jobs[processes.rank :: processes.count]
             if self.skip_existing:
-                own = [job for job in own if not _is_done(self.out, queries, job)]
+                folders = [self.out / folder for folder in queries]
+                own = [job for job in own if not has_results(folders, job.name)]
             if processes.rank == 0:
                 introduce(self.model, queries.values(), self.overlay)
                 judge_pictures(segmenter, self.model, own, reading)
@@ -234,11 +236,6 @@ class Segment:
         return SOME_FAILED if done else ALL_FAILED
 
 
-def _is_done(out: Path, queries: Mapping[str, Query], job: Job) -> bool:
-    """Whether a picture has results for every set of labels; the JSON file is written last."""
-    return all((out / folder / f"{job.name}.json").exists() for folder in queries)
-
-
 def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
     """Write which value of a label map is which label, as a data set's file of classes.
 
@@ -263,13 +260,3 @@ def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:
         notes.append(f"{path}: has the labels of this run now; label maps of earlier ones differ")
     write_json(path, classes)
     return notes
-
-
-def _keep_apart(files: Sequence[Path], out: Path) -> None:
-    """Refuse to write among the pictures: the next run would segment the results."""
-    from disa.data.images import real_path
-    from disa.data.picture_paths import STDIN
-
-    files = [file for file in files if file != STDIN]
-    if any(real_path(file).parent == real_path(out) for file in files):
-        raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
