@@ -20,6 +20,7 @@ class Format(NamedTuple):
 
     writer: str
     needs: tuple[str, ...] = ()
+    extra: str = "geo"  # which has them
 
 
 FORMATS = {
@@ -29,6 +30,7 @@ FORMATS = {
     "yolo": Format("yolo:write_yolo", POLYGONS),
     "geotiff": Format("geotiff:write_geotiff", POLYGONS[:1]),
     "geojson": Format("geojson:write_geojson", POLYGONS),
+    "parquet": Format("parquet:write_parquet", ("pyarrow",), "parquet"),
 }
 
 
@@ -51,7 +53,7 @@ def parse_formats(given: Sequence[str], tolerance: int | float) -> Formats:
     for name in names:
         if name not in FORMATS:
             raise DisaError(f'unknown format "{name}"; choose from {", ".join(FORMATS)}')
-        require(f"--format {name}", "geo", *FORMATS[name].needs)
+        require(f"--format {name}", FORMATS[name].extra, *FORMATS[name].needs)
     return Formats(names, tolerance)
 
 

@@ -1,6 +1,7 @@
 """`disa segment --format`: what is written is read back by other tools, or by their rules."""
 
 import importlib.util
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from disa.inference.segmentation import Segmentation
 
 rasterio = pytest.importorskip("rasterio")
 shapely = pytest.importorskip("shapely")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 LABELS = ("house", "sea|ocean", "grün, <wet> & 'cold'")
 UTM = "EPSG:32633"
@@ -80,7 +82,7 @@ def out(
         image = np.zeros((*labels.shape, 3), np.uint8)
         confidence = np.ones(labels.shape, np.float32)
         Segmentation(image, LABELS, labels, confidence, source=str(trip / name)).save(out)
-    formats = ["--format", "coco, cvat,yolo", "--format", "label-studio,geotiff,geojson"]
+    formats = ["--format", "coco, cvat,yolo", "--format", "label-studio,geotiff,geojson,parquet"]
     done = segment(trip, out, model_folder, *formats, "--tolerance", 0, "--skip-existing")
     assert done.exit_code == 0, done.output
     assert "0 pictures segmented" in done.stdout
@@ -109,6 +111,18 @@ def test_coco(out: Path, maps: dict[str, np.ndarray]):
         ]
         np.testing.assert_array_equal(painted(expected.shape, iter(found)), expected)
     assert not left
+
+
+def test_parquet(out: Path, maps: dict[str, np.ndarray]):
+    rows = parquet.read_table(out / "parquet/results.parquet").to_pylist()
+    assert {row["image"] for row in rows} == set(maps)
+    for row in rows:
+        expected = maps[row["image"]]
+        assert (row["height"], row["width"]) == expected.shape
+        assert tuple(row["words"]) == LABELS
+        labels = np.asarray(Image.open(io.BytesIO(row["labels"])))
+        np.testing.assert_array_equal(labels, np.where(expected < 0, 255, expected))
+        assert json.loads(row["json"]) == json.loads((out / f"{row['name']}.json").read_text())
 
 
 def test_supervision_reads_yolo(trip: Path, out: Path, maps: dict[str, np.ndarray], tmp_path: Path):
