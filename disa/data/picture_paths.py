@@ -85,7 +85,7 @@ def _add(found: Found, name: str, recursive: bool) -> None:
         # iglob: unlike `Path.glob` it takes absolute patterns
         matches = map(Path, glob.iglob(name, recursive=True))  # noqa: PTH207
         every = sorted(file for file in matches if file.is_file())
-        files = _readable(found, [file for file in every if not _is_result(file)])
+        files = readable(found, [file for file in every if not _is_result(file)])
         if not files:
             besides = " but results of earlier runs, or pictures that cannot be read"
             raise DisaError(f"{name}: matches no file{besides if every else ''}")
@@ -96,7 +96,7 @@ def _add(found: Found, name: str, recursive: bool) -> None:
 
 def _add_folder(found: Found, folder: Path, recursive: bool) -> None:
     every = sorted(_below(folder) if recursive else _directly_in(folder))
-    files = _readable(found, every)
+    files = readable(found, every)
     inner = None if recursive else subfolder_with_pictures(folder)
     if not files:
         if inner is not None:
@@ -118,11 +118,14 @@ def _add_folder(found: Found, folder: Path, recursive: bool) -> None:
 def _directly_in(folder: Path) -> Iterator[Path]:
     """Yield what looks like a picture, can be read or not; hidden files and results do not."""
     for file in folder.iterdir():
-        suffix = file.suffix.lower()
-        if suffix not in SUFFIXES and suffix not in UNREAD_SUFFIXES:
-            continue
-        if not file.name.startswith(".") and file.is_file() and not _is_result(file):
+        if looks_like_picture(file) and file.is_file() and not _is_result(file):
             yield file
+
+
+def looks_like_picture(file: Path) -> bool:
+    """Tell whether a name is a picture's, that can be read or not, and is not hidden."""
+    known = file.suffix.lower() in (*SUFFIXES, *UNREAD_SUFFIXES)
+    return known and not file.name.startswith(".")
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -141,7 +144,7 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from _directly_in(Path(root))
 
 
-def _readable(found: Found, files: Iterable[Path]) -> list[Path]:
+def readable(found: Found, files: Iterable[Path]) -> list[Path]:
     """Return the files that can be read; the others are counted in `found`."""
     unread = UNREAD_SUFFIXES if has_heif() else (*UNREAD_SUFFIXES, *HEIF_SUFFIXES)
     kept = []

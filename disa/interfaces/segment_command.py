@@ -1,17 +1,18 @@
 """`disa segment`: pictures and labels in; overlay, label map and JSON per picture out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
+from disa.batch.cluster import Cluster
 from disa.errors import DisaError, one_line
 from disa.inference.request import Excerpt, Job, Query, Request
 from disa.interfaces.segment_videos import is_video, named_videos, segment_videos
 from disa.running.files import prepare_folder
-from disa.running.records import save_config
+from disa.running.records import options, save_config
 from disa.running.terminal import counted, say, warn
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
@@ -36,6 +37,7 @@ OF_PICTURES = (
     "format",
     "skip_existing",
 )
+HERE = ("workers", "device")  # options of this machine alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class Segment:
       disa segment film.mp4 -l "person, dog, grass" -o results -m cat-seg-b --every 5 --to 60
 
       disa segment trip/ -l "sea, sand" -l "person, dog" -o out --skip-existing -m cat-seg-b
+
+      disa segment s3://bucket/trip -l "sea, sand" -o /shared/out -m cat-seg-b --on ray
     """
 
     # Pictures, folders of pictures, or globs such as "trip/**/*.jpg"; "-" reads standard input.
@@ -92,7 +96,7 @@ class Segment:
     # Name the indices in OUT/classes.json, as a data set does: label maps can be used as masks.
     classes: bool = False
     # Write all results in OUT for other tools, too, into OUT/FORMAT: coco, cvat, label-studio,
-    # yolo, geotiff, geojson; several with commas between.
+    # yolo, geotiff, geojson, parquet; several with commas between.
     format: UseAppendAction[tuple[str, ...]] = ()
     # Of polygons (label-studio, yolo, geojson), in pixels: corners that stand out less are left
     # out. 0: the outline of the pixels.
@@ -100,6 +104,10 @@ class Segment:
     # Leave out pictures that have results in OUT, whatever options these were made with.
     skip_existing: bool = False
     excerpt: OmitArgPrefixes[Excerpt] = field(default_factory=Excerpt)
+    # `ray`: on the machines of a cluster, or all cores and GPUs of this one. Pictures with results
+    # are left out. `disa-seg[ray]` is needed, and docs/cluster.md says more.
+    on: Literal["here", "ray"] = "here"
+    cluster: OmitArgPrefixes[Cluster] = field(default_factory=Cluster)
     # Processes that draw and write results while the model computes the next; 0: none.
     workers: int = 2
     # Numbers inside the model.
@@ -120,13 +128,15 @@ class Segment:
         queries = self.request.parse()
         if any(map(is_video, self.images)):
             return self._segment_videos(queries)
+        if self.on == "ray":
+            return self._segment_on_ray(queries)
+        _refuse(self.cluster, options(Cluster), "is for --on ray")
         return self._segment_pictures(queries)
 
     def _segment_videos(self, queries: Mapping[str, Query]) -> int:
-        defaults = {field.name: field.default for field in fields(self)}
-        for option in OF_PICTURES:
-            if getattr(self, option) != defaults[option]:
-                raise DisaError(f"--{option.replace('_', '-')} is for pictures, not for videos")
+        _refuse(self, OF_PICTURES, "is for pictures, not for videos")
+        if self.on == "ray":
+            raise DisaError("--on ray is for pictures, not for videos")
         if self.request.scores or len(queries) > 1:
             raise DisaError("a video is segmented by one set of labels, and without --scores")
         (query,) = queries.values()
@@ -202,15 +212,60 @@ class Segment:
             show_notes(notes)
             return self._said(len(jobs), counts, found.unread())
 
+    def _segment_on_ray(self, queries: Mapping[str, Query]) -> int:
+        from disa.data.images import parse_reading
+        from disa.formats.write import parse_formats, write_formats
+
+        _refuse(self, HERE, "is not for --on ray; --actors, --actor-gpus and --actor-cpus are")
+        if not self.images or "-" in self.images:
+            raise DisaError("name files, folders, globs, addresses or tables for --on ray")
+        formats = parse_formats(self.format, self.tolerance)
+        reading = parse_reading(self.request.max_pixels, self.bands, self.stretch)
+
+        # Only now, because this import takes seconds.
+        from disa.batch.pipeline import FAILED, segment_on_ray
+        from disa.inference.segmentation import Saving
+        from disa.interfaces.segment_notes import introduce, show_notes
+
+        introduce(self.model, queries.values(), self.overlay)
+        with counted("segmenting") as report:
+            tally = segment_on_ray(
+                self.images,
+                queries,
+                Saving(self.out, self.overlay, self.saliency, self.beside, self.grey),
+                model=self.model,
+                cluster=self.cluster,
+                recursive=self.recursive,
+                reading=reading,
+                reserved=self._reserved(),
+                report=report,
+                dtype=self.dtype,
+                max_memory=self.max_memory,
+            )
+        notes = [*tally.notes, *self._record(queries)]
+        for folder, query in queries.items():
+            notes += write_formats(self.out / folder, query.labels, formats)
+        show_notes(notes)
+        if tally.failed:
+            warn(f"error: {len(tally.failed):,} pictures failed; {self.out / FAILED} says why")
+        if tally.seconds:
+            speed = tally.done / tally.seconds
+            say(f"{speed:.2f} pictures a second on {tally.actors} actors, their start included")
+        counts = [(tally.asked, len(tally.failed))]
+        return self._said(tally.pictures, counts, tally.unread)
+
+    def _reserved(self) -> Sequence[str]:
+        """Return names that no result may have."""
+        return (CLASSES.removesuffix(".json"),) if self.classes else ()
+
     def _jobs(self, files: Sequence[Path], queries: Mapping[str, Query]) -> list[Job]:
         """Prepare the folders; return each picture with the name of its results."""
         from disa.inference.result_names import result_names
 
-        reserved = (CLASSES.removesuffix(".json"),) if self.classes else ()
         folders = [self.out / folder for folder in queries]
         for folder in folders:
             prepare_folder(folder)
-        names = result_names(files, folders, reserved)
+        names = result_names(files, folders, self._reserved())
         return [Job(*pair) for pair in zip(files, names, strict=True)]
 
     def _record(self, queries: Mapping[str, Query]) -> list[str]:
@@ -234,6 +289,14 @@ class Segment:
             return SOME_FAILED if unread else 0
         say(f"{done} of {asked} pictures segmented, in {self.out}{skipped}")
         return SOME_FAILED if done else ALL_FAILED
+
+
+def _refuse(record: object, names: Iterable[str], reason: str) -> None:
+    """Raise `DisaError` for the first of these options that is not at its default."""
+    defaults = options(type(record))
+    for name in names:
+        if getattr(record, name) != defaults[name]:
+            raise DisaError(f"--{name.replace('_', '-')} {reason}")
 
 
 def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:

@@ -1,0 +1,355 @@
+"""`disa segment --on ray`: pictures by the million, on the actors of a cluster (decision D157).
+
+The driver names the results, as `disa segment` does, and hands out what has none; workers, which
+are Ray's actors, read, segment and write. A worker that dies is started again, and gets its
+pictures again but for those that have results by then. So nothing is lost, and nothing done twice.
+"""
+
+import csv
+import io
+import logging
+import os
+import platform
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from disa.batch.cluster import Actors, Cluster
+from disa.data.images import Reading
+from disa.errors import DisaError, memory_errors_as, one_line
+from disa.inference.folder import LESS_MEMORY, segment_files
+from disa.inference.request import Job, Query, parse_query
+from disa.inference.result_names import (
+    as_json_has_it,
+    has_results,
+    keep_apart,
+    own_name,
+    result_names,
+)
+from disa.inference.segmentation import Saving
+from disa.inference.segmenter import load
+from disa.running.devices import DTYPES
+from disa.running.files import at_home, prepare_folder, write_text
+from disa.running.terminal import Report
+
+if TYPE_CHECKING:  # it imports fsspec and pyarrow, which come with an extra
+    from disa.batch.pictures import Unit
+
+FAILED = "failed.csv"  # the pictures without results, and why
+MOST_BLOCKS = 10_000  # of units that the driver keeps an eye on
+TRIALS = 2  # of a picture alone, after its worker died
+
+
+@dataclass
+class Tally:
+    """What a run on a cluster did."""
+
+    pictures: int = 0  # that were named
+    asked: int = 0  # of these, the ones without results
+    failed: dict[str, str] = field(default_factory=dict)  # picture -> why it has none
+    notes: list[str] = field(default_factory=list)
+    unread: str = ""  # what else was left out, with the remedy
+    actors: int = 0
+    seconds: float = 0.0  # on the actors, which load the model first
+
+    @property
+    def done(self) -> int:
+        """Pictures that were segmented."""
+        return self.asked - len(self.failed)
+
+
+def segment_on_ray(  # noqa: PLR0913 (what, how, where)
+    images: str | Sequence[str],
+    labels: str | Sequence[str] | Query | Mapping[str, Query],
+    out: str | os.PathLike[str] | Saving,
+    *,
+    model: str = "mini",
+    cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
+    recursive: bool = False,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    reserved: Iterable[str] = (),
+    report: Report | None = None,
+    **loading: Any,
+) -> Tally:
+    """Segment pictures on the actors of a Ray cluster; write the files of `disa segment`.
+
+        tally = segment_on_ray("s3://bucket/trip", "sea, sky", "/shared/out", model="cat-seg-b")
+
+    images: files, folders and globs; addresses of any file system that fsspec knows; and tables
+    (NAME.parquet), whose column `path` names pictures, and whose column `bytes` holds their files.
+    labels: as of a segmenter's call; a parsed `Query`; or these by the folders of their results.
+    out: a folder that all machines see under this name, or a `Saving`, which says what is written.
+    model: as of `disa.load`; `loading` are its `max_memory` and, by its name ("bf16"), its `dtype`.
+    recursive, reading: which pictures of folders, and how they are read.
+    reserved: names that no result gets.
+    report: is told how many pictures are done, of how many, and at which rate.
+
+    A picture with results is left out, whatever made them: the same call goes on after any end.
+    One that cannot be segmented stops nothing: OUT/failed.csv has its path and the reason. Without
+    a Ray that runs in this process, the cluster is connected to, or started, and left at the end.
+    Raises `DisaError` for what suits no picture, a cluster that cannot be reached or has no place
+    for an actor, a disk that refuses, and if Ray, an extra, is not installed.
+    """
+    queries = labels if isinstance(labels, Mapping) else {"": _query(labels)}
+    saving = out if isinstance(out, Saving) else Saving(at_home(out))
+    cluster.check()
+    ray = _ray()
+
+    from disa.batch.pictures import find_pictures
+
+    pictures = find_pictures([images] if isinstance(images, str) else images, recursive)
+    files = [Path(path) for path in pictures.paths]
+    keep_apart(files, saving.out)
+    folders = [saving.out / folder for folder in queries]
+    for folder in (saving.out, *folders):
+        prepare_folder(folder)
+    names = dict(zip(pictures.paths, result_names(files, folders, reserved), strict=True))
+    asked = {path for path, name in names.items() if not has_results(folders, name)}
+    tally = Tally(len(names), len(asked), notes=pictures.notes, unread=pictures.unread)
+    for path in names:
+        if path in asked and as_json_has_it(path) != path:
+            tally.failed[path] = "its name is no UTF-8 text, as tables need it; rename it"
+            asked.remove(path)
+
+    with _failures(saving.out / FAILED, tally):
+        if not asked:
+            return tally
+        # What the model refuses is no picture's fault. Published weights are fetched here, once.
+        checked = load(model, "cpu")
+        for query in queries.values():
+            checked.embed(query)
+        del checked
+        # Most names follow from the path alone.
+        renamed = {path: name for path, name in names.items() if name != own_name(Path(path))}
+        with _connected(ray, cluster.ray_address):
+            actors = cluster.actors_on(ray.cluster_resources())
+            tally.actors = actors.most
+            device = "cuda" if actors.gpus else "cpu"
+            place = str(Path.cwd())
+            task = Task(model, device, loading, queries, saving, reading, renamed, place)
+            # Of few pictures, every worker gets some.
+            batch = min(cluster.batch, -(-len(asked) // actors.most))
+            units = list(pictures.units(asked, batch))
+            _collect(_answers(ray, units, task, actors), asked, tally, report)
+    return tally
+
+
+def _query(labels: str | Sequence[str] | Query) -> Query:
+    return labels if isinstance(labels, Query) else parse_query(labels)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker is told."""
+
+    model: str
+    device: str
+    loading: Mapping[str, Any]
+    queries: Mapping[str, Query]
+    saving: Saving
+    reading: Reading
+    renamed: Mapping[str, str]  # path -> name of its results, where that is not its own
+    folder: str  # in which relative paths begin
+
+
+class Answer(NamedTuple):
+    """What a worker says of a picture; or why nothing of this run can succeed."""
+
+    path: str
+    error: str = ""
+    notes: str = ""
+    is_end: bool = False
+
+
+class Trials:
+    """How often batches and pictures were begun: an actor that survives the workers."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def begin(self, key: str) -> int:
+        """Return how often this one was begun, now included."""
+        self.counts[key] += 1
+        return self.counts[key]
+
+
+class Worker:
+    """Loads the model once, and segments batches of pictures."""
+
+    def __init__(self, task: Task, trials: Any) -> None:
+        self.task = task
+        self.trials = trials
+        self.refusal = ""
+        loading = dict(task.loading)
+        if "dtype" in loading:
+            loading["dtype"] = DTYPES[loading["dtype"]]
+        try:
+            os.chdir(task.folder)
+            with memory_errors_as(LESS_MEMORY):
+                self.segmenter = load(task.model, task.device, **loading)
+        except (DisaError, OSError) as error:
+            self.refusal = f"{platform.node()}: {one_line(error)}"
+
+    def __call__(self, table: Any) -> dict[str, list[Any]]:
+        """Segment the pictures of a unit, the only row of a table; return a row for each."""
+        answers = [Answer("", self.refusal, is_end=True)]
+        if not self.refusal:
+            from disa.batch.pictures import Unit
+
+            answers = list(self._answers(Unit(**table.to_pylist()[0])))
+        return {name: [getattr(each, name) for each in answers] for name in Answer._fields}
+
+    def _answers(self, unit: "Unit") -> Iterator[Answer]:
+        from disa.batch.pictures import contents
+
+        task = self.task
+        is_again = self._begin(f"unit {unit.paths[0]}") > 1
+        folders = [task.saving.out / folder for folder in task.queries]
+        paths = {}
+        for path in unit.paths:
+            name = task.renamed.get(path) or own_name(Path(path))
+            if has_results(folders, name):
+                yield Answer(path)
+            else:
+                paths[name] = path
+
+        jobs = []
+        found = contents(unit._replace(paths=list(paths.values())))
+        for (name, path), content in zip(paths.items(), found, strict=True):
+            if isinstance(content, DisaError):
+                yield Answer(path, one_line(content))
+            else:
+                jobs.append(Job(Path(path), name, content))
+
+        # Of pictures whose worker died, one may be the reason; alone it shows.
+        groups = [[job] for job in jobs] if is_again else [jobs]
+        for group in groups:
+            if is_again and self._begin(f"picture {group[0].name}") > TRIALS:
+                yield Answer(paths[group[0].name], "the worker that segments it dies each time")
+                continue
+            try:
+                for job, error, notes in segment_files(
+                    self.segmenter, group, task.queries, task.saving, 0, task.reading
+                ):
+                    said = "" if error is None else one_line(error)
+                    yield Answer(paths[job.name], said, "\n".join(notes))
+            except DisaError as error:  # the disk refuses
+                yield Answer("", one_line(error), is_end=True)
+
+    def _begin(self, key: str) -> int:
+        count: int = _ray().get(self.trials.begin.remote(key))
+        return count
+
+
+def _answers(ray: Any, units: Sequence["Unit"], task: Task, actors: Actors) -> Iterator[Answer]:
+    """Yield what workers say of the pictures, in the order of their ends."""
+    trials = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Trials).remote()
+    rows = [unit._asdict() for unit in units]
+    answered = ray.data.from_items(
+        rows, override_num_blocks=min(len(rows), MOST_BLOCKS)
+    ).map_batches(
+        Worker,
+        fn_constructor_args=(task, trials),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=actors.fewest, max_size=actors.most),
+        num_cpus=actors.cpus,
+        num_gpus=actors.gpus,
+    )
+    # It would say at length what it does.
+    answered.context.enable_progress_bars = False
+    answered.context.print_on_execution_start = False
+    for row in answered.iter_rows():
+        yield Answer(**row)
+
+
+def _collect(
+    answers: Iterator[Answer], asked: set[str], tally: Tally, report: Report | None
+) -> None:
+    """Note what became of the pictures. Raises `DisaError` where none can have results."""
+    begin = time.monotonic()
+    left = set(asked)
+    for answer in answers:
+        if answer.is_end:
+            raise DisaError(answer.error)
+        left.remove(answer.path)
+        tally.notes += answer.notes.splitlines()
+        if answer.error:
+            tally.failed[answer.path] = answer.error
+        tally.seconds = time.monotonic() - begin
+        if report is not None:
+            done = len(asked) - len(left)
+            report(done, len(asked), f"{done / tally.seconds:.2f} a second")
+    tally.failed |= dict.fromkeys(left, "no worker has answered; run the command again")
+
+
+@contextmanager
+def _failures(path: Path, tally: Tally) -> Iterator[None]:
+    """Write the table of failures at the end, however it comes."""
+    try:
+        yield
+    finally:
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["file", "reason"])
+        for picture, reason in tally.failed.items():
+            rows.writerow([as_json_has_it(picture), reason])
+        path.unlink(missing_ok=True)
+        if tally.failed:
+            write_text(path, text.getvalue())
+
+
+def _ray() -> Any:
+    try:
+        import ray.data
+    except ImportError as error:
+        raise DisaError(f"--on ray needs {error.name}: pip install 'disa-seg[ray]'") from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one, unless this process has one.
+
+    Raises `DisaError` if it cannot be reached, or fails.
+    """
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    is_own = not ray.is_initialized()
+    try:
+        if is_own:
+            _connect(ray, address)
+            # Ray takes it, in a program's first thread.
+            if signal.getsignal(signal.SIGTERM) is not on_sigterm:
+                signal.signal(signal.SIGTERM, on_sigterm)
+        logger.setLevel(logging.CRITICAL)
+        yield
+    except (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException):
+        raise  # a mistake of the program
+    except ray.exceptions.RayError as error:
+        raise DisaError(
+            f"the cluster fails ({type(error).__name__}: {one_line(error)[:200]}); mend it, and "
+            "the same command goes on"
+        ) from None
+    finally:
+        logger.setLevel(level)
+        if is_own:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unasked
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what all workers do
+    # Without a word Ray would look for a cluster that once ran on this machine.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
+    except Exception as error:  # of many kinds
+        where = "Ray cannot start" if address == "local" else f"{address}: no cluster answers"
+        raise DisaError(f"{where} ({one_line(error)[:200]})") from None
