@@ -56,8 +56,8 @@ def has_results(folders: Iterable[Path], name: str) -> bool:
 
 def keep_apart(files: Iterable[Path], out: Path) -> None:
     """Refuse to write among the pictures: the next run would segment the results."""
-    files = [file for file in files if file != STDIN]
-    if any(real_path(file).parent == real_path(out) for file in files):
+    own = real_path(out)
+    if any(real_path(file).parent == own for file in files if file != STDIN):
         raise DisaError(f"{out}: holds the pictures; choose another folder for the results")
 
 
