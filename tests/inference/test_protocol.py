@@ -7,7 +7,7 @@ from PIL import Image
 
 import disa
 from disa.errors import DisaError
-from disa.inference import segmenter as module
+from disa.inference import passes as module
 from disa.inference.protocol import Protocol
 from disa.inference.request import parse_query
 from disa.inference.segmenter import Segmenter
