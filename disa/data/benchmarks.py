@@ -7,9 +7,8 @@ from disa.data.pascal_context import PC59, PC459
 from disa.data.pascal_voc import PAS20, PAS20B
 from disa.errors import DisaError
 
-BENCHMARKS = {
-    benchmark.name: benchmark for benchmark in (COCO_STUFF, A150, A847, PC59, PC459, PAS20, PAS20B)
-}
+RECORDS = (COCO_STUFF, A150, A847, PC59, PC459, PAS20, PAS20B)
+BENCHMARKS = {benchmark.name: benchmark for benchmark in RECORDS}
 # The columns of the papers' table of results, in its order.
 PAPER = ("a847", "pc459", "a150", "pc59", "pas20", "pas20b")
 

@@ -4,13 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from disa.errors import DisaError
-from disa.formats.results import Results, read_results
 from disa.running.extras import require
 from disa.running.files import prepare_folder
 from disa.running.lists import split_list
+
+if TYPE_CHECKING:
+    from disa.formats.results import Results
 
 POLYGONS = ("rasterio", "shapely")
 
@@ -65,13 +67,16 @@ def write_formats(folder: Path, labels: tuple[str, ...], formats: Formats) -> li
     """
     if not formats.names:
         return []
+    # It imports numpy, which `disa --help` does without.
+    from disa.formats.results import read_results
+
     results = read_results(folder, labels)
     notes = []
     for name in formats.names:
         out = folder / name
         prepare_folder(out)
         module, function = FORMATS[name].writer.split(":")
-        write: Callable[[Results, Path, float], list[str]]
+        write: Callable[["Results", Path, float], list[str]]
         write = getattr(import_module(f"disa.formats.{module}"), function)
         notes += write(results, out, formats.tolerance)
     return notes

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from disa.batch.cluster import Cluster
 from disa.errors import DisaError, one_line
+from disa.formats.write import FORMATS, parse_formats, write_formats
 from disa.inference.request import Excerpt, Job, Query, Request
 from disa.interfaces.segment_videos import is_video, named_videos, segment_videos
 from disa.running.files import prepare_folder
@@ -95,9 +96,13 @@ class Segment:
     grey: bool = True
     # Name the indices in OUT/classes.json, as a data set does: label maps can be used as masks.
     classes: bool = False
-    # Write all results in OUT for other tools, too, into OUT/FORMAT: coco, cvat, label-studio,
-    # yolo, geotiff, geojson, parquet; several with commas between.
-    format: UseAppendAction[tuple[str, ...]] = ()
+    format: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            help="Write all results in OUT for other tools, too, into OUT/FORMAT: "
+            f"{', '.join(FORMATS)}; several with commas between."
+        ),
+    ] = ()
     # Of polygons (label-studio, yolo, geojson), in pixels: corners that stand out less are left
     # out. 0: the outline of the pixels.
     tolerance: float = 1.0
@@ -155,7 +160,6 @@ class Segment:
     def _segment_pictures(self, queries: Mapping[str, Query]) -> int:
         from disa.data.images import parse_reading
         from disa.data.picture_paths import expand
-        from disa.formats.write import parse_formats, write_formats
         from disa.inference.result_names import has_results, keep_apart
 
         if not self.images:

@@ -42,9 +42,7 @@ class Train:
       torchrun --nproc-per-node 8 -m disa train vit-l-14 ...   (eight GPUs share every batch)
     """
 
-    # What to train: `mini`, `mini-baseline`, `vit-b-16`, `vit-b-16-baseline`, `vit-l-14` or
-    # `vit-l-14-baseline` (disa/recipes.py).
-    recipe: Positional[str]
+    recipe: Annotated[Positional[str], arg(help=f"What to train: {', '.join(RECIPES)}.")]
     # Folder for checkpoints, log and, at the end, the model.
     out: Annotated[Path, arg(aliases=["-o"])]
     # What to train on: `picturebook`, a data set of `disa data list` such as `coco-stuff`, or

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from disa.data.vocabulary import load_vocabulary
+from disa.data.vocabulary import VOCABULARIES, load_vocabulary
 from disa.errors import DisaError
 from disa.running.files import prepare_folder, write_json
 from disa.running.terminal import counted, say
@@ -22,8 +22,10 @@ class PrintVocabulary:
     Example: `disa vocabulary a847`
     """
 
-    # coco-stuff, a150, a847, pc59, pc459, pas20, pas20b, or a file (classes.txt or JSON).
-    name: Annotated[Positional[str], arg(metavar="NAME")]
+    name: Annotated[
+        Positional[str],
+        arg(metavar="NAME", help=f"{', '.join(VOCABULARIES)}, or a file (classes.txt or JSON)."),
+    ]
     # With all synonyms, whose embeddings are averaged: boat|ship.
     synonyms: bool = False
     # Print JSON, which can be changed and used as a file.

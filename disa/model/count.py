@@ -27,6 +27,13 @@ PARTS = {
 }
 
 
+def parts_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return `PARTS`, and every other module of the network as a part by its own name."""
+    known = {module.partition(".")[0] for modules in PARTS.values() for module in modules}
+    others = (name for name, _ in model.named_children() if name not in known)
+    return PARTS | {name: (name,) for name in others}
+
+
 def parameters(model: nn.Module) -> dict[str, int]:
     """Return the number of parameters of each part, and of all as `total`.
 
@@ -35,7 +42,7 @@ def parameters(model: nn.Module) -> dict[str, int]:
     """
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     counts = {}
-    for part, modules in PARTS.items():
+    for part, modules in parts_of(model).items():
         prefixes = tuple(f"{module}." for module in modules)
         counts[part] = sum(size for name, size in sizes.items() if name.startswith(prefixes))
     return counts | {"total": sum(sizes.values())}
@@ -80,7 +87,7 @@ def operations(
     image_operations = _image_operations(model, labels, height, width)
 
     counts = {}
-    for part, modules in PARTS.items():
+    for part, modules in parts_of(model).items():
         if part == "CLIP text":
             counts[part] = text_operations
             continue

@@ -12,7 +12,7 @@ from disa.data.benchmarks import find_benchmark
 from disa.data.dataset import open_dataset
 from disa.data.prepared import open_prepared, prepare
 from disa.evaluation.predictions import PredictionFolder
-from disa.formats.write import parse_formats, write_formats
+from disa.formats.write import FORMATS, parse_formats, write_formats
 from disa.inference.result_names import result_names
 from disa.interfaces.bench_command import comparison, read_measured
 from disa.running.terminal import say
@@ -38,7 +38,7 @@ def write_results(folder: Path) -> None:
 def read_results(folder: Path, file: Path) -> None:
     out = folder / "out"
     result_names([folder / "a.jpg"], [out])
-    formats = ("coco", "cvat", "label-studio", "yolo", "geotiff", "geojson")
+    formats = tuple(FORMATS)
     write_formats(out, LABELS, parse_formats(formats, 1.0))
 
 
