@@ -1,6 +1,8 @@
 """Pages of the documentation as programs: their code blocks, which tests run."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,19 @@ class Block(NamedTuple):
 
 def blocks(page: str) -> list[Block]:
     """Return the code blocks of a page, by its path in the repository."""
-    text = (ROOT / page).read_text(encoding="utf-8")
+    return blocks_of((ROOT / page).read_text(encoding="utf-8"))
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Return the code blocks of a text."""
     return [Block(*found) for found in BLOCK.findall(text)]
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """Yield the words behind `disa` of every line that starts it."""
+    for line in code.replace("\\\n", " ").splitlines():
+        if found := re.match(r"(?:torchrun .* -m )?disa (?!--)(.*)", line):
+            yield shlex.split(found[1], comments=True)
 
 
 def patched(text: str, diff: str) -> str:

@@ -1,15 +1,13 @@
 """What documents and comments refer to exists: decisions, quirks, files, functions, tests."""
 
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pages import ROOT, blocks_of, commands
 
 from disa.interfaces.cli import COMMANDS, parse
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = ("disa", "tests", "benchmarks", "experiments", "docs")
 TEXTS = [
     path
@@ -95,21 +93,13 @@ def test_every_link_leads_somewhere(page: Path):
         assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """Yield the words behind `disa` of every line in a code block that starts it."""
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if found := re.match(r"(?:torchrun .* -m )?disa (?!--)(.*)", line):
-                yield shlex.split(found[1], comments=True)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_of_a_page_exists(page: Path):
     """In a code block the command line takes it as it stands, with its options and their values."""
     if page.name == "log.md":
         return  # history names what there was
     text = page.read_text(encoding="utf-8")
-    for words in commands(text):
+    for words in (words for block in blocks_of(text) for words in commands(block.text)):
         name = next(name for name in (" ".join(words[:2]), words[0]) if name in COMMANDS)
         parse(name, words[len(name.split()) :])
     for word in re.findall(r"`disa ([a-z][a-z-]*)", text):
