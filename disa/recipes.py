@@ -21,7 +21,7 @@ def vit_b16(**changes: Any) -> ModelConfig:
     Command: `disa train vit-b-16 --clip clip-vit-b-16 --dataset coco-stuff --data datasets --out
     runs/disa-b`, with the schedule published for the baseline: 80,000 steps of 4 images [B].
     Hardware: one GPU; 37.2 GB in fp32, estimated. `--set micro_batch=1` needs 10.8 GB, with
-    `--set backbone_finetune=frozen` as well 9.2 GB; docs/training.md has the table.
+    `--set backbone_finetune=frozen` as well 9.2 GB; docs/training_runs.md has the table.
     Hours: neither published nor measured.
     Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b: not on record here for DiSa; as
     published for the baseline, `vit_b16_baseline`: 12.0, 19.0, 31.8, 57.5, 94.6, 77.3 [B].
@@ -37,7 +37,7 @@ def vit_l14(**changes: Any) -> ModelConfig:
     --out runs/disa-l`, with the schedule published for the baseline: 80,000 steps of 4 images [B].
     On 4 GPUs, an image each: `torchrun --nproc-per-node 4 -m disa train ...`.
     Hardware: one GPU; 42.7 GB in fp32, 13.9 GB with `--set micro_batch=1`, estimated;
-    docs/training.md has the table.
+    docs/training_runs.md has the table.
     Hours: neither published nor measured.
     Expected mIoU on A-847, PC-459, A-150, PC-59, PAS-20, PAS-20b, as published: 16.3, 24.9, 38.9,
     64.7, 98.7, 84.7 [P]; the baseline's, `vit_l14_baseline`: 16.0, 23.8, 37.9, 63.3, 97.0, 82.5

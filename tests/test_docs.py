@@ -16,7 +16,14 @@ TEXTS = [
     if path.suffix in (".py", ".md") and path != Path(__file__)
 ] + [ROOT / "README.md"]
 PAGES = [path for path in TEXTS if path.suffix == ".md"]
-DECISIONS = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+INDEX = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+DECISIONS = {
+    f"decisions/{path.name}": [
+        int(number)
+        for number in re.findall(r"^- \*\*D(\d+)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    for path in ROOT.glob("docs/decisions/*.md")
+}
 BASELINE = (ROOT / "docs/baseline.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
 
@@ -26,6 +33,11 @@ DECISION = re.compile(r"(?:[Dd]ecisions? |\()D(\d+)(?: and D(\d+))?\b")
 FILE = re.compile(r"""(?<![\w./"-])((?:disa|docs|tests|benchmarks|experiments)/[\w./-]+)""")
 # "quirk 5", "quirks 1, 6-10 and 13"
 QUIRKS = re.compile(r"quirks? (\d+(?:(?:, | and |-)\d+)*)")
+
+
+def is_history(path: Path) -> bool:
+    """Tell whether a page is of the log, which names what there was."""
+    return path.parent.name == "log"
 
 
 def cited(text: str) -> tuple[set[int], set[int]]:
@@ -45,17 +57,29 @@ def test_citations_are_found():
 
 
 def test_every_decision_and_quirk_that_is_cited_exists():
-    numbers = [int(number) for number in re.findall(r"^- \*\*D(\d+)\b", DECISIONS, re.MULTILINE)]
+    numbers = [number for page in DECISIONS.values() for number in page]
     facts = [int(number) for number in re.findall(r"^(\d+)\. \*\*", BASELINE, re.MULTILINE)]
     assert len(numbers) == len(set(numbers)) > 20
     assert facts == list(range(1, 29))
     for path in TEXTS:
-        if path.name == "log.md":
-            continue  # history names what there was
+        if is_history(path):
+            continue
         decisions, quirks = cited(path.read_text(encoding="utf-8"))
         place = path.relative_to(ROOT)
         assert decisions <= set(numbers), f"{place}: decisions {decisions - set(numbers)}"
         assert quirks <= set(facts), f"{place}: quirks {quirks - set(facts)}"
+
+
+def test_the_index_names_the_decisions_of_each_page():
+    rows = re.findall(r"^\| \[.+\]\((.+)\) \| (.+) \|$", INDEX, re.MULTILINE)
+    listed = {page: [int(number[1:]) for number in numbers.split(", ")] for page, numbers in rows}
+    assert listed == {page: sorted(numbers) for page, numbers in DECISIONS.items()}
+
+
+def test_no_page_is_longer_than_three_screens():
+    for page in ROOT.glob("docs/**/*.md"):
+        lines = len(page.read_text(encoding="utf-8").splitlines())
+        assert lines <= 150, f"{page.relative_to(ROOT)} has {lines} lines; split it by subject"
 
 
 def test_every_test_that_the_paper_page_names_exists():
@@ -81,8 +105,8 @@ def test_every_file_that_is_named_exists(path: Path):
     text = path.read_text(encoding="utf-8")
     for name in FILE.findall(text):
         name = name.rstrip(".-/")
-        if path.name == "log.md" or name.endswith("/NAME"):
-            continue  # history names what there was
+        if is_history(path) or name.endswith("/NAME"):
+            continue
         assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
 
 
@@ -96,8 +120,8 @@ def test_every_link_leads_somewhere(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_of_a_page_exists(page: Path):
     """In a code block the command line takes it as it stands, with its options and their values."""
-    if page.name == "log.md":
-        return  # history names what there was
+    if is_history(page):
+        return
     text = page.read_text(encoding="utf-8")
     for words in (words for block in blocks_of(text) for words in commands(block.text)):
         name = next(name for name in (" ".join(words[:2]), words[0]) if name in COMMANDS)

@@ -15,7 +15,8 @@ LABELS = tuple("|".join((noun, *SYNONYMS.get(noun, ()))) for noun in NOUNS)
 # says how many pixels are named right: this model expects one wrong in ten.
 FAMILIAR = 0.9
 LABELS_SHOWN = 8  # of those that no caption had
-SIDE = 256  # pixels of the long side of what is judged; more changes nothing (docs/log.md)
+# Pixels of the long side of what is judged; more changes nothing (docs/log/pictures.md).
+SIDE = 256
 
 
 def untaught(model: str, labels: Sequence[str]) -> list[str]:

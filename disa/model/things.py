@@ -32,7 +32,7 @@ class Things(nn.Module):
         """Return a logit per token: above 0, a thing is here."""
         assert visual.attention is not None
         # Of unit length, so that the direction learns more slowly than the attention: it would soon
-        # know every seen thing by heart (docs/log.md).
+        # know every seen thing by heart (docs/log/bundled_model.md).
         direction = F.normalize(visual.tokens.detach(), dim=1)
         attention = visual.attention.detach()
         return (self.direction(direction) + self.attention(attention))[:, 0]

@@ -75,7 +75,7 @@ def render_card(seed: int, index: int, size: int = SIZE // 2) -> Scene:
 
     A card shows a quarter of a scene: drawn with half of the scene's pixels per side, it has things
     and textures at the same scale. Cards teach nouns several times faster than scenes do
-    (docs/log.md). Raises `ValueError` for a size that cannot be drawn.
+    (docs/log/bundled_model.md). Raises `ValueError` for a size that cannot be drawn.
     """
     rng = np.random.default_rng([seed, index, 1])
     stuff = [STUFF[rng.integers(len(STUFF))]]
