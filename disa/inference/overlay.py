@@ -50,7 +50,7 @@ def overlay(
 
 def tinted(picture: Image.Image, indices: Array, labels: Sequence[str]) -> Image.Image:
     """Return a picture of the label map's size tinted by label, with borders and labels."""
-    result = _tint(picture.convert("L"), indices, label_colours(labels))
+    result = _tint(np.asarray(picture.convert("L")), indices, label_colours(labels))
     _write_labels(result, indices, labels)
     return result
 
@@ -85,16 +85,16 @@ def palette_image(indices: Array, labels: Sequence[str]) -> Image.Image:
     return picture
 
 
-def _tint(grey: Image.Image, indices: Array, colours: Array) -> Image.Image:
+def _tint(grey: Array, indices: Array, colours: Array) -> Image.Image:
     """Blend colours over a picture in grey, and draw each border as a dark line in a light one."""
-    table = np.vstack([colours, [NOTHING]]).astype(np.uint8)
-    colour = Image.fromarray(table[np.maximum(indices, -1)])  # the last one is of no label
-    blended = np.array(Image.blend(grey.convert("RGB"), colour, TINT))
+    table = np.vstack([colours, [NOTHING]]).astype(np.float32)
+    colour = table[np.where(indices >= 0, indices, len(colours))]
+    blended = (1 - TINT) * grey[..., None] + TINT * colour
     # A narrow strip has thinner borders, or it would be nothing else.
-    thickness = max(1, round(min(max(grey.size) / 600, min(grey.size) / 100)))
+    thickness = max(1, round(min(max(grey.shape) / 600, min(grey.shape) / 100)))
     blended[_borders(indices, 2 * thickness)] = 255
     blended[_borders(indices, thickness)] = 20
-    return Image.fromarray(blended)
+    return Image.fromarray(blended.round().astype(np.uint8))
 
 
 def _borders(indices: Array, reach: int) -> Array:
