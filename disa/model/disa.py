@@ -205,13 +205,15 @@ class Disa(nn.Module):
         """Return the saliency and the matched logit of every label, a few labels at a time."""
         images, tokens, count, _ = heads[0].key.shape
 
-        # Side by side, since parts are joined as one tensor.
-        def ask(part: Tensor) -> Tensor:
-            found = saliency(heads, part[0])  # its attention takes most of the memory, and goes
-            return torch.cat([found.saliency, found.matched[..., None]], -1)
+        matched: list[Tensor] = []
 
-        found = a_few_at_a_time(ask, text[None], widest=images * tokens * count)
-        return found[..., :-1], found[..., -1]
+        def evidence(part: Tensor) -> Tensor:
+            found = saliency(heads, part[0])  # its attention takes most of the memory, and goes
+            matched.append(found.matched)
+            return found.saliency
+
+        joined = a_few_at_a_time(evidence, text[None], widest=images * tokens * count)
+        return joined, torch.cat(matched, 1)
 
     def _chosen(
         self, tokens: Float[Tensor, "b d h w"], text: Float[Tensor, "t p d"]

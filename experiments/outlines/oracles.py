@@ -8,7 +8,9 @@ three minutes on one core.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -99,20 +101,33 @@ def answers(
         named[region] = labels[region].mode().values
     yield "true outlines, the model's names", named
 
-    channels1, channels2 = network.config.decode_guidance_channels
-    first, second = look.edges.first, look.edges.second
-    without_clip = look.edges._replace(
-        first=torch.cat([_flat(first[:, :channels1]), first[:, channels1:]], 1),
-        second=torch.cat([_flat(second[:, :channels2]), second[:, channels2:]], 1),
-    )
-    without_details = look.edges._replace(
-        first=torch.cat([first[:, :channels1], _flat(first[:, channels1:])], 1),
-        second=torch.cat([second[:, :channels2], _flat(second[:, channels2:])], 1),
-    )
-    parts = {"CLIP's maps": without_clip, "the image's details": without_details}
-    for part, edges in parts.items():
-        _, shown = logits(network, look._replace(edges=edges), text)
+    for part in ("CLIP's maps", "the image's details"):
+        with unseen(network, part):
+            _, shown = logits(network, network.look(pixels), text)
         yield f"decoder steps without {part}", likeliest(shown)
+
+
+@contextmanager
+def unseen(network: Disa, part: str) -> Iterator[None]:
+    """Show the decoder's steps the mean of each of the part's maps, and nothing of where it is."""
+    steps = (network.decode.step1, network.decode.step2)
+    for step, channels in zip(steps, network.config.decode_guidance_channels, strict=True):
+        step.guide = partial(_guide_flat, step.guide, channels, part)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for step in steps:
+            del step.guide  # the class's own shows again
+
+
+def _guide_flat(
+    guide: Callable[[Tensor], Tensor], channels: int, part: str, guidance: Float[Tensor, "1 g h w"]
+) -> Tensor:
+    """Guide with CLIP's maps, the first channels, or with the image's details made flat."""
+    maps = [guidance[:, :channels], guidance[:, channels:]]
+    index = 0 if part == "CLIP's maps" else 1
+    maps[index] = maps[index].mean((-2, -1), keepdim=True).expand_as(maps[index])
+    return guide(torch.cat(maps, 1))
 
 
 def logits(
@@ -135,11 +150,6 @@ def likeliest(maps: Float[Tensor, "1 t H W"]) -> Int[Tensor, "H W"]:
 
 def _bilinear(maps: Float[Tensor, "1 t h w"], truth: Int[Tensor, "H W"]) -> Tensor:
     return F.interpolate(maps, truth.shape, mode="bilinear", align_corners=False)
-
-
-def _flat(maps: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 c h w"]:
-    """Return each map's mean in place of all its values: nothing is seen of where things are."""
-    return maps.mean((-2, -1), keepdim=True).expand_as(maps)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def test_a_window_is_that_of_the_whole_scaled_picture(
     ]
     found = scaled.pixels(top, left, size)
     assert found.shape == whole.shape
-    assert np.abs(found.astype(int) - whole).max() <= 1
+    # Columns and rows are rounded one after the other, and each may differ by one.
+    assert np.abs(found.astype(int) - whole).max() <= 2
     expected = [
         [
             int(labels[int((y + 0.5) * old_height / height), int((x + 0.5) * old_width / width)])
