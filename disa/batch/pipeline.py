@@ -7,23 +7,20 @@ pictures again but for those that have results by then. So nothing is lost, and 
 
 import csv
 import io
-import logging
 import os
-import platform
-import signal
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from disa.batch.cluster import Actors, Cluster
+from disa.batch.connection import connected, ray_module
+from disa.batch.worker import Answer, Task, Trials, Worker
 from disa.data.images import Reading
-from disa.errors import DisaError, memory_errors_as, one_line
-from disa.inference.folder import LESS_MEMORY, segment_files
-from disa.inference.request import Job, Query, parse_query
+from disa.errors import DisaError
+from disa.inference.request import Query, parse_query
 from disa.inference.result_names import (
     as_json_has_it,
     has_results,
@@ -33,7 +30,6 @@ from disa.inference.result_names import (
 )
 from disa.inference.segmentation import Saving
 from disa.inference.segmenter import load
-from disa.running.devices import DTYPES
 from disa.running.files import at_home, prepare_folder, write_text
 from disa.running.terminal import Report
 
@@ -42,7 +38,6 @@ if TYPE_CHECKING:  # it imports fsspec and pyarrow, which come with an extra
 
 FAILED = "failed.csv"  # the pictures without results, and why
 MOST_BLOCKS = 10_000  # of units that the driver keeps an eye on
-TRIALS = 2  # of a picture alone, after its worker died
 
 
 @dataclass
@@ -98,7 +93,7 @@ def segment_on_ray(  # noqa: PLR0913 (what, how, where)
     queries = labels if isinstance(labels, Mapping) else {"": _query(labels)}
     saving = out if isinstance(out, Saving) else Saving(at_home(out))
     cluster.check()
-    ray = _ray()
+    ray = ray_module()
 
     from disa.batch.pictures import find_pictures
 
@@ -126,7 +121,7 @@ def segment_on_ray(  # noqa: PLR0913 (what, how, where)
         del checked
         # Most names follow from the path alone.
         renamed = {path: name for path, name in names.items() if name != own_name(Path(path))}
-        with _connected(ray, cluster.ray_address):
+        with connected(ray, cluster.ray_address):
             actors = cluster.actors_on(ray.cluster_resources())
             tally.actors = actors.most
             device = "cuda" if actors.gpus else "cpu"
@@ -141,109 +136,6 @@ def segment_on_ray(  # noqa: PLR0913 (what, how, where)
 
 def _query(labels: str | Sequence[str] | Query) -> Query:
     return labels if isinstance(labels, Query) else parse_query(labels)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What every worker is told."""
-
-    model: str
-    device: str
-    loading: Mapping[str, Any]
-    queries: Mapping[str, Query]
-    saving: Saving
-    reading: Reading
-    renamed: Mapping[str, str]  # path -> name of its results, where that is not its own
-    folder: str  # in which relative paths begin
-
-
-class Answer(NamedTuple):
-    """What a worker says of a picture; or why nothing of this run can succeed."""
-
-    path: str
-    error: str = ""
-    notes: str = ""
-    is_end: bool = False
-
-
-class Trials:
-    """How often batches and pictures were begun: an actor that survives the workers."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def begin(self, key: str) -> int:
-        """Return how often this one was begun, now included."""
-        self.counts[key] += 1
-        return self.counts[key]
-
-
-class Worker:
-    """Loads the model once, and segments batches of pictures."""
-
-    def __init__(self, task: Task, trials: Any) -> None:
-        self.task = task
-        self.trials = trials
-        self.refusal = ""
-        loading = dict(task.loading)
-        if "dtype" in loading:
-            loading["dtype"] = DTYPES[loading["dtype"]]
-        try:
-            os.chdir(task.folder)
-            with memory_errors_as(LESS_MEMORY):
-                self.segmenter = load(task.model, task.device, **loading)
-        except (DisaError, OSError) as error:
-            self.refusal = f"{platform.node()}: {one_line(error)}"
-
-    def __call__(self, table: Any) -> dict[str, list[Any]]:
-        """Segment the pictures of a unit, the only row of a table; return a row for each."""
-        answers = [Answer("", self.refusal, is_end=True)]
-        if not self.refusal:
-            from disa.batch.pictures import Unit
-
-            answers = list(self._answers(Unit(**table.to_pylist()[0])))
-        return {name: [getattr(each, name) for each in answers] for name in Answer._fields}
-
-    def _answers(self, unit: "Unit") -> Iterator[Answer]:
-        from disa.batch.pictures import contents
-
-        task = self.task
-        is_again = self._begin(f"unit {unit.paths[0]}") > 1
-        folders = [task.saving.out / folder for folder in task.queries]
-        paths = {}
-        for path in unit.paths:
-            name = task.renamed.get(path) or own_name(Path(path))
-            if has_results(folders, name):
-                yield Answer(path)
-            else:
-                paths[name] = path
-
-        jobs = []
-        found = contents(unit._replace(paths=list(paths.values())))
-        for (name, path), content in zip(paths.items(), found, strict=True):
-            if isinstance(content, DisaError):
-                yield Answer(path, one_line(content))
-            else:
-                jobs.append(Job(Path(path), name, content))
-
-        # Of pictures whose worker died, one may be the reason; alone it shows.
-        groups = [[job] for job in jobs] if is_again else [jobs]
-        for group in groups:
-            if is_again and self._begin(f"picture {group[0].name}") > TRIALS:
-                yield Answer(paths[group[0].name], "the worker that segments it dies each time")
-                continue
-            try:
-                for job, error, notes in segment_files(
-                    self.segmenter, group, task.queries, task.saving, 0, task.reading
-                ):
-                    said = "" if error is None else one_line(error)
-                    yield Answer(paths[job.name], said, "\n".join(notes))
-            except DisaError as error:  # the disk refuses
-                yield Answer("", one_line(error), is_end=True)
-
-    def _begin(self, key: str) -> int:
-        count: int = _ray().get(self.trials.begin.remote(key))
-        return count
 
 
 def _answers(ray: Any, units: Sequence["Unit"], task: Task, actors: Actors) -> Iterator[Answer]:
@@ -302,54 +194,3 @@ def _failures(path: Path, tally: Tally) -> Iterator[None]:
         path.unlink(missing_ok=True)
         if tally.failed:
             write_text(path, text.getvalue())
-
-
-def _ray() -> Any:
-    try:
-        import ray.data
-    except ImportError as error:
-        raise DisaError(f"--on ray needs {error.name}: pip install 'disa-seg[ray]'") from None
-    return ray
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start one, unless this process has one.
-
-    Raises `DisaError` if it cannot be reached, or fails.
-    """
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    is_own = not ray.is_initialized()
-    try:
-        if is_own:
-            _connect(ray, address)
-            # Ray takes it, in a program's first thread.
-            if signal.getsignal(signal.SIGTERM) is not on_sigterm:
-                signal.signal(signal.SIGTERM, on_sigterm)
-        logger.setLevel(logging.CRITICAL)
-        yield
-    except (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException):
-        raise  # a mistake of the program
-    except ray.exceptions.RayError as error:
-        raise DisaError(
-            f"the cluster fails ({type(error).__name__}: {one_line(error)[:200]}); mend it, and "
-            "the same command goes on"
-        ) from None
-    finally:
-        logger.setLevel(level)
-        if is_own:
-            ray.shutdown()
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent unasked
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what all workers do
-    # Without a word Ray would look for a cluster that once ran on this machine.
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
-        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
-    except Exception as error:  # of many kinds
-        where = "Ray cannot start" if address == "local" else f"{address}: no cluster answers"
-        raise DisaError(f"{where} ({one_line(error)[:200]})") from None

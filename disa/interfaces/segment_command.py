@@ -218,7 +218,6 @@ class Segment:
 
     def _segment_on_ray(self, queries: Mapping[str, Query]) -> int:
         from disa.data.images import parse_reading
-        from disa.formats.write import parse_formats, write_formats
 
         _refuse(self, HERE, "is not for --on ray; --actors, --actor-gpus and --actor-cpus are")
         if not self.images or "-" in self.images:

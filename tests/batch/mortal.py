@@ -5,18 +5,18 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from disa.batch import pipeline
+from disa.batch import worker
 from disa.inference.request import Job
 
 POISON = "p5.png"
 
 
-class MortalWorker(pipeline.Worker):
+class MortalWorker(worker.Worker):
     """Dies when it comes to the picture; those before it in a batch have results by then."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        segment_files = pipeline.segment_files
+        segment_files = worker.segment_files
 
         def mortal(segmenter: object, jobs: Sequence[Job], *others: object) -> Iterator[object]:
             for job in jobs:
@@ -25,4 +25,4 @@ class MortalWorker(pipeline.Worker):
                 yield from segment_files(segmenter, [job], *others)
 
         # In this process of Ray's, which has no other worker.
-        pipeline.segment_files = mortal
+        worker.segment_files = mortal

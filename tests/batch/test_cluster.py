@@ -23,7 +23,8 @@ from refusals import refused
 from disa.batch import pipeline
 from disa.batch.cluster import Cluster
 from disa.batch.pictures import Unit, find_pictures
-from disa.batch.pipeline import FAILED, Task, Worker, segment_on_ray
+from disa.batch.pipeline import FAILED, segment_on_ray
+from disa.batch.worker import Task, Worker
 from disa.data.images import Reading
 from disa.inference.request import parse_query
 from disa.inference.segmentation import Saving

@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def build(d=16, heads=4, layers=3, head="compare", random=True, **fields):
 
 def inputs(b=2, t=5, d=16, h=3, w=4, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     return draw(b, d, h, w), draw(t, d)
 
 
