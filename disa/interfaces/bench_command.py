@@ -182,17 +182,15 @@ def _row(timing: "Timing") -> dict[str, Any]:
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
-    """Return the multiples, a row for each number of labels."""
-    columns = list(rows[0]["multiples"])
-    shown = Table("labels", *columns, "peak MB", title=title, title_justify="left")
-    for column in shown.columns:
+    """Return the multiples: a column for each number of labels, so that terminals have room."""
+    counts = (f"{row['labels']:,}" for row in rows)
+    shown = Table("labels", *counts, title=title, title_justify="left")
+    for column in shown.columns[1:]:
         column.justify = "right"
-    for row in rows:
-        peak = row["peak_bytes"]
-        multiples = (f"{row['multiples'][name]:.2f}" for name in columns)
-        shown.add_row(
-            f"{row['labels']:,}", *multiples, "-" if peak is None else f"{peak / 1e6:.0f}"
-        )
+    for part in rows[0]["multiples"]:
+        shown.add_row(part, *(f"{row['multiples'][part]:.2f}" for row in rows))
+    peaks = (row["peak_bytes"] for row in rows)
+    shown.add_row("peak MB", *("-" if peak is None else f"{peak / 1e6:.0f}" for peak in peaks))
     clip = rows[0]["clip_seconds"]
     shown.caption = f"in passes of CLIP's image encoder, {clip:.3g} s in all views of the picture"
     return shown

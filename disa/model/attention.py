@@ -29,7 +29,7 @@ def attend(
 
 
 class Padding(NamedTuple):
-    """`times` identical padding tokens. They add identical terms, so their sum is a product."""
+    """`times` identical padding tokens."""
 
     times: int
     key: Float[Tensor, " c"]
@@ -45,26 +45,38 @@ def linear_attention(
 ) -> Float[Tensor, "m t c"]:
     """Return `f(q) (sum_t f(k) v^T) / f(q) (sum_t f(k))` with `f(x) = elu(x) + 1`.
 
-    The sums run over the `t` tokens and the padding. The baseline appends padding tokens; here
-    their terms are added to the sums, with the same result (baseline quirk 18, decision D20).
+    The sums run over the `t` tokens and the padding. The baseline appends padding tokens; here one
+    stands for all of them, with the same result (baseline quirk 18, decision D20). A few tokens are
+    weighted one by one, many by sums over them, whose cost grows with `t` and not with its square
+    (decision D175).
     """
+    positions, tokens, channels = query.shape
     # f is positive, so all weights are, and dividing by their sum takes the softmax's place.
     query = F.elu(query).add_(1)
     key = F.elu(key).add_(1)
+    is_exporting = torch.compiler.is_exporting()  # then the number of tokens stays free
+    if padding is not None and (is_exporting or padding.times > 0):
+        # Weights are linear in the key.
+        pad_key = padding.times * (F.elu(padding.key) + 1)
+        key = torch.cat([key, pad_key.expand(positions, 1, -1)], 1)
+        value = torch.cat([value, padding.value.expand(positions, 1, -1)], 1)
 
-    # Both sums are over tokens, so the cost grows with t, not with its square. They are taken of
-    # all channels with all others, and what belongs to two different heads is left out: that is
-    # less work than to take the heads apart.
-    summary = key.transpose(-1, -2) @ value  # m c c
-    total = key.sum(-2)  # m c
-    if padding is not None and (torch.compiler.is_exporting() or padding.times > 0):
-        pad_key = F.elu(padding.key) + 1
-        summary = summary + padding.times * pad_key[:, None] * padding.value
-        total = total + padding.times * pad_key
+    if not is_exporting and tokens <= channels // heads:
+        query, key, value = (
+            rearrange(each, "m t (a e) -> m a t e", a=heads) for each in (query, key, value)
+        )
+        weights = query @ key.transpose(-1, -2)  # m a t t
+        weights = weights / (weights.sum(-1, keepdim=True) + EPSILON)
+        return rearrange(weights @ value, "m a t e -> m t (a e)")
+
+    # The sums are taken of all channels with all others, and what belongs to two different heads is
+    # left out: that is less work than to take the heads apart. In place, it is half of the memory.
     head = torch.eye(heads, device=query.device, dtype=query.dtype)
-    head = repeat(head, "a b -> (a e) b", e=query.shape[-1] // heads)  # c a
+    head = repeat(head, "a b -> (a e) b", e=channels // heads)  # c a
+    summary = (key.transpose(-1, -2) @ value).mul_(head @ head.T)  # m c c
+    total = key.sum(-2)  # m c
 
-    mixed = rearrange(query @ (summary * (head @ head.T)), "m t (a e) -> m t a e", a=heads)
+    mixed = rearrange(query @ summary, "m t (a e) -> m t a e", a=heads)
     weight = query @ (total[..., None] * head) + EPSILON  # m t a
     return rearrange(mixed / weight[..., None], "m t a e -> m t (a e)")
 
