@@ -14,6 +14,8 @@ from disa.model.enlarge import Enlarge
 from disa.model.few import a_few_at_a_time
 from disa.model.split import ratio
 
+GROWTH = 3  # times that the map of things goes to the pixels
+
 
 class Guides(NamedTuple):
     """What the decoder takes from an image, the same for all labels."""
@@ -92,8 +94,25 @@ class Decode(nn.Module):
                 thing = things.detach().sigmoid()[:, None]
                 guidance1 = torch.cat([guidance1, _bilinear(thing, size1)], 1)
                 guidance2 = torch.cat([guidance2, _bilinear(thing, size2)], 1)
-            things = self._pixels(_bilinear(things[:, None], size2), mix)[:, 0]
+            things = self.grow(things, mix)
         return Guides(self.step1.guide(guidance1), self.step2.guide(guidance2), mix, things)
+
+    def grow(
+        self, things: Float[Tensor, "b h w"], mix: Float[Tensor, "b h4 w4 i j n"] | None
+    ) -> Float[Tensor, "b y x"]:
+        """Return the map of things at four times the token grid, or at the image's size.
+
+        A token is twice as wide as what one enlargement looks over, so the map goes to the pixels
+        and back until it has met the edges of the image (decision D176).
+        """
+        height, width = things.shape[1:]
+        maps = _bilinear(things[:, None], (4 * height, 4 * width))
+        if self.enlarge is None:
+            return maps[:, 0]
+        assert mix is not None
+        for _ in range(GROWTH - 1):
+            maps = F.avg_pool2d(self.enlarge(maps, mix), mix.shape[3])
+        return self.enlarge(maps, mix)[:, 0]
 
     def forward(
         self,

@@ -3,14 +3,14 @@
     python experiments/foreground/train_readers.py runs/mini/model runs/mini-things
 
 It learns from the training scenes of picturebook, without the pixels of unseen labels. What CLIP
-makes of the scenes is computed once, so a thousand steps take seconds.
+makes of the scenes is computed once. The readers are trained through the model's way to the
+pixels, as they are used: trained on the tokens' grid alone they are worse by three points of IoU.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 import disa
 from disa.config import IGNORED
@@ -20,7 +20,7 @@ from disa.model.losses import things_loss
 from disa.model.things import Things
 from disa.picturebook import NOUNS, THINGS, UNSEEN
 
-BATCH = 16
+BATCH = 32
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the readers of things anew.")
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--scenes", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--lr", type=float, default=3e-3)
     options = parser.parse_args()
@@ -40,7 +40,8 @@ def main() -> None:
     backbone = model.backbone
     things = model.things = Things(backbone.embedding_width, backbone.attention_maps)
 
-    # What the readers read, of all scenes, and the true labels.
+    # What the readers read, of all scenes, the way to the pixels, and the true labels. In 16 bit:
+    # the way takes half a megabyte.
     dataset = DrawnDataset("train", options.scenes)
     unseen = torch.tensor([noun in UNSEEN for noun in NOUNS])
     is_thing = torch.tensor([noun in THINGS for noun in NOUNS])
@@ -50,18 +51,23 @@ def main() -> None:
         pixels = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)[None].float()
         labels = torch.from_numpy(scene.labels.copy()).long()[None]
         with torch.no_grad():
-            parts.append((model.backbone(pixels), labels.masked_fill(unseen[labels], IGNORED)))
+            visual = backbone(pixels)
+            image = backbone.normalise(pixels)
+            mix = model.decode.guide(visual.first, visual.second, image).mix
+        assert visual.attention is not None
+        assert mix is not None
+        read = (visual.tokens, visual.attention, mix)
+        parts.append([each.half() for each in read] + [labels.masked_fill(unseen[labels], IGNORED)])
+        if (index + 1) % 500 == 0:
+            print(f"{index + 1} of {options.scenes} scenes")
 
     optimizer = torch.optim.AdamW(things.parameters(), lr=options.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, options.steps)
     for step in range(1, options.steps + 1):
         chosen = [parts[int(index)] for index in torch.randint(options.scenes, (BATCH,))]
-        visual = chosen[0][0]._replace(
-            tokens=torch.cat([each.tokens for each, _ in chosen]),
-            attention=torch.cat([each.attention for each, _ in chosen]),
-        )
-        labels = torch.cat([each for _, each in chosen])
-        found = F.interpolate(things(visual)[:, None], labels.shape[1:], mode="bilinear")[:, 0]
+        tokens, attention, mix, labels = (torch.cat(each) for each in zip(*chosen, strict=True))
+        seen = visual._replace(tokens=tokens.float(), attention=attention.float())
+        found = model.decode.grow(things(seen), mix.float())
         loss = things_loss(found, labels, is_thing)
         optimizer.zero_grad()
         loss.backward()

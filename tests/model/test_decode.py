@@ -59,3 +59,20 @@ def test_decoder(small, details):
             torch.testing.assert_close(
                 logits[b, t], decode.head(x[None])[0, 0], rtol=1e-4, atol=1e-5
             )
+
+
+@torch.no_grad()
+def test_things_grow_to_the_edge_of_the_image_that_runs_through_a_token(small):
+    decode = Decode(small(decode_detail_channels=1, decode_enlarge=True), v=24)
+    decode.enlarge.query = torch.nn.Conv2d(1, 1, 1, bias=False)
+    torch.nn.init.constant_(decode.enlarge.query.weight, 3)
+    # 6 tokens of 8 pixels; the thing begins in the middle of the fourth, at pixel 28.
+    is_thing = torch.arange(48).expand(48, 48) >= 28
+    mix = decode.enlarge.weights(torch.where(is_thing, 1.0, -1.0)[None, None], 2)
+    tokens = torch.tensor([-1.0, -1.0, -1.0, -0.2, 1.0, 1.0]).expand(1, 6, 6)
+    grown = decode.grow(tokens, mix)
+    assert grown.shape == (1, 48, 48)
+    once = decode.enlarge(F.interpolate(tokens[None], (24, 24), mode="bilinear"), mix)[0]
+    wrong = ((grown[0] > 0) != is_thing).sum()
+    assert wrong < ((once[0] > 0) != is_thing).sum()
+    assert wrong == 0
