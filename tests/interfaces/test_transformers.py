@@ -136,7 +136,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.Hu
 def test_a_name_on_the_hub(hub, segmenter, pictures):
     model = DisaForSemanticSegmentation.from_pretrained("owner/model")
     (part, *_) = pipeline(TASK, model=model, device="cpu")(pictures[0], "sky")
-    assert part["score"] == pytest.approx(segmenter(pictures[0], "sky").mean_scores["sky"])
+    # A product's rounding in 32 bit depends on where its operands lie in memory.
+    own = segmenter(pictures[0], "sky").mean_scores["sky"]
+    assert part["score"] == pytest.approx(own, rel=1e-5)
 
 
 def test_refusals():
