@@ -6,6 +6,7 @@ stood in for here. Weights are random, and reach this code through the converter
 Embeddings of labels are drawn, as neither side counts the time of the text.
 
 python benchmarks/beside_catseg.py CHECKOUT --labels 20 150 847
+python benchmarks/beside_catseg.py CHECKOUT --labels 150 847 --gate 32
 
 The published code needs up to 11 GB.
 """
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--labels", type=int, nargs="+", default=[20, 150, 847])
+    parser.add_argument("--gate", type=int, help="time this code with such a gate, too")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
@@ -66,7 +68,7 @@ def main() -> None:
     rows = []
     for labels in asked.labels:
         own.given = nn.functional.normalize(torch.randn(labels, 1, 512), dim=-1)
-        rows.append(compare(published, own, asked.rounds))
+        rows.append(compare(published, own, asked.rounds, asked.gate))
         print(json.dumps(rows[-1]), flush=True)
     if asked.json is not None:
         facts = code_and_machine() | {"threads": asked.threads, "rounds": asked.rounds}
@@ -83,7 +85,7 @@ class GivenText(Segmenter):
         return self.given
 
 
-def compare(published: Any, own: GivenText, rounds: int) -> dict[str, Any]:
+def compare(published: Any, own: GivenText, rounds: int, gate: int | None) -> dict[str, Any]:
     """Return the least seconds of the processor of both, in turns, and how far they agree."""
     picture = bench_picture(*PICTURE)
     words = [f"thing {index}" for index in range(len(own.given))]
@@ -101,6 +103,9 @@ def compare(published: Any, own: GivenText, rounds: int) -> dict[str, Any]:
         "own": lambda: own(picture, query),
         "published": lambda: published_answer(published, picture),
     }
+    if gate is not None:
+        gated = parse_query(words, protocol=PROTOCOL, gate=gate)
+        calls["own_gated"] = lambda: own(picture, gated)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     peaks = {}
     answers = {}
@@ -118,7 +123,7 @@ def compare(published: Any, own: GivenText, rounds: int) -> dict[str, Any]:
     is_clear = (best[0] - best[1] > CLEAR).numpy()
     is_equal = answers["own"].labels == expected[0].numpy()
     least = {name: min(times) for name, times in seconds.items()}
-    return {
+    row = {
         "labels": len(words),
         "seconds": {name: round(value, 2) for name, value in least.items()},
         "own_in_clip_passes": round(least["own"] / least["clip"], 2),
@@ -132,6 +137,9 @@ def compare(published: Any, own: GivenText, rounds: int) -> dict[str, Any]:
         "equal_where_clear": round(float(is_equal[is_clear].mean()), 5),
         "labels_found": len(np.unique(answers["own"].labels)),
     }
+    if gate is not None:
+        row["published_by_gated"] = round(least["published"] / least["own_gated"], 2)
+    return row
 
 
 def published_answer(network: nn.Module, picture: Pixels) -> Tensor:

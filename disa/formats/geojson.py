@@ -33,7 +33,7 @@ def write_geojson(results: Results, out: Path, tolerance: float) -> list[str]:
             features.append({"type": "Feature", "properties": properties, "geometry": shape})
         data = {"type": "FeatureCollection", "features": features}
         write_text(out / f"{entry.name}.geojson", json.dumps(data, ensure_ascii=False))
-    return note_of_the_placeless("geojson", placeless, "so their polygons are in pixels")
+    return note_of_the_placeless("geojson", placeless, "their polygons are in pixels")
 
 
 def _placed(polygon: Any, place: Place | None) -> Any:

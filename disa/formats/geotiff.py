@@ -22,7 +22,7 @@ def write_geotiff(results: Results, out: Path, tolerance: float) -> list[str]:
         place = place_of(entry.source, entry.size)
         placeless += place is None
         write_bytes(out / f"{entry.name}.tif", _content(results, entry, place))
-    return note_of_the_placeless("geotiff", placeless, "so their label maps have none")
+    return note_of_the_placeless("geotiff", placeless, "their label maps have none either")
 
 
 def _content(results: Results, entry: Entry, place: Place | None) -> bytes:

@@ -59,4 +59,4 @@ def note_of_the_placeless(format_name: str, count: int, meaning: str) -> list[st
     """Return a note on pictures without a place, if there are any."""
     if not count:
         return []
-    return [f"{format_name}: {count} of the pictures have no georeference; {meaning}"]
+    return [f"{format_name}: pictures without a georeference: {count}; {meaning}"]

@@ -53,6 +53,7 @@ class Evaluate:
     model: Annotated[str, arg(aliases=["-m"])] = "mini"
     # Folder with the benchmarks' official trees side by side, or with your own data set.
     data: Path | None = None
+    # What is measured, and how.
     settings: OmitArgPrefixes[EvaluationSettings] = field(default_factory=EvaluationSettings)
     # Folder for result.json, report.md and the label maps. Default: runs/evaluate/DATASET-MODEL.
     out: Annotated[Path | None, arg(aliases=["-o"])] = None

@@ -75,6 +75,7 @@ class Segment:
     images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGES")]
     # Folder for the results; made if need be.
     out: Annotated[Path, arg(aliases=["-o"])]
+    # What to look for, and how.
     request: OmitArgPrefixes[Request] = field(default_factory=Request)
     # A name of `disa models`, a model folder, a CLIP, or an id on the Hugging Face Hub.
     model: Annotated[str, arg(aliases=["-m"])] = "mini"
@@ -89,10 +90,10 @@ class Segment:
     saliency: bool = False
     # Put the original beside the overlay.
     beside: bool = False
-    # Draw the overlay, which takes longer than the model of a small picture.
+    # Whether to draw the overlay. Of a small picture, this takes longer than the model.
     overlay: bool = True
-    # Write NAME_labels.png as grey indices. With a palette viewers show it in colours, but OpenCV
-    # reads these colours in place of the indices.
+    # Whether NAME_labels.png has grey indices. With a palette, viewers show it in colours, but
+    # OpenCV reads these colours in place of the indices.
     grey: bool = True
     # Name the indices in OUT/classes.json, as a data set does: label maps can be used as masks.
     classes: bool = False
@@ -108,10 +109,12 @@ class Segment:
     tolerance: float = 1.0
     # Leave out pictures that have results in OUT, whatever options these were made with.
     skip_existing: bool = False
+    # Of videos: which frames, and how labels pass from one to the next.
     excerpt: OmitArgPrefixes[Excerpt] = field(default_factory=Excerpt)
     # `ray`: on the machines of a cluster, or all cores and GPUs of this one. Pictures with results
     # are left out. `disa-seg[ray]` is needed, and docs/cluster.md says more.
     on: Literal["here", "ray"] = "here"
+    # With --on ray: which cluster, and how much of it.
     cluster: OmitArgPrefixes[Cluster] = field(default_factory=Cluster)
     # Processes that draw and write results while the model computes the next; 0: none.
     workers: int = 2

@@ -62,7 +62,7 @@ class Train:
     # NAME=VALUE: change a number of the network, such as `saliency_split=relative`
     # (disa/config.py), or any option; may be repeated.
     set: UseAppendAction[tuple[str, ...]] = ()
-    # Continue at the last checkpoint in OUT, if there is one.
+    # Whether to continue at the last checkpoint in OUT; if not, an OUT with a run is refused.
     resume: bool = True
     # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
     device: str = "auto"
@@ -132,7 +132,7 @@ class PretrainClip:
     out: Annotated[Path, arg(aliases=["-o"])]
     # How to train.
     pretraining: OmitArgPrefixes[PretrainConfig] = field(default_factory=PretrainConfig)
-    # Continue at the last checkpoint in OUT, if there is one.
+    # Whether to continue at the last checkpoint in OUT; if not, an OUT with a run is refused.
     resume: bool = True
     # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
     device: str = "auto"

@@ -47,9 +47,9 @@ class TrainConfig:
     clip_norm: float = 0.01  # Largest norm of the gradient over all parameters [B].
     seed: int = 0  # Seed of weights, order of samples, augmentation and sampled labels.
 
-    flip: bool = True  # Mirror every other image.
+    flip: bool = True  # Whether to mirror every other image.
     scale_jitter: float = 0.0  # Enlarge images by up to this share before they are cropped.
-    colour_jitter: bool = True  # Change the colours of photographs [B].
+    colour_jitter: bool = True  # Whether to change the colours of photographs [B].
     # Labels per step: those in the batch, filled up with absent ones at random; 0: all labels.
     categories: int = 0
 

@@ -63,6 +63,11 @@ def test_every_command_has_help_for_every_option(command: str, monkeypatch: pyte
     # An option without a comment has nothing between its name and its default.
     assert not re.search(r"│ +--\S+( \S+)? +\(default", result.stdout)
     assert "<bool>" not in result.stdout
+    # "--no-flip  Mirror every other image" would say that the flag does what it switches off.
+    assert set(re.findall(r"│ +--no-\S+ +(\S+)", result.stdout)) <= {"Whether"}
+    # A section without a comment of its own would be given that of the option before it.
+    sections = [line.strip("│ ") for line in re.findall(r"options ─+╮\n(.+)\n│ ─", result.stdout)]
+    assert [text for text in sections if result.stdout.count(text) > 1] == []
 
 
 @pytest.mark.parametrize(
