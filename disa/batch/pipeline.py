@@ -98,12 +98,8 @@ def segment_on_ray(  # noqa: PLR0913 (what, how, where)
     from disa.batch.pictures import find_pictures
 
     pictures = find_pictures([images] if isinstance(images, str) else images, recursive)
-    files = [Path(path) for path in pictures.paths]
-    keep_apart(files, saving.out)
     folders = [saving.out / folder for folder in queries]
-    for folder in (saving.out, *folders):
-        prepare_folder(folder)
-    names = dict(zip(pictures.paths, result_names(files, folders, reserved), strict=True))
+    names = _names(pictures.paths, saving.out, folders, reserved)
     asked = {path for path, name in names.items() if not has_results(folders, name)}
     tally = Tally(len(names), len(asked), notes=pictures.notes, unread=pictures.unread)
     for path in names:
@@ -114,11 +110,7 @@ def segment_on_ray(  # noqa: PLR0913 (what, how, where)
     with _failures(saving.out / FAILED, tally):
         if not asked:
             return tally
-        # What the model refuses is no picture's fault. Published weights are fetched here, once.
-        checked = load(model, "cpu")
-        for query in queries.values():
-            checked.embed(query)
-        del checked
+        _check_model(model, queries.values())
         # Most names follow from the path alone.
         renamed = {path: name for path, name in names.items() if name != own_name(Path(path))}
         with connected(ray, cluster.ray_address):
@@ -132,6 +124,27 @@ def segment_on_ray(  # noqa: PLR0913 (what, how, where)
             units = list(pictures.units(asked, batch))
             _collect(_answers(ray, units, task, actors), asked, tally, report)
     return tally
+
+
+def _names(
+    paths: Sequence[str], out: Path, folders: Sequence[Path], reserved: Iterable[str]
+) -> dict[str, str]:
+    """Prepare the folders; return the name of each picture's results."""
+    files = [Path(path) for path in paths]
+    keep_apart(files, out)
+    for folder in (out, *folders):
+        prepare_folder(folder)
+    return dict(zip(paths, result_names(files, folders, reserved), strict=True))
+
+
+def _check_model(model: str, queries: Iterable[Query]) -> None:
+    """Raise `DisaError` for what the model refuses, which is no picture's fault.
+
+    Published weights are fetched here, once.
+    """
+    segmenter = load(model, "cpu")
+    for query in queries:
+        segmenter.embed(query)
 
 
 def _query(labels: str | Sequence[str] | Query) -> Query:

@@ -199,16 +199,13 @@ class Segment:
             workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
             with counted("segmenting", processes.rank == 0) as report:
                 report(0, len(own))
-                done = segment_files(segmenter, own, queries, saving, workers, reading)
                 failed = 0
+                done = segment_files(segmenter, own, queries, saving, workers, reading)
                 for number, (job, error, own_notes) in enumerate(done, 1):
                     report(number, len(own), job.file.name)
                     notes += own_notes
-                    # Of several pictures, the others are worth segmenting all the same.
-                    if error is not None and len(jobs) == 1:
-                        raise error
                     if error is not None:
-                        warn(f"error: {one_line(error)}")
+                        _warn_or_raise(error, len(jobs))
                         failed += 1
             counts = processes.gathered((len(own), failed))
             if processes.rank > 0:
@@ -303,6 +300,13 @@ def _refuse(record: object, names: Iterable[str], reason: str) -> None:
     for name in names:
         if getattr(record, name) != defaults[name]:
             raise DisaError(f"--{name.replace('_', '-')} {reason}")
+
+
+def _warn_or_raise(error: DisaError, pictures: int) -> None:
+    """Say why a picture failed. Of several, the others are worth segmenting all the same."""
+    if pictures == 1:
+        raise error
+    warn(f"error: {one_line(error)}")
 
 
 def _write_classes(folder: Path, labels: Sequence[str]) -> list[str]:

@@ -8,13 +8,16 @@ pixels, as they are used: trained on the tokens' grid alone they are worse by fo
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import disa
 from disa.config import IGNORED
 from disa.data.drawn import DrawnDataset
+from disa.model.backbone import Visual
 from disa.model.disa import Disa
 from disa.model.losses import things_loss
 from disa.model.things import Things
@@ -40,33 +43,20 @@ def main() -> None:
     backbone = model.backbone
     things = model.things = Things(backbone.embedding_width, backbone.attention_maps)
 
-    # What the readers read, of all scenes, the way to the pixels, and the true labels. In 16 bit:
-    # the way takes half a megabyte.
-    dataset = DrawnDataset("train", options.scenes)
-    unseen = torch.tensor([noun in UNSEEN for noun in NOUNS])
     is_thing = torch.tensor([noun in THINGS for noun in NOUNS])
-    parts = []
-    for index in range(options.scenes):
-        scene = dataset.scene(index)
-        pixels = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)[None].float()
-        labels = torch.from_numpy(scene.labels.copy()).long()[None]
-        with torch.no_grad():
-            visual = backbone(pixels)
-            image = backbone.normalise(pixels)
-            mix = model.decode.guide(visual.first, visual.second, image).mix
-        assert visual.attention is not None
-        assert mix is not None
-        read = (visual.tokens, visual.attention, mix)
-        parts.append([each.half() for each in read] + [labels.masked_fill(unseen[labels], IGNORED)])
-        if (index + 1) % 500 == 0:
-            print(f"{index + 1} of {options.scenes} scenes")
+    scenes = []
+    for scene in looked_at(model, options.scenes):
+        scenes.append(scene)
+        if len(scenes) % 500 == 0:
+            print(f"{len(scenes)} of {options.scenes} scenes")
 
+    no_guidance = torch.empty(BATCH, 0, 1, 1)  # the readers have no use for it
     optimizer = torch.optim.AdamW(things.parameters(), lr=options.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, options.steps)
     for step in range(1, options.steps + 1):
-        chosen = [parts[int(index)] for index in torch.randint(options.scenes, (BATCH,))]
+        chosen = [scenes[int(index)] for index in torch.randint(options.scenes, (BATCH,))]
         tokens, attention, mix, labels = (torch.cat(each) for each in zip(*chosen, strict=True))
-        seen = visual._replace(tokens=tokens.float(), attention=attention.float())
+        seen = Visual(tokens.float(), no_guidance, no_guidance, attention.float())
         found = model.decode.grow(things(seen), mix.float())
         loss = things_loss(found, labels, is_thing)
         optimizer.zero_grad()
@@ -76,6 +66,27 @@ def main() -> None:
         if step % 100 == 0:
             print(f"step {step}: loss {loss.item():.3f}")
     segmenter.save_pretrained(options.out)
+
+
+def looked_at(model: Disa, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield what the readers read of each scene, the way to its pixels, and its true labels.
+
+    All but the labels in 16 bit: the way takes half a megabyte.
+    """
+    dataset = DrawnDataset("train", count)
+    unseen = torch.tensor([noun in UNSEEN for noun in NOUNS])
+    for index in range(count):
+        scene = dataset.scene(index)
+        pixels = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)[None].float()
+        labels = torch.from_numpy(scene.labels.copy()).long()[None]
+        with torch.no_grad():
+            visual = model.backbone(pixels)
+            image = model.backbone.normalise(pixels)
+            mix = model.decode.guide(visual.first, visual.second, image).mix
+        assert visual.attention is not None
+        assert mix is not None
+        true = labels.masked_fill(unseen[labels], IGNORED)
+        yield visual.tokens.half(), visual.attention.half(), mix.half(), true
 
 
 if __name__ == "__main__":
