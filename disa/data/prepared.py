@@ -20,6 +20,7 @@ from disa.data.pairs import PairedDataset, listed_pairs
 from disa.data.parallel import each_part
 from disa.data.vocabulary import load_vocabulary
 from disa.errors import DisaError
+from disa.running.drafts import remove_abandoned
 from disa.running.files import prepare_folder, write_json, write_whole
 from disa.running.reading import read_json
 
@@ -72,16 +73,18 @@ def prepare(
     Raises `DisaError` for a tree that is not whole and for a folder that cannot be written.
     """
     folder = prepared_folder(benchmark, root, split)
+    parts = ("labels", "images") if benchmark.converts_pictures else ("labels",)
+    folders = [folder, *(folder / part for part in parts)]
     # Nothing to do, so the official files are not even looked for.
     ids = _complete(folder)
     if ids is not None and not _missing(folder, ids):
+        for each in folders:
+            remove_abandoned(each)
         return 0, []
 
     official = benchmark.open_official(root, split)
-    prepare_folder(folder)
-    prepare_folder(folder / "labels")
-    if benchmark.converts_pictures:
-        prepare_folder(folder / "images")
+    for each in folders:
+        prepare_folder(each)
     missing = _missing(folder, official.ids)
     problems: list[str] = []
     convert = partial(_convert, folder=folder, with_pictures=benchmark.converts_pictures)

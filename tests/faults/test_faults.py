@@ -99,9 +99,7 @@ def test_killed_at_any_moment_it_goes_on(
                 worst = max(worst, lost)
                 assert lost <= CHECKPOINT_EVERY
             elif not command.is_training:
-                found = {
-                    k: v for k, v in command.results(folder).items() if "/.disa-" not in f"/{k}"
-                }
+                found = command.results(folder)
                 assert kept.items() <= found.items(), "what was written is written again"
                 kept = found
         undisturbed.check(folder)
