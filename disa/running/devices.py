@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -38,10 +38,24 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 def own_numbers(device: torch.device) -> Iterator[None]:
     """Compute without gradients and in the type that the model was loaded with.
 
-    The caller's `torch.autocast` ends here: a segmenter has chosen its numbers itself.
+    The caller's `torch.autocast` and defaults end here: a segmenter has chosen its numbers itself.
     """
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False), usual_defaults():
         yield
+
+
+@contextmanager
+def usual_defaults() -> Iterator[None]:
+    """Make tensors in 32 bit on the CPU, whatever defaults the caller has set."""
+    own = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    # As a context a device looks at every call, so it is one only where it is needed.
+    is_usual = torch.get_default_device().type == "cpu"
+    try:
+        with nullcontext() if is_usual else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(own)
 
 
 def _compute_alone() -> None:

@@ -10,6 +10,7 @@ from disa.config import ModelConfig
 from disa.model.dense import DenseClip
 from disa.model.disa import Disa
 from disa.model.encoders import build_backbone
+from disa.running.devices import usual_defaults
 from disa.weights.clip_files import dense_config, fill_clip, load_clip, read_clip_config
 from disa.weights.exported import ExportedModel, load_exported
 from disa.weights.fetching import model_folder
@@ -25,6 +26,7 @@ class Loaded(NamedTuple):
     tokenizer: Tokenizer
 
 
+@usual_defaults()
 def load(name_or_folder: str | PathLike[str]) -> Loaded:
     """Return the model of that name, folder, file or Hub id (`fetching.model_folder`).
 

@@ -119,15 +119,15 @@ def _copy(source: Path, out: Path) -> None:
 
 
 def draw_pictures(folder: Path, count: int = 6) -> Path:
-    """Draw scenes as pictures, no two of one size.
+    """Draw scenes as pictures, no two of one shape to the model.
 
-    Those of one size go through the model together. After an interruption fewer do, and then the
-    last digit of a score may be another.
+    Those of one shape go through it together. After an interruption fewer do, and then the last
+    digit of a score may be another.
     """
     folder.mkdir()
     for index in range(count):
         scene = np.asarray(render(2, index, 48).image)
-        Image.fromarray(scene[: 48 - index]).save(folder / f"{index}.png")
+        Image.fromarray(scene[: 48 - 5 * index]).save(folder / f"{index}.png")
     return folder
 
 

@@ -173,6 +173,19 @@ def test_the_callers_autocast_changes_nothing(model_folder: Path, dtype: torch.d
         np.testing.assert_array_equal(result.scores, expected.scores)
 
 
+def test_the_callers_defaults_change_nothing(model_folder: Path):
+    expected = disa.load(model_folder, device="cpu")(PIXELS, ["house", "sea"], scores=True)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")  # as a GPU may be
+    try:
+        result = disa.load(model_folder, device="cpu")(PIXELS, ["house", "sea"], scores=True)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(result.scores, expected.scores)
+
+
 class Files(torch.utils.data.Dataset):
     """Pictures of a `DataLoader`."""
 
