@@ -25,6 +25,7 @@ from disa.inference.segmentation import Segmentation
 from disa.inference.segmenter import Segmenter
 from disa.running.drafts import draft
 from disa.running.extras import imported
+from disa.running.terminal import warn
 
 # What an MP4 may hold; films with other sound give a Matroska file.
 MP4_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac"}
@@ -62,6 +63,8 @@ def segment_video(
     try:
         with ExitStack() as stack:
             video = _Video(stack.enter_context(_opened(av, source)), source)
+            if overlay and video.has_unknown_sound:
+                warn(f"note: {source}: leaves out sound in a code that PyAV does not know")
             writer = _Writer(av, stack, video, target, query, overlay)
             smoothing = Smoothing(excerpt.smooth, query)
             result = None
@@ -103,13 +106,21 @@ class _Video:
             raise DisaError(f"{source}: holds no pictures, only sound")
         self.container = container
         self.stream = container.streams.video[0]
+        if self.stream.codec_context is None:
+            raise DisaError(
+                f"{source}: its pictures are in a code that PyAV does not know; convert it first, to "
+                "H.264 for example"
+            )
         self.stream.thread_type = "AUTO"
         if self.stream.width * self.stream.height > MOST_PIXELS:
             raise DisaError(
                 f"{source}: frames of {self.stream.width} x {self.stream.height} pixels are more "
                 f"than {MOST_PIXELS:,}; make them smaller first"
             )
-        self.sounds = list(container.streams.audio)
+        # Telephones add sound in codes of their own beside the usual ones.
+        audio = container.streams.audio
+        self.sounds = [each for each in audio if each.codec_context is not None]
+        self.has_unknown_sound = len(self.sounds) < len(audio)
         self.rate = self.stream.average_rate or self.stream.base_rate or Fraction(25)
 
     def expected(self, excerpt: Excerpt) -> int | None:

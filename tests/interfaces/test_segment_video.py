@@ -141,6 +141,19 @@ def test_a_film_that_was_filmed_sideways_is_turned(tmp_path: Path, pictures: lis
     np.testing.assert_array_equal(labels, expected([upright])[0])
 
 
+def test_sound_in_an_unknown_code_is_left_out(film: Path, tmp_path: Path):
+    strange = tmp_path / "strange.mkv"
+    strange.write_bytes(film.read_bytes().replace(b"A_AAC", b"A_NEW"))
+    out = tmp_path / "out"
+    done = invoke("segment", strange, "-l", LABELS, "-o", out, "--to", 0.5)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count(str(strange)) == 1
+    assert "sound" in done.stderr
+    with av.open(str(out / "strange_overlay.mp4")) as shown:
+        assert not shown.streams.audio
+        assert len(list(shown.decode(video=0))) == 4
+
+
 def test_mistakes_are_one_line(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*arguments: object) -> None:
         done = invoke("segment", "-l", LABELS, "-o", tmp_path / "out", *arguments[1:])
@@ -150,6 +163,9 @@ def test_mistakes_are_one_line(film: Path, tmp_path: Path, monkeypatch: pytest.M
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(film.read_bytes()[:500])
     refuse(broken, broken)
+    strange = tmp_path / "strange.mkv"
+    strange.write_bytes(film.read_bytes().replace(b"V_FFV1", b"V_NEW1"))
+    refuse("does not know", strange)
     refuse("no such file", tmp_path / "none.mp4")
     refuse("--saliency", film, "--saliency")
     refuse("--every", film, "--every", 0)
