@@ -76,10 +76,10 @@ def main() -> None:
 
 
 def calls(segmenter: disa.Segmenter, count: int) -> Iterator[None]:
-    """Ask for three labels that nobody asked for before, again and again."""
+    """Ask for six labels that nobody asked for before, again and again."""
     picture = render(TEST_SEED, 0, SIDE).image
     for index in range(count):
-        segmenter(picture, [f"{noun} number {index}" for noun in NOUNS[:3]])
+        segmenter(picture, [f"{noun} number {index}" for noun in NOUNS[:6]])
         yield
 
 

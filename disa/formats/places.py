@@ -13,7 +13,6 @@ from disa.data.picture_files import opened, orientation
 from disa.errors import DisaError
 
 UPRIGHT = 1
-NO_LIMIT = 2**62  # pixels; the picture was read before
 
 
 class Place(NamedTuple):
@@ -32,8 +31,9 @@ def place_of(source: Path | None, size: tuple[int, int]) -> Place | None:
     """
     if source is None or not source.is_file():
         return None
-    # Bands that Pillow does not know are no picture of a camera.
-    with suppress(DisaError), opened(source, NO_LIMIT, load=False) as image:
+    # Bands that Pillow does not know are no picture of a camera. Another picture may be there now,
+    # and a larger one is refused before anything of it is decoded.
+    with suppress(DisaError), opened(source, size[0] * size[1], load=False) as image:
         if orientation(image) != UPRIGHT:
             return None
     try:

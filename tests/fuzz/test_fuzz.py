@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def test_damage_is_an_answer_or_one_line(reader: Reader, tmp_path: Path):
         fault = bench.run(number).fault
         again = f"python tests/fuzz/fuzz.py --readers {reader.name} --number {number}"
         assert not fault, f"{again}\n{fault}"
+
+
+def png_of(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (header, b"IDAT" + zlib.compress(b""), b"IEND")
+    chunks = (
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def of_pc59(**changes: object) -> bytes:
@@ -74,6 +85,7 @@ FINDINGS = (
     ("openai", "ViT.pt", b"\x80\x02."),
     ("openai", "ViT.pt", b"some text\n"),
     ("catseg", "model.pth", b"\x80\x02K\x01."),
+    ("places", "b.png", png_of(500_000_000, 12)),  # 18 GB
 )
 
 
