@@ -64,7 +64,7 @@ def segment_video(
         with ExitStack() as stack:
             video = _Video(stack.enter_context(_opened(av, source)), source)
             if overlay and video.has_unknown_sound:
-                warn(f"note: {source}: leaves out sound in a code that PyAV does not know")
+                warn(f"note: {source}: sound whose codec PyAV does not know is left out")
             writer = _Writer(av, stack, video, target, query, overlay)
             smoothing = Smoothing(excerpt.smooth, query)
             result = None
@@ -108,7 +108,7 @@ class _Video:
         self.stream = container.streams.video[0]
         if self.stream.codec_context is None:
             raise DisaError(
-                f"{source}: its pictures are in a code that PyAV does not know; convert it first, to "
+                f"{source}: PyAV does not know the codec of its pictures; convert it first, to "
                 "H.264 for example"
             )
         self.stream.thread_type = "AUTO"
@@ -117,7 +117,7 @@ class _Video:
                 f"{source}: frames of {self.stream.width} x {self.stream.height} pixels are more "
                 f"than {MOST_PIXELS:,}; make them smaller first"
             )
-        # Telephones add sound in codes of their own beside the usual ones.
+        # Telephones add sound in codecs of their own beside the usual one.
         audio = container.streams.audio
         self.sounds = [each for each in audio if each.codec_context is not None]
         self.has_unknown_sound = len(self.sounds) < len(audio)

@@ -18,8 +18,11 @@ LIBRARIES = ("torch", "transformers", "numpy", "pillow")
 def code_and_machine() -> dict[str, Any]:
     """Return which command of which code ran where and when."""
     versions = {name: version(name) for name in LIBRARIES}
+    program = Path(sys.argv[0])
+    is_script = program.suffix == ".py" and program.stem != "__main__"
+    command = ["python", str(program)] if is_script else ["disa"]
     return {
-        "command": ["disa", *sys.argv[1:]],
+        "command": [*command, *sys.argv[1:]],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "versions": versions | {"python": platform.python_version()},

@@ -141,7 +141,7 @@ def test_a_film_that_was_filmed_sideways_is_turned(tmp_path: Path, pictures: lis
     np.testing.assert_array_equal(labels, expected([upright])[0])
 
 
-def test_sound_in_an_unknown_code_is_left_out(film: Path, tmp_path: Path):
+def test_sound_in_an_unknown_codec_is_left_out(film: Path, tmp_path: Path):
     strange = tmp_path / "strange.mkv"
     strange.write_bytes(film.read_bytes().replace(b"A_AAC", b"A_NEW"))
     out = tmp_path / "out"
@@ -165,7 +165,7 @@ def test_mistakes_are_one_line(film: Path, tmp_path: Path, monkeypatch: pytest.M
     refuse(broken, broken)
     strange = tmp_path / "strange.mkv"
     strange.write_bytes(film.read_bytes().replace(b"V_FFV1", b"V_NEW1"))
-    refuse("does not know", strange)
+    refuse("codec", strange)
     refuse("no such file", tmp_path / "none.mp4")
     refuse("--saliency", film, "--saliency")
     refuse("--every", film, "--every", 0)
