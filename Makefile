@@ -13,7 +13,7 @@ demo: .venv/core  ## draw six scenes and segment them with the bundled model; lo
 	@echo "look at demo-out/*_overlay.png"
 
 test: .venv/dev  ## all tests, on all cores, one thread each: torch's own would fight for the same cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -q
 
 test-unit: .venv/dev  ## the tests that start no process and take no more than a few seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q -m "not slow"

@@ -33,7 +33,7 @@ def test_it_is_small_and_of_the_recipe():
 @pytest.mark.slow
 def test_it_finds_its_way_in_the_picturebook(tmp_path):
     file = tmp_path / "numbers.json"
-    words = ("picturebook", "--limit", "40", "--out", tmp_path / "out", "--json", file)
+    words = ("picturebook", "--limit", "24", "--out", tmp_path / "out", "--json", file)
     assert invoke("evaluate", *words, "--device", "cpu").exit_code == 0
     numbers = json.loads(file.read_text())
     floors = {"seen_things": 62, "unseen_things": 50, "seen_stuff": 85, "unseen_stuff": 80}
