@@ -38,21 +38,31 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 def own_numbers(device: torch.device) -> Iterator[None]:
     """Compute without gradients and in the type that the model was loaded with.
 
-    The caller's `torch.autocast` and defaults end here: a segmenter has chosen its numbers itself.
+    The caller's `torch.autocast` and default device end here: a segmenter has chosen its own.
     """
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False), usual_defaults():
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False), usual_device():
+        yield
+
+
+@contextmanager
+def usual_device() -> Iterator[None]:
+    """Make tensors on the CPU, whatever default the caller has set."""
+    # As a context a device looks at every call, so it is one only where it is needed.
+    is_usual = torch.get_default_device().type == "cpu"
+    with nullcontext() if is_usual else torch.device("cpu"):
         yield
 
 
 @contextmanager
 def usual_defaults() -> Iterator[None]:
-    """Make tensors in 32 bit on the CPU, whatever defaults the caller has set."""
+    """Make tensors in 32 bit on the CPU, whatever defaults the caller has set.
+
+    The default type is that of all threads, so this is for loading a model and not for every call.
+    """
     own = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    # As a context a device looks at every call, so it is one only where it is needed.
-    is_usual = torch.get_default_device().type == "cpu"
     try:
-        with nullcontext() if is_usual else torch.device("cpu"):
+        with usual_device():
             yield
     finally:
         torch.set_default_dtype(own)
