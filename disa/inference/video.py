@@ -59,7 +59,9 @@ def segment_video(
     done. Raises `DisaError` for what is no video, for a disk that refuses, and without PyAV.
     """
     av = imported("a video", "video", "av")
-    av.logging.set_level(av.logging.PANIC)
+    # With a level, the decoder's threads wait for Python's lock to log an error, and whoever ends
+    # them holds it and waits for them: a damaged film would hang for ever.
+    av.logging.set_level(None)
     try:
         with ExitStack() as stack:
             video = _Video(stack.enter_context(_opened(av, source)), source)
