@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from variants import QUESTIONS, REFERENCE
+from variants import BASELINE, QUESTIONS, REFERENCE
 
 # Results by the variant's name and the seed; each is what `disa evaluate picturebook --json` wrote.
 Results = dict[str, dict[int, dict[str, Any]]]
@@ -27,38 +27,54 @@ COLUMNS = {
     "background IoU": ("background_iou.all", ".1f"),
     "ITM AUC, unseen": ("itm_auc.unseen", ".3f"),
 }
+# What DiSa claims to mend, and mIoU: a verdict on each.
+CLAIMS = ("mIoU", "unseen things", "boundary IoU", "of unseen things", "foreground IoU")
 
 
 def markdown(results: Results) -> str:
-    """Return all tables. Variants without a result are left out."""
-    lines = list(verdicts(results))
+    """Return all tables, without variants that have no result and questions that have none."""
+    lines = []
+    for other in (REFERENCE, BASELINE):
+        if other.name in results:
+            lines += [f"## Against {other.name}", "", *verdicts(results, other.name), ""]
     for question, variants in QUESTIONS.items():
-        lines += ["", f"## {question}", "", row("network", "seeds", "difference", *COLUMNS)]
+        if not any(variant.name in results for variant in variants):
+            continue
+        lines += [f"## {question}", "", row("network", "seeds", "difference", *COLUMNS)]
         lines.append("|---" * (len(COLUMNS) + 3) + "|")
         for variant in (REFERENCE, *variants):
             runs = list(results.get(variant.name, {}).values())
             if runs:
-                change = spread(differences(variant.name, results), "+.1f")
+                change = spread(differences(variant.name, REFERENCE.name, results), "+.1f")
                 numbers = [
                     spread([lookup(run, place) for run in runs], form)
                     for place, form in COLUMNS.values()
                 ]
                 lines.append(row(variant.name, str(len(runs)), change, *numbers))
+        lines.append("")
     return "\n".join(lines) + "\n"
 
 
-def verdicts(results: Results) -> Iterator[str]:
-    """Yield a table of all variants, the best first.
+def verdicts(results: Results, other: str) -> Iterator[str]:
+    """Yield a table of all variants against one of them, the best mIoU first.
 
-    A variant is better or worse than the reference if all seeds agree and the mean difference of
-    mIoU is larger than its standard deviation. One seed decides nothing.
+    A variant is better or worse if all seeds agree and the mean difference is larger than its
+    standard deviation. One seed decides nothing.
     """
-    yield row("network", "difference of mIoU", "verdict")
-    yield "|---|---|---|"
-    changes = {name: differences(name, results) for name in results if name != REFERENCE.name}
+    yield row("network", "seeds", *CLAIMS)
+    yield "|---" * (len(CLAIMS) + 2) + "|"
+    changes = {name: differences(name, other, results) for name in results if name != other}
     changes = {name: values for name, values in changes.items() if values}
     for name, values in sorted(changes.items(), key=lambda item: -mean(item[1])):
-        yield row(name, spread(values, "+.2f"), verdict(values))
+        cells = [judged(differences(name, other, results, claim)) for claim in CLAIMS]
+        yield row(name, str(len(values)), *cells)
+
+
+def judged(differences: Sequence[float]) -> str:
+    """Return a mean difference, its spread, and what they say."""
+    if not differences:
+        return "-"
+    return f"{spread(differences, '+.2f')} {verdict(differences)}"
 
 
 def verdict(differences: Sequence[float]) -> str:
@@ -70,15 +86,19 @@ def verdict(differences: Sequence[float]) -> str:
     return "worse" if max(differences) < 0 else "open"
 
 
-def differences(name: str, results: Results) -> list[float]:
-    """Return the variant's mIoU minus the reference's, for each seed that both have.
+def differences(name: str, other: str, results: Results, column: str = "mIoU") -> list[float]:
+    """Return one variant's numbers minus another's, for each seed that both have.
 
     Runs of one seed are paired: they see the same scenes, and shared parts start alike.
     """
-    own = results.get(name, {})
-    reference = results.get(REFERENCE.name, {})
-    seeds = [seed for seed in sorted(own) if seed in reference]
-    return [own[seed]["miou"] - reference[seed]["miou"] for seed in seeds]
+    place, _ = COLUMNS[column]
+    found = []
+    for seed, run in sorted(results.get(name, {}).items()):
+        value = lookup(run, place)
+        compared = lookup(results.get(other, {}).get(seed), place)
+        if value is not None and compared is not None:
+            found.append(value - compared)
+    return found
 
 
 def lookup(result: Any, place: str) -> float | None:

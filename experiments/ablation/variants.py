@@ -39,10 +39,11 @@ def baseline(name: str, **changes: Any) -> Variant:
 
 
 REFERENCE = disa("DiSa, as the paper states it")
+BASELINE = baseline("baseline (CAT-Seg)")
 
 QUESTIONS: dict[str, tuple[Variant, ...]] = {
     "What does each part bring?": (
-        baseline("baseline (CAT-Seg)"),
+        BASELINE,
         baseline("baseline + SDM", disentangle=True, **PAPER),
         baseline("baseline + category reweighting", refine_category_reweight=True),
         baseline("baseline + semantic reweighting", refine_semantic=True),

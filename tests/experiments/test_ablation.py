@@ -122,11 +122,21 @@ def test_tables_pair_by_seed() -> None:
         better: {1: result(61.5), 0: result(51.0)},
         undecided: {0: result(52.0, sdm=False), 1: result(58.0, sdm=False)},
     }
-    assert differences(better, results) == [1.0, 1.5]
+    assert differences(better, REFERENCE.name, results) == [1.0, 1.5]
+    assert differences(better, undecided, results, "unseen things") == [-1.0, 3.5]
 
     lines = markdown(results).splitlines()
-    assert f"| {better} | +1.25 ± 0.35 | better |" in lines
-    assert f"| {undecided} | +0.00 ± 2.83 | open |" in lines
-    rows = [line for line in lines if line.startswith(f"| {better} | 2 |")]
-    assert len(rows) == 1 and "| +1.2 ± 0.4 | 56.2 ± 7.4 |" in rows[0]
+    # mIoU, unseen things, boundary IoU twice (one is not in the results), foreground IoU
+    same = "+0.00 ± 0.00 open"
+    gain = "+1.25 ± 0.35 better"
+    assert f"| {better} | 2 | {gain} | {gain} | {same} | - | {same} |" in lines
+    change = "+0.00 ± 2.83 open"
+    assert f"| {undecided} | 2 | {change} | {change} | {same} | - | - |" in lines
+    rows = [line for line in lines if line.startswith(f"| {better} | 2 | +1.2 ± 0.4 |")]
+    assert len(rows) == 1 and "| 56.2 ± 7.4 |" in rows[0]
+    assert [line for line in lines if line.startswith("## Against")] == [
+        f"## Against {REFERENCE.name}",
+        f"## Against {undecided}",
+    ]
+    assert "## Which refinement?" not in lines
     assert any(line.startswith(f"| {undecided}") and line.endswith("| - |") for line in lines)
