@@ -23,6 +23,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="of each command in tests/faults")
 
 
+# Files of tests that take minutes. One process of tests begins with them, so that the others do not
+# wait for what they share, nor for the last of them at the end.
+LONGEST = ("test_export.py", "test_cluster.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 settings.register_profile("disa", deadline=None)  # a busy machine is no mistake of the code
 settings.load_profile("disa")
 
