@@ -14,9 +14,10 @@ from disa.inference.request import Excerpt, Job, Query, Request
 from disa.interfaces.segment_videos import is_video, named_videos, segment_videos
 from disa.running.files import prepare_folder
 from disa.running.records import options, save_config
-from disa.running.terminal import counted, say, warn
+from disa.running.terminal import Report, counted, say, warn
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
+    from disa.data.images import Reading
     from disa.inference.segmenter import Segmenter
     from disa.running.processes import Processes
 
@@ -175,8 +176,6 @@ class Segment:
         jobs = self._jobs(found.files, queries)
 
         # Only now, because this import takes seconds.
-        from disa.inference.folder import segment_files
-        from disa.inference.segmentation import Saving
         from disa.interfaces.segment_notes import introduce, judge_pictures, renamed, show_notes
         from disa.running.processes import join
 
@@ -195,18 +194,11 @@ class Segment:
                 judge_pictures(segmenter, self.model, own, reading)
                 notes += self._record(queries)
             notes += renamed(own)
-            saving = Saving(self.out, self.overlay, self.saliency, self.beside, self.grey)
-            workers = min(self.workers, len(own) // PICTURES_PER_WORKER)
             with counted("segmenting", processes.rank == 0) as report:
-                report(0, len(own))
-                failed = 0
-                done = segment_files(segmenter, own, queries, saving, workers, reading)
-                for number, (job, error, own_notes) in enumerate(done, 1):
-                    report(number, len(own), job.file.name)
-                    notes += own_notes
-                    if error is not None:
-                        _warn_or_raise(error, len(jobs))
-                        failed += 1
+                failed, own_notes = self._segment_own(
+                    segmenter, own, queries, reading, alone=len(jobs) == 1, report=report
+                )
+            notes += own_notes
             counts = processes.gathered((len(own), failed))
             if processes.rank > 0:
                 show_notes(notes)
@@ -215,6 +207,37 @@ class Segment:
                 notes += write_formats(self.out / folder, query.labels, formats)
             show_notes(notes)
             return self._said(len(jobs), counts, found.unread())
+
+    def _segment_own(
+        self,
+        segmenter: "Segmenter",
+        jobs: Sequence[Job],
+        queries: Mapping[str, Query],
+        reading: "Reading",
+        *,
+        alone: bool,
+        report: Report,
+    ) -> tuple[int, list[str]]:
+        """Segment the pictures of this process; return how many failed, and the notes.
+
+        alone: there is one picture in all, and what is wrong with it is raised.
+        """
+        from disa.inference.folder import segment_files
+        from disa.inference.segmentation import Saving
+
+        saving = Saving(self.out, self.overlay, self.saliency, self.beside, self.grey)
+        workers = min(self.workers, len(jobs) // PICTURES_PER_WORKER)
+        failed = 0
+        notes: list[str] = []
+        report(0, len(jobs))
+        done = segment_files(segmenter, jobs, queries, saving, workers, reading)
+        for number, (job, error, own_notes) in enumerate(done, 1):
+            report(number, len(jobs), job.file.name)
+            notes += own_notes
+            if error is not None:
+                _warn_or_raise(error, alone)
+                failed += 1
+        return failed, notes
 
     def _segment_on_ray(self, queries: Mapping[str, Query]) -> int:
         from disa.data.images import parse_reading
@@ -302,9 +325,9 @@ def _refuse(record: object, names: Iterable[str], reason: str) -> None:
             raise DisaError(f"--{name.replace('_', '-')} {reason}")
 
 
-def _warn_or_raise(error: DisaError, pictures: int) -> None:
+def _warn_or_raise(error: DisaError, alone: bool) -> None:
     """Say why a picture failed. Of several, the others are worth segmenting all the same."""
-    if pictures == 1:
+    if alone:
         raise error
     warn(f"error: {one_line(error)}")
 
