@@ -108,21 +108,7 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
     presets = getattr(record_type, "presets", None)
     default = presets(typed or str(settings.get(positional, ""))) if presets else None
     known = options(record_type, default)
-    texts, arguments = _split_off("--set", arguments)
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise DisaError(f"--set {text}: write NAME=VALUE, such as --set seed=1")
-        if name in known and name != "set":
-            settings[name] = value
-        else:
-            # The record itself knows what it means, or refuses it.
-            arguments += ["--set", text]
-
-    # There is no flag for a default; whoever types one wants it, whatever the file has.
-    for argument in [each for each in arguments if _is_default(each, known)]:
-        arguments.remove(argument)
-        settings.pop(_option(argument), None)
+    arguments = _settled(arguments, settings, known)
 
     # These options stand before the others, as if they had been typed.
     arguments = [*map(_at_home, _tokens(settings, known, positional)), *arguments]
@@ -138,6 +124,31 @@ def parse(command: str, arguments: Sequence[str]) -> Any:
         registry=_rules_of_types(),
     )
     return record
+
+
+def _settled(
+    arguments: Sequence[str], settings: dict[str, Any], known: Mapping[str, Any]
+) -> list[str]:
+    """Return the arguments that are left once `--set` and typed defaults have changed `settings`.
+
+    Raises `DisaError` for a `--set` that is not NAME=VALUE.
+    """
+    texts, left = _split_off("--set", arguments)
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DisaError(f"--set {text}: write NAME=VALUE, such as --set seed=1")
+        if name in known and name != "set":
+            settings[name] = value
+        else:
+            # The record itself knows what it means, or refuses it.
+            left += ["--set", text]
+
+    # There is no flag for a default; whoever types one wants it, whatever the file has.
+    for argument in [each for each in left if _is_default(each, known)]:
+        left.remove(argument)
+        settings.pop(_option(argument), None)
+    return left
 
 
 def _run(arguments: list[str]) -> int:
